@@ -1,0 +1,89 @@
+// Package registry is the hub's memory of who may connect: devices with their
+// labels and credential generations, operators with their roles, and the
+// audit log of what operators changed. It keeps them in JetStream, and a copy
+// of the devices and operators in memory, so that a look-up costs no round
+// trip and every node learns of a change at once.
+package registry
+
+import (
+	"errors"
+	"maps"
+	"time"
+)
+
+// Errors of the registry, for callers to decide on.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("exists already")
+	ErrConflict = errors.New("was changed by somebody else at the same time; try again")
+	// ErrInvalid wraps what is wrong with the caller's input.
+	ErrInvalid = errors.New("invalid")
+)
+
+// Kinds of devices.
+const (
+	KindDevice = "device" // connects by the device protocol
+	KindMQTT   = "mqtt"   // legacy gear behind the MQTT bridge
+)
+
+// Device is what the hub knows of a device. It holds no secret: those come
+// from the master key, by id and generation.
+type Device struct {
+	ID           string            `json:"id"`
+	Kind         string            `json:"kind"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	Note         string            `json:"note,omitempty"`
+	Disabled     bool              `json:"disabled,omitempty"`
+	AllowUnbound bool              `json:"allow_unbound,omitempty"` // may connect without channel binding
+	KeyID        string            `json:"key_id"`                  // of the master key its secrets come from
+	Generation   uint32            `json:"generation"`              // of the newest credential, from 1
+	// Retiring is the older generation that still works; nil: none.
+	Retiring *Retiring `json:"retiring,omitempty"`
+	Created  time.Time `json:"created"`
+	// Describe is the device's own Describe message, encoded; nil: none yet.
+	Describe []byte `json:"describe,omitempty"`
+
+	// Revision grows with every change; set by the registry.
+	Revision uint64 `json:"-"`
+}
+
+// Retiring is a superseded generation in its period of grace.
+type Retiring struct {
+	Generation uint32    `json:"generation"`
+	Until      time.Time `json:"until"`
+}
+
+// Accepts reports whether a credential of that generation may connect at now.
+func (d *Device) Accepts(generation uint32, now time.Time) bool {
+	if generation == 0 {
+		return false
+	}
+	if generation == d.Generation {
+		return true
+	}
+	return d.Retiring != nil && generation == d.Retiring.Generation && now.Before(d.Retiring.Until)
+}
+
+// Clone is a deep copy, for a caller that changes it.
+func (d *Device) Clone() *Device {
+	c := *d
+	c.Labels = maps.Clone(d.Labels)
+	if d.Retiring != nil {
+		r := *d.Retiring
+		c.Retiring = &r
+	}
+	return &c
+}
+
+// Presence is where a device is, or was last.
+type Presence struct {
+	Online     bool      `json:"online"`
+	Since      time.Time `json:"since"`     // of the present state
+	LastSeen   time.Time `json:"last_seen"` // last word from the device
+	Reason     string    `json:"reason,omitempty"`
+	RemoteAddr string    `json:"remote_addr,omitempty"`
+	Firmware   string    `json:"firmware,omitempty"`
+	Epoch      uint64    `json:"epoch"` // of the session, over all nodes
+	Node       string    `json:"node,omitempty"`
+	Dropped    uint64    `json:"dropped_rows,omitempty"` // rows the device says it had to drop
+}
