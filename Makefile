@@ -1,0 +1,53 @@
+# Tetherline. `make` or `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# What tests and benchmarks need beyond Go lives outside the tree.
+export TETHERLINE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tetherline
+export PATH := $(TETHERLINE_CACHE)/bin:$(PATH)
+
+FUZZTIME ?= 30s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: help demo build test test-deps fuzz bench generate drift lint tidy clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## hub, embedded store and a simulated fleet in one process, until Ctrl-C
+	go run ./cmd/hubd demo
+
+build: ## hubd, hubctl and firmware-sim into bin/
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+test: test-deps ## install what the tests need, then run all of them with the race detector
+	go test -race -timeout 15m ./...
+
+test-deps: ## install what the tests need: InfluxDB, into the cache
+	@deploy/test-deps
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@deploy/fuzz $(FUZZTIME)
+
+bench: test-deps ## benchmarks of the hot paths, with allocations
+	go test -run '^$$' -bench . -benchmem ./device/... ./telemetry/... ./commands/... ./hub/...
+
+generate: ## Go code from the .proto files
+	go tool buf generate
+
+drift: ## fail when generated code is not what `make generate` makes
+	@deploy/drift
+
+lint: ## go vet, staticcheck, buf lint, gofmt
+	go vet ./...
+	go tool staticcheck ./...
+	go tool buf lint
+	@unformatted=$$(git ls-files '*.go' | grep -v -E '\.(pb|connect)\.go$$' | xargs gofmt -l); \
+	  if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+
+tidy: ## go.mod and go.sum as the code needs them
+	go mod tidy
+
+clean: ## remove bin/
+	rm -rf bin
