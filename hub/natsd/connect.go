@@ -1,0 +1,122 @@
+package natsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// How a connection reconnects.
+const (
+	reconnectWait = 100 * time.Millisecond
+	clusterWait   = 2 * time.Second
+	drainTimeout  = 5 * time.Second
+)
+
+// connect makes n's connection, trying until ctx ends.
+func (n *Node) connect(ctx context.Context, cfg Config, url string, more ...nats.Option) error {
+	opts := append([]nats.Option{
+		nats.Name("tetherline " + cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectBufSize(-1), // publishing while away fails at once
+		nats.DrainTimeout(drainTimeout),
+		nats.ClosedHandler(func(*nats.Conn) { close(n.closed) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				n.log.Warn("nats connection lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			n.log.Info("nats connection is back", "server", nc.ConnectedServerName())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			n.log.Warn("nats connection reports an error", "subject", subject, "error", err)
+		}),
+	}, more...)
+	for {
+		conn, err := nats.Connect(url, opts...)
+		if err == nil {
+			n.conn = conn
+			break
+		}
+		timer := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("connect to nats: %w", err)
+		case <-timer.C:
+		}
+	}
+	if err := n.useJetStream(ctx); err != nil {
+		n.conn.Close()
+		<-n.closed
+		return err
+	}
+	return nil
+}
+
+func (n *Node) useJetStream(ctx context.Context) error {
+	js, err := jetstream.New(n.conn)
+	if err != nil {
+		return fmt.Errorf("open jetstream: %w", err)
+	}
+	if _, err := js.AccountInfo(ctx); err != nil {
+		if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+			return fmt.Errorf("the nats server has no jetstream for this account; enable it: %w", err)
+		}
+		return fmt.Errorf("ask jetstream for the account: %w", err)
+	}
+	n.js = js
+	return nil
+}
+
+func (n *Node) connectExternal(ctx context.Context, cfg Config) error {
+	opts := []nats.Option{nats.ReconnectWait(clusterWait), nats.ReconnectJitter(clusterWait, clusterWait)}
+	if cfg.User != "" {
+		opts = append(opts, nats.UserInfo(cfg.User, cfg.Password))
+	}
+	if cfg.CredsFile != "" {
+		opts = append(opts, nats.UserCredentials(cfg.CredsFile))
+	}
+	if cfg.CAFile != "" {
+		opts = append(opts, nats.RootCAs(cfg.CAFile))
+	}
+	if err := n.connect(ctx, cfg, cfg.URL, opts...); err != nil {
+		return err
+	}
+	n.replicas = cfg.Replicas
+	if n.replicas == 0 {
+		n.replicas = 1
+		if len(n.conn.Servers()) >= 3 {
+			n.replicas = 3
+		}
+	}
+	return nil
+}
+
+// Health is nil while streams can be written: the connection is up, JetStream
+// answers, and the embedded server is not in the state after an I/O error in
+// which it refuses writes.
+func (n *Node) Health(ctx context.Context) error {
+	if n.embedded != nil {
+		if err := n.embedded.health(); err != nil {
+			return fmt.Errorf("nats server: %w", err)
+		}
+	}
+	if !n.conn.IsConnected() {
+		return fmt.Errorf("nats connection is %s", n.conn.Status())
+	}
+	if _, err := n.js.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("jetstream does not answer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package natsd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"github.com/tetherline/tetherline/hub/natsd"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// One ticker a process, started by the server's package.
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server/ats.init.0.func1"),
+	)
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func start(t *testing.T, cfg natsd.Config) *natsd.Node {
+	t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = quiet()
+	}
+	node, err := natsd.Start(testContext(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := node.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return node
+}
+
+func makeStream(t *testing.T, js jetstream.JetStream, replicas int) jetstream.Stream {
+	t.Helper()
+	stream, err := js.CreateOrUpdateStream(testContext(t), jetstream.StreamConfig{
+		Name: "TEST", Subjects: []string{"test.>"}, MaxBytes: 64 << 20, Replicas: replicas,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+func TestMessagesSurviveARestart(t *testing.T) {
+	dir := t.TempDir()
+	ctx := testContext(t)
+	first, err := natsd.Start(ctx, natsd.Config{Dir: dir, Name: "one", Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Name() != "one" || first.Replicas() != 1 {
+		t.Errorf("name %q, replicas %d; want one, 1", first.Name(), first.Replicas())
+	}
+	if err := first.Health(ctx); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	makeStream(t, first.JetStream(), 1)
+	for i := range 10 {
+		if _, err := first.JetStream().Publish(ctx, "test.a", fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Stop(ctx); err != nil {
+		t.Errorf("second stop: %v", err)
+	}
+	if err := first.Health(ctx); err == nil {
+		t.Error("a stopped node reports itself healthy")
+	}
+
+	second := start(t, natsd.Config{Dir: dir, Name: "one"})
+	info, err := makeStream(t, second.JetStream(), 1).Info(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.State.Msgs != 10 {
+		t.Errorf("%d messages after the restart; want 10", info.State.Msgs)
+	}
+}
+
+func TestExternalServer(t *testing.T) {
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 1 << 28, JetStreamMaxMemory: 1 << 20,
+		Username: "hub", Password: "secret",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go srv.Start()
+	defer func() { srv.Shutdown(); srv.WaitForShutdown() }()
+	if !srv.ReadyForConnections(10 * time.Second) {
+		t.Fatal("server is not ready")
+	}
+	node := start(t, natsd.Config{URL: srv.ClientURL(), User: "hub", Password: "secret"})
+	if node.Replicas() != 1 {
+		t.Errorf("replicas %d with one server; want 1", node.Replicas())
+	}
+	if err := node.Health(testContext(t)); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	makeStream(t, node.JetStream(), node.Replicas())
+
+	_, err = natsd.Start(testContext(t), natsd.Config{
+		URL: srv.ClientURL(), User: "hub", Password: "wrong", StartTimeout: 100 * time.Millisecond, Logger: quiet(),
+	})
+	if !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("with a wrong password: %v; want %v", err, nats.ErrAuthorization)
+	}
+}
+
+func TestStartRefusesBadConfig(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		cfg  natsd.Config
+		want string
+	}{
+		"nothing":  {natsd.Config{}, "neither a store folder"},
+		"store":    {natsd.Config{Dir: t.TempDir(), MaxStore: -1}, "max store"},
+		"replicas": {natsd.Config{URL: "nats://127.0.0.1", Replicas: 2}, "2 replicas"},
+		"name":     {natsd.Config{Dir: t.TempDir(), Name: "a.b"}, `node name "a.b"`},
+		"file":     {natsd.Config{Dir: file}, "store folder"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := natsd.Start(testContext(t), tc.cfg)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("Start: %v; want an error with %q", err, tc.want)
+			}
+		})
+	}
+}
