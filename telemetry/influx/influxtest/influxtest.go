@@ -67,7 +67,8 @@ func WithAuth(user, password string) Option {
 }
 
 // WithSetting adds one "INFLUXDB_SECTION_KEY=value" of the server's own
-// environment, for example "INFLUXDB_HTTP_MAX_BODY_SIZE=1024".
+// environment, for example "INFLUXDB_HTTP_MAX_BODY_SIZE=1024" or
+// "INFLUXDB_HTTP_FLUX_ENABLED=true".
 func WithSetting(setting string) Option {
 	return func(o *options) { o.settings = append(o.settings, setting) }
 }
