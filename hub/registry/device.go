@@ -7,7 +7,6 @@ package registry
 
 import (
 	"errors"
-	"maps"
 	"time"
 )
 
@@ -18,6 +17,8 @@ var (
 	ErrConflict = errors.New("was changed by somebody else at the same time; try again")
 	// ErrInvalid wraps what is wrong with the caller's input.
 	ErrInvalid = errors.New("invalid")
+	// ErrClosed says that the registry has been closed.
+	ErrClosed = errors.New("registry is closed")
 )
 
 // Kinds of devices.
@@ -37,9 +38,13 @@ type Device struct {
 	AllowUnbound bool              `json:"allow_unbound,omitempty"` // may connect without channel binding
 	KeyID        string            `json:"key_id"`                  // of the master key its secrets come from
 	Generation   uint32            `json:"generation"`              // of the newest credential, from 1
-	// Retiring is the older generation that still works; nil: none.
+	// Retiring is the newest of the older generations that still work; nil:
+	// there is none.
 	Retiring *Retiring `json:"retiring,omitempty"`
-	Created  time.Time `json:"created"`
+	// Older are those before Retiring, newest first: a device that was away
+	// while its credential was rotated more than once holds one of them.
+	Older   []Retiring `json:"older,omitempty"`
+	Created time.Time  `json:"created"`
 	// Describe is the device's own Describe message, encoded; nil: none yet.
 	Describe []byte `json:"describe,omitempty"`
 
@@ -51,28 +56,7 @@ type Device struct {
 type Retiring struct {
 	Generation uint32    `json:"generation"`
 	Until      time.Time `json:"until"`
-}
-
-// Accepts reports whether a credential of that generation may connect at now.
-func (d *Device) Accepts(generation uint32, now time.Time) bool {
-	if generation == 0 {
-		return false
-	}
-	if generation == d.Generation {
-		return true
-	}
-	return d.Retiring != nil && generation == d.Retiring.Generation && now.Before(d.Retiring.Until)
-}
-
-// Clone is a deep copy, for a caller that changes it.
-func (d *Device) Clone() *Device {
-	c := *d
-	c.Labels = maps.Clone(d.Labels)
-	if d.Retiring != nil {
-		r := *d.Retiring
-		c.Retiring = &r
-	}
-	return &c
+	KeyID      string    `json:"key_id"` // of the master key its secret comes from
 }
 
 // Presence is where a device is, or was last.
