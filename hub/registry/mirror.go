@@ -20,9 +20,11 @@ type mirror struct {
 	logger *slog.Logger
 
 	synced chan struct{} // closed once the first copy is complete
+	lost   chan struct{} // asks for a new watch
 
 	mu      sync.Mutex
-	applied uint64 // revision of the bucket that the owner has seen
+	applied uint64    // revision of the bucket that the owner has seen
+	heard   time.Time // when that was
 	waiting []waiter
 	broken  error // why the watch is down; nil while it is up
 	closed  bool
@@ -49,9 +51,14 @@ const (
 	maxWatchPause = 5 * time.Second
 )
 
+// lostAfter is how long a writer waits for its own change before the watch is
+// taken for dead. A server that was restarted forgets the watch, and the
+// client notices that by itself only after missed heartbeats.
+const lostAfter = time.Second
+
 func newMirror(kv jetstream.KeyValue, owner mirrored, logger *slog.Logger) *mirror {
 	return &mirror{
-		kv: kv, owner: owner, synced: make(chan struct{}),
+		kv: kv, owner: owner, synced: make(chan struct{}), lost: make(chan struct{}, 1),
 		logger: logger.With("bucket", kv.Bucket()),
 	}
 }
@@ -99,6 +106,8 @@ func (m *mirror) watch(ctx context.Context, first bool, healthy func()) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-m.lost:
+			return errors.New("a change that was made here did not come")
 		case entry, ok := <-w.Updates():
 			if !ok {
 				return errors.New("the subscription was closed")
@@ -147,7 +156,7 @@ func (m *mirror) copied(seen map[string]struct{}) {
 func (m *mirror) advance(revision uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.applied = revision
+	m.applied, m.heard = revision, time.Now()
 	kept := m.waiting[:0]
 	for _, w := range m.waiting {
 		if w.revision <= revision {
@@ -174,12 +183,32 @@ func (m *mirror) wait(ctx context.Context, revision uint64) error {
 	w := waiter{revision: revision, done: make(chan error, 1)}
 	m.waiting = append(m.waiting, w)
 	m.mu.Unlock()
+	overdue := time.NewTicker(lostAfter)
+	defer overdue.Stop()
+	for {
+		select {
+		case err := <-w.done:
+			return err
+		case <-overdue.C:
+			m.watchAgain()
+		case <-ctx.Done():
+			m.forget(w)
+			return fmt.Errorf("the change is saved, but this node has not seen it yet: %w", ctx.Err())
+		}
+	}
+}
+
+// watchAgain begins the watch again, unless changes do come.
+func (m *mirror) watchAgain() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.heard) < lostAfter {
+		return
+	}
+	m.heard = time.Now()
 	select {
-	case err := <-w.done:
-		return err
-	case <-ctx.Done():
-		m.forget(w)
-		return fmt.Errorf("the change is saved, but this node has not seen it yet: %w", ctx.Err())
+	case m.lost <- struct{}{}:
+	default:
 	}
 }
 
