@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -33,12 +32,6 @@ func Check(msg []byte, now time.Time, fields *FieldSet) (Info, error) {
 		return Info{Seq: info.Seq}, rejection
 	}
 	return info, nil
-}
-
-// AsRejection is the *Rejection in err; nil if there is none.
-func AsRejection(err error) *Rejection {
-	r, _ := errors.AsType[*Rejection](err)
-	return r
 }
 
 var checkers = sync.Pool{New: func() any { return new(checker) }}
@@ -135,8 +128,9 @@ func (c *checker) series(body []byte) *Rejection {
 				return reject(tooLarge, "more than %d columns", telemetry.MaxFields)
 			}
 			c.columns = append(c.columns, checkedColumn{})
-			if r := c.columns[len(c.columns)-1].read(f.raw); r != nil {
-				return r
+			i := len(c.columns) - 1
+			if r := c.columns[i].read(f.raw); r != nil {
+				return c.atColumn(i, r)
 			}
 		}
 	}
@@ -150,6 +144,11 @@ func (c *checker) series(body []byte) *Rejection {
 	}
 	c.rows += rows
 	return c.fit(measurement, rows)
+}
+
+// atColumn says which column r is about.
+func (c *checker) atColumn(i int, r *Rejection) *Rejection {
+	return reject(r.Code, "column %d, %s: %s", i, quote(c.columns[i].name), r.Detail)
 }
 
 // times checks the times of a series and counts its rows.
@@ -206,16 +205,16 @@ func (c *checker) fit(measurement []byte, rows int) *Rejection {
 	for i := range c.columns {
 		col := &c.columns[i]
 		if r := col.fit(rows); r != nil {
-			return r
+			return c.atColumn(i, r)
 		}
 		col.hash = hashPair(hash, hashName(col.name))
 		for j := range c.columns[:i] {
 			if c.columns[j].hash == col.hash && string(c.columns[j].name) == string(col.name) {
-				return reject(malformed, "column %s occurs twice", quote(col.name))
+				return c.atColumn(i, reject(malformed, "it occurs twice in the series"))
 			}
 		}
 		if r := c.remember(col.hash); r != nil {
-			return r
+			return c.atColumn(i, r)
 		}
 		covered = covered || col.values == rows
 	}
@@ -233,7 +232,7 @@ func (c *checker) remember(hash uint64) *Rejection {
 		return nil
 	}
 	if c.fields.full(len(c.fresh) + 1) {
-		return reject(tooLarge, "more than %d distinct fields of this device", telemetry.MaxFields)
+		return reject(tooLarge, "the device has more than %d distinct fields", telemetry.MaxFields)
 	}
 	c.fresh = append(c.fresh, hash)
 	return nil

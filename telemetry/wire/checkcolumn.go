@@ -12,6 +12,7 @@ import (
 // checkedColumn is what one pass over a Column has found.
 type checkedColumn struct {
 	name   []byte
+	valid  bool   // the name, by its letters
 	hash   uint64 // of measurement and name
 	list   protowire.Number
 	values int // elements of list; 0: no list has any
@@ -26,7 +27,7 @@ func (c *checkedColumn) read(body []byte) *Rejection {
 	for len(body) > 0 {
 		f, rest, ok := nextField(body)
 		if !ok {
-			return reject(malformed, "column %s is broken off", quote(c.name))
+			return reject(malformed, "it is broken off")
 		}
 		body = rest
 		switch f.num {
@@ -34,8 +35,9 @@ func (c *checkedColumn) read(body []byte) *Rejection {
 			if f.typ != protowire.BytesType {
 				continue
 			}
-			if !utf8.Valid(f.raw) {
-				return reject(malformed, "name of a column is not UTF-8")
+			c.valid = validName(f.raw)
+			if !c.valid && !utf8.Valid(f.raw) {
+				return reject(malformed, "its name is not UTF-8")
 			}
 			c.name = f.raw
 		case columnRows:
@@ -55,7 +57,7 @@ func (c *checkedColumn) read(body []byte) *Rejection {
 				continue
 			}
 			if c.values > 0 && c.list != f.num {
-				return reject(malformed, "column %s uses two kinds of values", quote(c.name))
+				return reject(malformed, "it uses two kinds of values")
 			}
 			c.list = f.num
 			c.values += n
@@ -73,14 +75,14 @@ func (c *checkedColumn) readValues(f field) (int, *Rejection) {
 	case f.num == columnFloats && f.list(protowire.Fixed32Type):
 		return c.readFloats(f.raw)
 	case (f.num == columnInts || f.num == columnBools) && f.list(protowire.VarintType):
-		return c.readVarints(f.raw)
+		return countVarints(f.raw)
 	case f.num == columnStrings && f.typ == protowire.BytesType:
 		if !utf8.Valid(f.raw) {
-			return 0, reject(malformed, "column %s has a string that is not UTF-8", quote(c.name))
+			return 0, reject(malformed, "value %d is not UTF-8", c.values)
 		}
 		if len(f.raw) > telemetry.MaxStringBytes {
-			return 0, reject(tooLarge, "column %s has a string of %d bytes; a string has at most %d",
-				quote(c.name), len(f.raw), telemetry.MaxStringBytes)
+			return 0, reject(tooLarge, "value %d has %d bytes; a string has at most %d",
+				c.values, len(f.raw), telemetry.MaxStringBytes)
 		}
 		return 1, nil
 	}
@@ -89,38 +91,40 @@ func (c *checkedColumn) readValues(f field) (int, *Rejection) {
 
 func (c *checkedColumn) readDoubles(part []byte) (int, *Rejection) {
 	if len(part)%8 != 0 {
-		return 0, c.brokenList()
+		return 0, brokenList()
 	}
 	const exponent = 0x7ff << 52
-	n := len(part) / 8
+	n := 0
 	for ; len(part) >= 8; part = part[8:] {
 		if binary.LittleEndian.Uint64(part)&exponent == exponent {
-			return 0, c.infinite()
+			return 0, c.infinite(n)
 		}
+		n++
 	}
 	return n, nil
 }
 
 func (c *checkedColumn) readFloats(part []byte) (int, *Rejection) {
 	if len(part)%4 != 0 {
-		return 0, c.brokenList()
+		return 0, brokenList()
 	}
 	const exponent = 0xff << 23
-	n := len(part) / 4
+	n := 0
 	for ; len(part) >= 4; part = part[4:] {
 		if binary.LittleEndian.Uint32(part)&exponent == exponent {
-			return 0, c.infinite()
+			return 0, c.infinite(n)
 		}
+		n++
 	}
 	return n, nil
 }
 
-func (c *checkedColumn) readVarints(part []byte) (int, *Rejection) {
+func countVarints(part []byte) (int, *Rejection) {
 	n := 0
 	for ; len(part) > 0; n++ {
 		_, size := protowire.ConsumeVarint(part)
 		if size < 0 {
-			return 0, c.brokenList()
+			return 0, brokenList()
 		}
 		part = part[size:]
 	}
@@ -131,12 +135,12 @@ func (c *checkedColumn) readRows(part []byte) *Rejection {
 	for len(part) > 0 {
 		v, size := protowire.ConsumeVarint(part)
 		if size < 0 {
-			return c.brokenList()
+			return brokenList()
 		}
 		part = part[size:]
 		row := uint32(v) // as protobuf reads a uint32
 		if c.listed > 0 && row <= c.last {
-			return reject(malformed, "rows of column %s do not rise", quote(c.name))
+			return reject(malformed, "its rows do not rise")
 		}
 		c.last = row
 		c.listed++
@@ -144,33 +148,31 @@ func (c *checkedColumn) readRows(part []byte) *Rejection {
 	return nil
 }
 
-func (c *checkedColumn) brokenList() *Rejection {
-	return reject(malformed, "column %s has a broken list", quote(c.name))
-}
+func brokenList() *Rejection { return reject(malformed, "a list of it is broken") }
 
-func (c *checkedColumn) infinite() *Rejection {
-	return reject(notFinite, "column %s has a value that is NaN or infinite", quote(c.name))
+func (c *checkedColumn) infinite(i int) *Rejection {
+	return reject(notFinite, "value %d is NaN or infinite", c.values+i)
 }
 
 // fit checks the column against the number of rows of its series.
 func (c *checkedColumn) fit(rows int) *Rejection {
-	if !validName(c.name) {
-		return reject(badName, "column %s: %s", quote(c.name), nameRule)
+	if !c.valid {
+		return reject(badName, "%s", nameRule)
 	}
-	if why, reserved := reservedColumns[string(c.name)]; reserved {
-		return reject(badName, "column %s is reserved: %s", quote(c.name), why)
+	if why, reserved := reservedColumn(string(c.name)); reserved {
+		return reject(badName, "the name is reserved: %s", why)
 	}
 	if c.listed == 0 {
 		if c.values != rows {
-			return reject(malformed, "column %s has %d values for %d rows", quote(c.name), c.values, rows)
+			return reject(malformed, "it has %d values for %d rows", c.values, rows)
 		}
 		return nil
 	}
 	if c.values != c.listed {
-		return reject(malformed, "column %s has %d values for %d listed rows", quote(c.name), c.values, c.listed)
+		return reject(malformed, "it has %d values for %d listed rows", c.values, c.listed)
 	}
 	if uint64(c.last) >= uint64(rows) {
-		return reject(malformed, "column %s lists row %d; the series has %d rows", quote(c.name), c.last, rows)
+		return reject(malformed, "it lists row %d; the series has %d rows", c.last, rows)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/tetherline/tetherline/telemetry"
 )
@@ -34,8 +35,8 @@ func Extract(b telemetry.Batch) (telemetry.Entry, error) {
 	}
 	first := b.Slice(0, 1).Entries[0]
 	return telemetry.Entry{
-		Device:    first.Device,
-		Labels:    first.Labels,
+		Device:    strings.Clone(first.Device),
+		Labels:    strings.Clone(first.Labels),
 		Received:  first.Received,
 		Rows:      len(rows),
 		Telemetry: msg,

@@ -6,8 +6,8 @@ import (
 	"github.com/tetherline/tetherline/telemetry"
 )
 
-// reservedColumns are the names that a column cannot have, each with the
-// reason. The stores write one tag, "device", and give every row a time; a
+// reservedColumn reports whether no column can have this name, and why. The
+// stores write one tag, "device", and give every row a time; a
 // field that shares the name of one of these could be written by some and read
 // back by none:
 //
@@ -20,22 +20,23 @@ import (
 //
 // Other names that begin with "_" are stored and read back faithfully. No
 // measurement is reserved: its name is a value, never a column.
-var reservedColumns = map[string]string{
-	"time":         "it is the row's time in InfluxDB",
-	"device":       "it is the tag that names the device",
-	"_time":        "it is a column of every Flux table",
-	"_start":       "it is a column of every Flux table",
-	"_stop":        "it is a column of every Flux table",
-	"_measurement": "it is a column of every Flux table",
-	"_field":       "it is a column of every Flux table",
-	"_value":       "it is a column of every Flux table",
+func reservedColumn(name string) (why string, reserved bool) {
+	switch name {
+	case "time":
+		return "it is the time of a row in InfluxDB", true
+	case "device":
+		return "it is the tag that names the device", true
+	case "_time", "_start", "_stop", "_measurement", "_field", "_value":
+		return "it is a column of every Flux table", true
+	}
+	return "", false
 }
 
 // ReservedColumn reports whether no column may have this name though it is
 // well formed. As a label such a name is left out by AppendLabel.
 func ReservedColumn(name string) bool {
-	_, ok := reservedColumns[name]
-	return ok
+	_, reserved := reservedColumn(name)
+	return reserved
 }
 
 // CheckColumnName returns nil, or an error that says why no column can have
@@ -44,7 +45,7 @@ func CheckColumnName(name string) error {
 	if !validName([]byte(name)) {
 		return fmt.Errorf("column %s: %s", quote(name), nameRule)
 	}
-	if why, ok := reservedColumns[name]; ok {
+	if why, reserved := reservedColumn(name); reserved {
 		return fmt.Errorf("column %s is reserved: %s", quote(name), why)
 	}
 	return nil

@@ -57,17 +57,16 @@ func (d *decoder) batch(b telemetry.Batch, yield func(*telemetry.Row) error) err
 			d.skip -= e.Rows
 			continue
 		}
-		skipped := d.skip
-		taken, err := d.entry(e, yield)
+		rows, err := d.entry(e, yield)
 		if err != nil {
 			return err
 		}
-		if d.take > 0 && skipped+taken != e.Rows {
-			return corrupt(e, fmt.Errorf("it has %d rows instead of %d", skipped+taken, e.Rows))
+		if d.take > 0 && rows != e.Rows {
+			return corrupt(e, fmt.Errorf("it has %d rows instead of %d", rows, e.Rows))
 		}
 	}
 	if d.take > 0 {
-		return fmt.Errorf("the batch has %d rows less than it says", d.take)
+		return fmt.Errorf("decode telemetry: the batch has %d rows less than it says", d.take)
 	}
 	return nil
 }
@@ -77,29 +76,32 @@ func corrupt(e *telemetry.Entry, err error) error {
 	return fmt.Errorf("decode telemetry of device %.64q received at %d: %w", e.Device, e.Received, err)
 }
 
-// entry yields the rows of e that are to be taken, and returns their number.
-func (d *decoder) entry(e *telemetry.Entry, yield func(*telemetry.Row) error) (taken int, _ error) {
-	before := d.take
+// entry yields the rows of e that are to be taken, and returns how many rows
+// it has come past, skipped ones included.
+func (d *decoder) entry(e *telemetry.Entry, yield func(*telemetry.Row) error) (rows int, _ error) {
 	d.row.Device, d.row.Labels = e.Device, e.Labels
 	for msg := e.Telemetry; len(msg) > 0 && d.take > 0; {
 		f, rest, ok := nextField(msg)
 		if !ok {
-			return 0, corrupt(e, errBrokenOff)
+			return rows, corrupt(e, errBrokenOff)
 		}
 		msg = rest
 		if f.num != telemetrySeries || f.typ != protowire.BytesType {
 			continue
 		}
 		if err := d.open(f.raw); err != nil {
-			return 0, corrupt(e, err)
+			return rows, corrupt(e, err)
 		}
-		for row := 0; d.take > 0; row++ {
-			more, err := d.next(uint32(row))
+		for i := uint32(0); d.take > 0; i++ {
+			more, err := d.next(i)
 			if err != nil {
-				return 0, corrupt(e, err)
+				return rows, corrupt(e, err)
 			}
 			if !more {
 				break
+			}
+			if rows++; rows > e.Rows {
+				return rows, corrupt(e, fmt.Errorf("it has more than %d rows", e.Rows))
 			}
 			if d.skip > 0 {
 				d.skip--
@@ -107,9 +109,9 @@ func (d *decoder) entry(e *telemetry.Entry, yield func(*telemetry.Row) error) (t
 			}
 			d.take--
 			if err := yield(&d.row); err != nil {
-				return 0, err
+				return rows, err
 			}
 		}
 	}
-	return before - d.take, nil
+	return rows, nil
 }

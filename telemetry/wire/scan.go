@@ -38,32 +38,49 @@ type field struct {
 // nextField takes the first field off b. It is false where b is no message or
 // the field is a group.
 func nextField(b []byte) (f field, rest []byte, ok bool) {
+	if f, rest, ok = shortField(b); ok {
+		return f, rest, true
+	}
 	num, typ, n := protowire.ConsumeTag(b)
-	if n < 0 {
+	if n < 0 || num > protowire.MaxValidNumber {
 		return field{}, nil, false
 	}
 	b = b[n:]
-	start := 0
+	start, end := 0, 0
 	switch typ {
 	case protowire.VarintType:
-		_, n = protowire.ConsumeVarint(b)
+		_, end = protowire.ConsumeVarint(b)
 	case protowire.Fixed64Type:
-		n = 8
+		end = 8
 	case protowire.Fixed32Type:
-		n = 4
+		end = 4
 	case protowire.BytesType:
-		size, m := protowire.ConsumeVarint(b)
-		if m < 0 || size > uint64(len(b)-m) {
+		size, n := protowire.ConsumeVarint(b)
+		if n < 0 || size > uint64(len(b)-n) {
 			return field{}, nil, false
 		}
-		start, n = m, m+int(size)
+		start, end = n, n+int(size)
 	default:
 		return field{}, nil, false
 	}
-	if n < 0 || n > len(b) {
+	if end < 0 || end > len(b) {
 		return field{}, nil, false
 	}
-	return field{num: num, typ: typ, raw: b[start:n]}, b[n:], true
+	return field{num: num, typ: typ, raw: b[start:end]}, b[end:], true
+}
+
+// shortField is nextField for the common case: length-delimited, a tag of one
+// byte, a length of one byte.
+func shortField(b []byte) (f field, rest []byte, ok bool) {
+	const typeBits = 7
+	if len(b) < 2 || b[0]&typeBits != byte(protowire.BytesType) || b[0] < 1<<3 || b[0] >= 0x80 || b[1] >= 0x80 {
+		return field{}, nil, false
+	}
+	end := 2 + int(b[1])
+	if end > len(b) {
+		return field{}, nil, false
+	}
+	return field{num: protowire.Number(b[0] >> 3), typ: protowire.BytesType, raw: b[2:end]}, b[end:], true
 }
 
 // list reports whether f is a part of a repeated scalar of the given wire
