@@ -179,7 +179,7 @@ func TestRegistrySurvivesARestart(t *testing.T) {
 	node := startNode(t, dir)
 	r := open(t, node.JetStream())
 	create(t, r, newDevice("a", "site", "north"))
-	want, err := r.Update(testContext(t), "a", func(d *registry.Device) error {
+	_, err := r.Update(testContext(t), "a", func(d *registry.Device) error {
 		d.Describe = []byte("what it measures")
 		return nil
 	})
@@ -189,7 +189,7 @@ func TestRegistrySurvivesARestart(t *testing.T) {
 	if _, err := r.Rotate(testContext(t), "a", time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	want, _ = r.Get("a")
+	want, _ := r.Get("a")
 	r.Close()
 	stopNode(t, node)
 	r = open(t, startNode(t, dir).JetStream())
