@@ -124,7 +124,9 @@ func TestAppendLabel(t *testing.T) {
 		{"", "north", ""},
 		{"a b", "c,d=e f", `,a\ b=c\,d\=e\ f`},
 		{`back\slash`, `c:\dir`, `,back\slash=c:\dir`},
-		{"k", `before\ space`, `,k=before\\ space`},
+		{"k", `before\ space\,\\=\x\`, `,k=before\ space\,\=\x`},
+		{`device\`, "other", ""},
+		{"k", "before\\\nbreak", `,k=before\ break`},
 		{"k", `ends\\`, `,k=ends`},
 		{"k", `\`, ""},
 		{"k", "line\nbreak\r\ttab\x00\x7f", `,k=line\ break\ \ tab\ \ `},
@@ -143,10 +145,10 @@ func TestAppendLabel(t *testing.T) {
 	}
 }
 
-// TestLabelsReadBack: no label breaks the line it is in, and all that InfluxDB
+// TestLabelsReadBack: no such label breaks the line it is in, and all that InfluxDB
 // can store is stored.
 func TestLabelsReadBack(t *testing.T) {
-	for _, value := range []string{"north", "a b", "a,b", "a=b", `a\b`, `a\ b`, `a\,b`, `a\=b`, `\\a`, `"`, `a" b="`, "ä", "# x"} {
+	for _, value := range []string{"north", "a b", "a,b", "a=b", `a\b`, `\\a`, `\"`, `a\tb`, `"`, `a" b="`, "ä", "# x"} {
 		e := entryOf(good, 1)
 		e.Labels = string(wire.AppendLabel(wire.AppendLabel(nil, "first", value), value, "second"))
 		lines, err := wire.AppendLines(nil, telemetry.NewBatch([]telemetry.Entry{e}))
