@@ -55,7 +55,7 @@ var closeTable = [...]CloseInfo{
 	{CloseInvalidData, "invalid_data", "a close frame whose reason is not UTF-8", "invalid data", "protocol error", true},
 	{CloseTooBig, "too_big", "a message over the limit: 4 KiB before the welcome, max_frame_bytes after it", "message too big", "message too big", true},
 	{CloseInternal, "internal", "the hub failed", "internal error", "hub error", true},
-	{CloseDraining, "draining", "the node is being drained; the reason is the retry slot, a decimal number of milliseconds: come back no sooner", "0", "node draining", true},
+	{CloseDraining, "draining", "the node is being drained; the reason carries the retry slot, \"retry_ms=1500\": come back no sooner", "retry_ms=0", "node draining", true},
 	{CloseSuperseded, "superseded", "a newer session of the same device has taken over", "superseded by a newer session", "superseded", true},
 	{CloseHeartbeat, "heartbeat", "nothing was heard within 10 s of a ping", "heartbeat missed", "heartbeat missed", true},
 	{CloseForbidden, "forbidden", "a message that the protocol does not allow here; the reason says which", "forbidden message", "forbidden message", true},

@@ -45,7 +45,7 @@ func (s *Session) Send(f *devicev1.HubFrame) error {
 		return err
 	}
 	s.mu.Lock()
-	open := s.open
+	open := s.open && !s.stopped
 	s.mu.Unlock()
 	if !open {
 		return ErrEnded
