@@ -1,0 +1,277 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
+)
+
+// Connected tells that the device's session of that epoch, on this node, has
+// been established. Its pending commands go out in the order of acceptance;
+// Connected does not wait for them.
+func (d *Dispatcher) Connected(device string, epoch uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q := d.queueLocked(device)
+	if epoch <= q.epoch {
+		return
+	}
+	q.epoch = epoch
+	if len(q.pending) > 0 {
+		d.wakeLocked(q)
+	}
+}
+
+// Disconnected tells that the session of that epoch is gone. A late goodbye
+// of an older session changes nothing for the newer one.
+func (d *Dispatcher) Disconnected(device string, epoch uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q := d.queues[device]
+	if q == nil {
+		return
+	}
+	for _, e := range q.pending {
+		if e.pushed != 0 && e.pushed <= epoch {
+			d.loseLocked(e)
+		}
+	}
+	if q.epoch != epoch {
+		return
+	}
+	q.epoch = 0
+	d.forgetLocked(q)
+}
+
+// loseLocked starts the clock of a command of the class once whose delivery
+// will perhaps never be known: the session it was sent on is gone.
+func (d *Dispatcher) loseLocked(e *entry) {
+	c := e.view
+	if c.State != Sent || c.Spec.Replay != Once || !e.lost.IsZero() || e.owed {
+		return
+	}
+	if e.pushed == 0 && c.SentNode != d.cfg.Node && e.queue.epoch <= c.SentEpoch {
+		return // another node's session, which may be well
+	}
+	e.lost = time.Now()
+	d.scheduleLocked(e)
+}
+
+// wakeLocked has the queue's commands delivered soon.
+func (d *Dispatcher) wakeLocked(q *queue) {
+	if q.woken || q.epoch == 0 {
+		return
+	}
+	q.woken = true
+	d.lanes = append(d.lanes, q)
+	d.signal()
+}
+
+// deliver hands the device's commands to its session, in order.
+func (d *Dispatcher) deliver(ctx context.Context, q *queue) {
+	defer d.release(q)
+	q.lane.Lock()
+	defer q.lane.Unlock()
+	d.mu.Lock()
+	pending := slices.Clone(q.pending)
+	d.mu.Unlock()
+	if err := d.supersede(ctx, pending); err != nil {
+		d.retryLater(q, pending[0], err)
+		return
+	}
+	for _, e := range pending {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := d.deliverOne(ctx, e); err != nil {
+			d.retryLater(q, e, err)
+			return
+		}
+	}
+}
+
+// errNoSession says that the session has taken nothing.
+var errNoSession = errors.New("the session did not take the frame")
+
+// retryLater has the queue delivered again after a pause.
+func (d *Dispatcher) retryLater(q *queue, e *entry, err error) {
+	if !errors.Is(err, errNoSession) {
+		d.stats.storeErrors.Add(1)
+		d.log.Warn("a command was not sent; trying again", "command", e.id, "device", q.device, "error", err)
+	}
+	time.AfterFunc(retryAfter, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.queues[q.device] == q {
+			d.wakeLocked(q)
+		}
+	})
+}
+
+// deliverOne brings one command as far as it can be; the caller holds the
+// lane.
+func (d *Dispatcher) deliverOne(ctx context.Context, e *entry) error {
+	e.step.Lock()
+	defer e.step.Unlock()
+	d.mu.Lock()
+	c, epoch, pushed, owed := e.view, e.queue.epoch, e.pushed, e.owed
+	gone := e.gone
+	d.mu.Unlock()
+	if gone || epoch == 0 || epoch < c.SentEpoch {
+		return nil
+	}
+	if c.CancelRequested {
+		return d.pushCancel(e, epoch)
+	}
+	switch {
+	case !c.State.Undelivered() || !time.Now().Before(c.Expires):
+		return nil
+	case c.State == Sent && owed:
+		return d.push(ctx, e, c)
+	case c.State == Sent && pushed == epoch:
+		return nil
+	case c.State == Sent && c.Spec.Replay == Once:
+		d.mu.Lock()
+		d.loseLocked(e)
+		d.mu.Unlock()
+		return nil
+	}
+	return d.send(ctx, e, epoch)
+}
+
+// send records that the command goes out on the session, then hands it over.
+func (d *Dispatcher) send(ctx context.Context, e *entry, epoch uint64) error {
+	made := false
+	n, err := d.change(ctx, e, func(c *Command) (*Command, error) {
+		made = false
+		if !c.State.Undelivered() || c.CancelRequested || epoch < c.SentEpoch ||
+			c.State == Sent && c.Spec.Replay == Once {
+			return c, nil // another node was faster
+		}
+		made = true
+		return c.sent(d.here(epoch))
+	})
+	if errors.Is(err, errGone) || err == nil && !made {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	e.owed = true
+	d.mu.Unlock()
+	return d.push(ctx, e, n)
+}
+
+// push hands a command that is recorded as SENT to the session. The caller
+// holds e.step.
+func (d *Dispatcher) push(ctx context.Context, e *entry, c *Command) error {
+	f := &devicev1.Command{
+		Id: c.ID, Name: c.Spec.Name, Attempt: c.Attempts,
+		TimeoutMs: uint32(c.Spec.Timeout.Milliseconds()),
+	}
+	if c.Spec.Payload.JSON != "" {
+		f.Payload = &devicev1.Command_Json{Json: c.Spec.Payload.JSON}
+	} else {
+		f.Payload = &devicev1.Command_Protobuf{Protobuf: c.Spec.Payload.Protobuf}
+	}
+	epoch, ok := d.cfg.Sender.Send(c.Device, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Command{Command: f}})
+	if ok {
+		d.stats.sent.Add(1)
+		if c.Attempts > 1 {
+			d.stats.resent.Add(1)
+		}
+		d.mu.Lock()
+		e.pushed, e.owed = epoch, false
+		d.mu.Unlock()
+		return nil
+	}
+	if c.Attempts > 1 {
+		// It may have reached the device before: it stays SENT.
+		d.mu.Lock()
+		e.owed = false
+		d.mu.Unlock()
+		return errNoSession
+	}
+	_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
+		if c.State != Sent || c.Attempts != 1 {
+			return c, nil
+		}
+		return c.unsent(d.here(0))
+	})
+	if err != nil && !errors.Is(err, errGone) {
+		return err // still owed
+	}
+	d.mu.Lock()
+	e.owed = false
+	d.mu.Unlock()
+	return errNoSession
+}
+
+// pushCancel asks the device to stop the command, once a session.
+func (d *Dispatcher) pushCancel(e *entry, epoch uint64) error {
+	d.mu.Lock()
+	done := e.canceled == epoch
+	d.mu.Unlock()
+	if done {
+		return nil
+	}
+	epoch, ok := d.cfg.Sender.Send(e.queue.device, &devicev1.HubFrame{
+		Frame: &devicev1.HubFrame_CommandCancel{CommandCancel: &devicev1.CommandCancel{Id: e.id}},
+	})
+	if !ok {
+		return errNoSession
+	}
+	d.mu.Lock()
+	e.canceled = epoch
+	d.mu.Unlock()
+	return nil
+}
+
+// supersede cancels what a newer latest-wins command of the same name takes
+// the place of: what is QUEUED, and what was SENT on a session that is gone.
+// pending is in the order of acceptance; the caller holds no step.
+func (d *Dispatcher) supersede(ctx context.Context, pending []*entry) error {
+	newer := map[string]string{}
+	for _, e := range slices.Backward(pending) {
+		d.mu.Lock()
+		c, inFlight := e.view, e.view.State == Sent && d.inFlightLocked(e)
+		gone := e.gone
+		d.mu.Unlock()
+		if gone || c.Spec.Replay != LatestWins {
+			continue
+		}
+		by, ok := newer[c.Spec.Name]
+		if !ok {
+			newer[c.Spec.Name] = e.id
+			continue
+		}
+		if !c.State.Undelivered() || inFlight {
+			continue
+		}
+		e.step.Lock()
+		_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
+			if !c.State.Undelivered() {
+				return c, nil
+			}
+			return c.supersede(d.here(0), by)
+		})
+		e.step.Unlock()
+		if err != nil && !errors.Is(err, errGone) {
+			return err
+		}
+	}
+	return nil
+}
+
+// inFlightLocked reports whether the command was sent on a session that, for
+// all this node knows, is still there: the device's word may come any moment.
+func (d *Dispatcher) inFlightLocked(e *entry) bool {
+	if epoch := e.queue.epoch; epoch != 0 {
+		return e.pushed == epoch || epoch < e.view.SentEpoch
+	}
+	return e.view.SentNode != d.cfg.Node
+}

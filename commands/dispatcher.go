@@ -1,0 +1,258 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Devices is what the dispatcher asks of the registry. All methods may run at
+// once.
+type Devices interface {
+	// CheckDevice returns nil when commands may be sent to the device, or an
+	// error that wraps ErrUnknownDevice or ErrDeviceDisabled.
+	CheckDevice(ctx context.Context, device string) error
+	// SelectDevices lists the ids of the enabled devices whose labels match,
+	// in a fixed order. A bad selector is an error that wraps ErrInvalid.
+	SelectDevices(ctx context.Context, selector string) ([]string, error)
+}
+
+// Sender hands frames to the sessions of this node. All methods may run at
+// once; none may block on the network or call the Dispatcher.
+type Sender interface {
+	// Send queues f on the device's session of this node and returns the
+	// epoch of that session. ok false: nothing of f will ever be sent. Frames
+	// go out in the order of the calls.
+	Send(device string, f *devicev1.HubFrame) (epoch uint64, ok bool)
+}
+
+// Config of a Dispatcher.
+type Config struct {
+	// Node is this hub's name: it stays the same over restarts, and no other
+	// node of the cluster has it. Required.
+	Node    string
+	Store   Store   // required
+	Devices Devices // required
+	Sender  Sender  // required
+	// MaxPending commands of one device that have not ended; 0:
+	// DefaultMaxPending. Nodes that accept for one device at the same moment
+	// can go over it by one command each.
+	MaxPending int
+	// OnEnd is called with each command that this node has seen to its end,
+	// once; it must not block. nil: nothing.
+	OnEnd  func(*Command)
+	Logger *slog.Logger // nil: slog.Default()
+}
+
+const (
+	// storeTimeout bounds one durable write.
+	storeTimeout = 5 * time.Second
+	// retryAfter is the pause after a step that the store did not take.
+	retryAfter = time.Second
+	// takeoverGrace is how long a deadline is left to the node that the
+	// command belongs to before another one acts on it.
+	takeoverGrace = 3 * time.Second
+	// wordDelay is how long DELIVERED waits for company before it is
+	// written: the end of a quick command makes that write needless.
+	wordDelay = 20 * time.Millisecond
+	// progressDelay is the same for progress reports.
+	progressDelay = time.Second
+	// parallel bounds the devices served and the deadlines acted on at once.
+	parallel = 32
+)
+
+// Dispatcher carries commands to devices and their ends back. Its methods may
+// run at once; those that need the store wait until Run has read it.
+type Dispatcher struct {
+	cfg   Config
+	log   *slog.Logger
+	stats counters
+
+	ready   chan struct{} // closed when the pending commands are known
+	stopped chan struct{} // closed when Run returns
+	ran     atomic.Bool
+	wakeup  chan struct{} // capacity 1: there is something in due or lanes
+
+	newGroups chan *Group
+
+	mu       sync.Mutex // guards what follows, and the fields of entry and queue that say so
+	entries  map[string]*entry
+	queues   map[string]*queue
+	due      dueHeap
+	lanes    []*queue // to be delivered
+	ends     recentEnds
+	watchers watcherSet
+	groups   map[string]*groupRun
+	owed     map[string]owedEnd // ends the store did not take yet
+}
+
+// New checks cfg. The Dispatcher does nothing before Run.
+func New(cfg Config) (*Dispatcher, error) {
+	if cfg.Node == "" || cfg.Store == nil || cfg.Devices == nil || cfg.Sender == nil {
+		return nil, errors.New("commands: Node, Store, Devices and Sender are required")
+	}
+	if cfg.MaxPending < 0 {
+		return nil, fmt.Errorf("commands: MaxPending %d is negative", cfg.MaxPending)
+	}
+	if cfg.MaxPending == 0 {
+		cfg.MaxPending = DefaultMaxPending
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return &Dispatcher{
+		cfg: cfg, log: cfg.Logger,
+		ready: make(chan struct{}), stopped: make(chan struct{}), wakeup: make(chan struct{}, 1),
+		newGroups: make(chan *Group, 16),
+		entries:   map[string]*entry{}, ends: recentEnds{revision: map[string]uint64{}}, queues: map[string]*queue{},
+		watchers: newWatcherSet(), groups: map[string]*groupRun{}, owed: map[string]owedEnd{},
+	}, nil
+}
+
+// Run reads the pending commands from the store and works until ctx ends;
+// then it writes down what devices have said and returns nil. It may be
+// called once.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	if d.ran.Swap(true) {
+		return errors.New("commands: a Dispatcher runs once")
+	}
+	defer close(d.stopped)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.follow(gctx) })
+	g.Go(func() error { return d.loop(gctx) })
+	g.Go(func() error { return d.runGroups(gctx) })
+	g.Go(func() error { return d.recordOwed(gctx) })
+	err := g.Wait()
+	d.watchers.close(&d.mu)
+	if ctx.Err() != nil {
+		d.flushWords()
+		return nil
+	}
+	return err
+}
+
+// Ready is closed when the dispatcher knows the pending commands.
+func (d *Dispatcher) Ready() <-chan struct{} { return d.ready }
+
+// wait for the pending commands to be known.
+func (d *Dispatcher) wait(ctx context.Context) error {
+	select {
+	case <-d.stopped:
+		return ErrClosed
+	default:
+	}
+	select {
+	case <-d.ready:
+		return nil
+	case <-d.stopped:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the pending commands to be read: %w", ctx.Err())
+	}
+}
+
+// follow keeps the index up to date with the store, whichever node changes it.
+func (d *Dispatcher) follow(ctx context.Context) error {
+	for {
+		seen := map[string]bool{}
+		err := d.cfg.Store.Follow(ctx, func(ch Change) {
+			switch {
+			case ch.ID != "":
+				if seen != nil {
+					seen[ch.ID] = true
+				}
+				d.learn(ch)
+			case seen != nil:
+				d.caughtUp(ctx, seen)
+				seen = nil
+			}
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		d.log.Error("following the command store failed; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+// learn takes over a change that Follow hands out.
+func (d *Dispatcher) learn(ch Change) {
+	d.mu.Lock()
+	e := d.entries[ch.ID]
+	known := e != nil && e.view.Revision >= ch.Revision || e == nil && d.ends.revision[ch.ID] >= ch.Revision
+	d.mu.Unlock()
+	if known {
+		return
+	}
+	c, err := ch.Load()
+	if err != nil {
+		d.log.Error("a stored command cannot be read", "command", ch.ID, "device", ch.Device, "error", err)
+		return
+	}
+	d.install(c, false)
+}
+
+// caughtUp is called when every live command of the store was learned. What
+// is still in the index without being live has ended while nobody followed.
+func (d *Dispatcher) caughtUp(ctx context.Context, live map[string]bool) {
+	var missed []string
+	d.mu.Lock()
+	for id := range d.entries {
+		if !live[id] {
+			missed = append(missed, id)
+		}
+	}
+	d.mu.Unlock()
+	for _, id := range missed {
+		if c, err := d.cfg.Store.Command(ctx, id); err == nil {
+			d.install(c, false)
+		}
+	}
+	select {
+	case <-d.ready:
+		return
+	default:
+	}
+	d.mu.Lock()
+	for _, q := range d.queues {
+		if q.epoch == 0 {
+			for _, e := range q.pending {
+				d.loseLocked(e) // its session, if this node had it, has died with the last process
+			}
+		}
+		d.wakeLocked(q)
+	}
+	pending := len(d.entries)
+	d.mu.Unlock()
+	close(d.ready)
+	d.log.Info("command dispatcher is ready", "node", d.cfg.Node, "pending", pending)
+}
+
+// here is now, on this node.
+func (d *Dispatcher) here(epoch uint64) at {
+	return at{time: time.Now().UTC(), node: d.cfg.Node, epoch: epoch}
+}
+
+// storeContext is for a write that must not be cut off half-way when the
+// caller goes away.
+func storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+}
+
+func (d *Dispatcher) signal() {
+	select {
+	case d.wakeup <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,39 @@
+package commands
+
+import "errors"
+
+// Errors that callers decide on. Those returned wrap one of these and say in
+// words what is wrong.
+var (
+	// ErrInvalid: the request is not acceptable as it is.
+	ErrInvalid = errors.New("invalid")
+	// ErrNotFound: no command or group of that id, now or in the history.
+	ErrNotFound = errors.New("no such command")
+	// ErrUnknownDevice: the registry does not know the device.
+	ErrUnknownDevice = errors.New("unknown device")
+	// ErrDeviceDisabled: an operator has disabled the device.
+	ErrDeviceDisabled = errors.New("device is disabled")
+	// ErrTooManyPending: the device has as many commands without an end as
+	// it may have. Nothing was accepted.
+	ErrTooManyPending = errors.New("too many pending commands for the device")
+	// ErrFull: the store is at its bound. Nothing was accepted.
+	ErrFull = errors.New("command store is full")
+	// ErrConflict: the idempotency key belongs to a different command.
+	ErrConflict = errors.New("the key was used for a different command")
+	// ErrEnded: the command or group has ended and cannot be canceled.
+	ErrEnded = errors.New("has ended already")
+	// ErrTooMany: more devices match a group's selector than allowed, or none.
+	ErrTooMany = errors.New("selector matches too many devices")
+	// ErrBadPageToken: the token is not one of this listing.
+	ErrBadPageToken = errors.New("bad page token")
+	// ErrSlowWatcher: a watcher fell too far behind; it may begin again.
+	ErrSlowWatcher = errors.New("watcher is too slow")
+	// ErrClosed: the dispatcher has stopped.
+	ErrClosed = errors.New("dispatcher has stopped")
+
+	// ErrExists is returned by a Store that holds the id already.
+	ErrExists = errors.New("exists already")
+	// ErrStale is returned by a Store whose record has changed since it was
+	// read.
+	ErrStale = errors.New("record has changed since it was read")
+)

@@ -1,0 +1,140 @@
+package commands
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"math"
+	"time"
+)
+
+// GroupState is how far a group command has come.
+type GroupState string
+
+// The states of a group. It is running, or it has decided to issue no more
+// for one of three causes; it ends when the last issued command has ended.
+const (
+	GroupRunning  GroupState = "RUNNING"
+	GroupDone     GroupState = "DONE"     // everything was issued and has ended
+	GroupStopped  GroupState = "STOPPED"  // too large a share has failed
+	GroupCanceled GroupState = "CANCELED" // by an operator
+)
+
+// Limits of groups.
+const (
+	MaxGroupDevices = 100_000
+	MaxGroupRate    = 10_000 // commands per second
+	// MaxGroupIssue is how long issuing may take at the rate asked for.
+	MaxGroupIssue = 7 * 24 * time.Hour
+)
+
+// GroupRequest asks for one command for each device that matches.
+type GroupRequest struct {
+	Selector string // not empty
+	Spec     Spec
+	Key      string // as in Request
+	Operator string
+	// Rate is commands issued per second, to MaxGroupRate; 0: no limit.
+	Rate float64
+	// StopAfterFailureShare issues no more once that share of the ended
+	// commands has failed, counted of at least ten (or of all, if fewer), so
+	// that one early failure is not everything; 0: never.
+	StopAfterFailureShare float64
+	MaxDevices            int // refuse when more match; 0: MaxGroupDevices
+	// Allow narrows the selection to devices that the operator may reach;
+	// nil: all.
+	Allow func(device string) bool
+}
+
+// Group is the parent of the commands of one group request.
+type Group struct {
+	ID       string    `json:"id"`
+	Selector string    `json:"selector"`
+	Spec     Spec      `json:"spec"`
+	Digest   string    `json:"digest"`
+	Operator string    `json:"operator,omitempty"`
+	Rate     float64   `json:"rate,omitempty"`
+	StopAt   float64   `json:"stop_at,omitempty"` // StopAfterFailureShare
+	Created  time.Time `json:"created"`
+	Total    int       `json:"total"` // devices that matched when it was accepted
+
+	State   GroupState    `json:"state"`
+	Reason  string        `json:"reason"`
+	Ended   time.Time     `json:"ended,omitzero"` // when the last issued command had ended
+	Issued  int           `json:"issued"`
+	Refused int           `json:"refused"`  // could not be issued: disabled, removed, too many pending
+	ByState map[State]int `json:"by_state"` // of the issued ones
+
+	// Next member to be issued; those before were issued or refused.
+	Next int `json:"next"`
+	// Runner issues the commands while its lease lasts.
+	Runner string    `json:"runner,omitempty"`
+	Lease  time.Time `json:"lease,omitzero"`
+
+	// Members is the Store's: where it keeps them.
+	Members  string `json:"members"`
+	Revision uint64 `json:"-"`
+}
+
+func (g *Group) clone() *Group {
+	c := *g
+	c.ByState = maps.Clone(g.ByState)
+	return &c
+}
+
+// ended counts the issued commands that have ended, and those that failed.
+func (g *Group) ended() (ended, failed int) {
+	for s, n := range g.ByState {
+		if s.Ended() {
+			ended += n
+		}
+		switch s {
+		case Failed, Rejected, TimedOut, Expired:
+			failed += n
+		}
+	}
+	return ended, failed
+}
+
+// tooManyFailed reports whether the group must stop, and says why.
+func (g *Group) tooManyFailed() (string, bool) {
+	ended, failed := g.ended()
+	if g.StopAt <= 0 || failed == 0 {
+		return "", false
+	}
+	of := max(ended, min(10, g.Total))
+	if float64(failed)/float64(of) < g.StopAt {
+		return "", false
+	}
+	return fmt.Sprintf("stopped: %d of %d ended commands failed, the limit is %.3g %%", failed, ended, 100*g.StopAt), true
+}
+
+// childID is the id of a group's command to a device: the same whenever the
+// group is issued again, so that no device gets two.
+func childID(group, device string) string {
+	hash := func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return base64.RawURLEncoding.EncodeToString(sum[:16])
+	}
+	if len(group)+1+22 > MaxIDBytes {
+		group = "g" + hash(group)
+	}
+	return group + "." + hash(group+"\x00"+device)
+}
+
+func (r *GroupRequest) check() error {
+	if r.Selector == "" {
+		return fmt.Errorf("%w: a group needs a selector", ErrInvalid)
+	}
+	if math.IsNaN(r.Rate) || r.Rate < 0 || r.Rate > MaxGroupRate {
+		return fmt.Errorf("%w: rate %g is not within 0 and %d a second", ErrInvalid, r.Rate, MaxGroupRate)
+	}
+	if math.IsNaN(r.StopAfterFailureShare) || r.StopAfterFailureShare < 0 || r.StopAfterFailureShare > 1 {
+		return fmt.Errorf("%w: failure share %g is not within 0 and 1", ErrInvalid, r.StopAfterFailureShare)
+	}
+	if r.MaxDevices < 0 {
+		return fmt.Errorf("%w: max devices %d is negative", ErrInvalid, r.MaxDevices)
+	}
+	return r.Spec.normalize()
+}

@@ -1,0 +1,422 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// groupLease is how long a group stays with a node that says nothing.
+	groupLease = 20 * time.Second
+	// groupPersist is how often the progress of a group is recorded, at most.
+	groupPersist = time.Second
+	// groupRenew is how often it is recorded at least, which renews the lease.
+	groupRenew = 5 * time.Second
+	// groupBurst is the commands of a group that are issued at once.
+	groupBurst = 64
+)
+
+// groupRun is a group that this node issues.
+type groupRun struct {
+	d       *Dispatcher
+	members []string
+	changed chan struct{} // capacity 1
+
+	mu       sync.Mutex
+	g        *Group
+	loaded   bool // the states of what was issued before are known
+	states   map[string]childState
+	aged     int       // issued commands that the history no longer has
+	recorded time.Time // when g was stored last
+	dirty    bool      // g has changed since
+}
+
+type childState struct {
+	state    State
+	revision uint64
+}
+
+// runGroups runs the groups that this node accepts, those it has run before a
+// restart, and those whose node is gone.
+func (d *Dispatcher) runGroups(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.ready:
+	}
+	var runs errgroup.Group
+	defer func() { _ = runs.Wait() }()
+	start := func(g *Group) {
+		if !g.Ended.IsZero() || g.Runner != d.cfg.Node && time.Now().Before(g.Lease) {
+			return
+		}
+		run := &groupRun{d: d, g: g.clone(), changed: make(chan struct{}, 1), states: map[string]childState{}}
+		d.mu.Lock()
+		_, running := d.groups[g.ID]
+		if !running {
+			d.groups[g.ID] = run
+		}
+		d.mu.Unlock()
+		if running {
+			return
+		}
+		runs.Go(func() error {
+			defer func() {
+				d.mu.Lock()
+				delete(d.groups, g.ID)
+				d.mu.Unlock()
+			}()
+			if err := run.run(ctx); err != nil && ctx.Err() == nil {
+				d.log.Warn("a group command was interrupted; taking it up again soon", "group", g.ID, "error", err)
+			}
+			return nil
+		})
+	}
+	tick := time.NewTicker(groupRenew)
+	defer tick.Stop()
+	for {
+		groups, err := d.cfg.Store.Groups(ctx)
+		if err != nil && ctx.Err() == nil {
+			d.log.Warn("reading the group commands failed; trying again", "error", err)
+		}
+		for _, g := range groups {
+			start(g)
+		}
+		for again := false; !again; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case g := <-d.newGroups:
+				start(g)
+			case <-tick.C:
+				again = true
+			}
+		}
+	}
+}
+
+// errNotOurs says that another node has taken the group.
+var errNotOurs = errors.New("another node runs the group")
+
+// run issues what is to be issued and waits for the ends.
+func (r *groupRun) run(ctx context.Context) error {
+	members, err := r.d.cfg.Store.Members(ctx, r.g.ID)
+	if err != nil {
+		return err
+	}
+	r.members = members
+	if err := r.record(ctx, true); err != nil {
+		return err
+	}
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	if err := r.issue(ctx); err != nil {
+		return err
+	}
+	return r.await(ctx)
+}
+
+// load the states of the commands that were issued before.
+func (r *groupRun) load(ctx context.Context) error {
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	r.mu.Lock()
+	id, next := r.g.ID, r.g.Next
+	r.mu.Unlock()
+	var missing atomic.Int64
+	for _, member := range r.members[:min(next, len(r.members))] {
+		g.Go(func() error {
+			c, err := r.d.command(ctx, childID(id, member))
+			if errors.Is(err, ErrNotFound) {
+				missing.Add(1)
+				return nil
+			}
+			if err == nil {
+				r.tell(c)
+			}
+			return err
+		})
+	}
+	err := g.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.loaded = err == nil
+	r.aged = max(0, int(missing.Load())-r.g.Refused)
+	r.g.ByState = map[State]int{}
+	for _, child := range r.states {
+		r.g.ByState[child.state]++
+	}
+	return err
+}
+
+// issue the commands that were not issued yet, at the group's rate.
+func (r *groupRun) issue(ctx context.Context) error {
+	burst := groupBurst
+	limiter := rate.NewLimiter(rate.Inf, burst)
+	if r.g.Rate > 0 {
+		burst = max(1, min(groupBurst, int(r.g.Rate/20)))
+		limiter = rate.NewLimiter(rate.Limit(r.g.Rate), burst)
+	}
+	for {
+		r.mu.Lock()
+		if reason, stop := r.g.tooManyFailed(); stop && r.g.State == GroupRunning {
+			r.g.State, r.g.Reason, r.dirty = GroupStopped, reason, true
+		}
+		next, open := r.g.Next, r.g.State == GroupRunning
+		r.mu.Unlock()
+		if !open || next >= len(r.members) {
+			return r.record(ctx, true)
+		}
+		n := min(burst, len(r.members)-next)
+		if err := r.pace(ctx, limiter, n); err != nil {
+			return err
+		}
+		refused, err := r.issueSome(ctx, r.members[next:next+n])
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.g.Next += n
+		r.g.Issued += n - refused
+		r.g.Refused += refused
+		r.dirty = true
+		r.mu.Unlock()
+		if err := r.record(ctx, false); err != nil {
+			return err
+		}
+	}
+}
+
+// pace waits for the rate's permission, and keeps the lease meanwhile.
+func (r *groupRun) pace(ctx context.Context, limiter *rate.Limiter, n int) error {
+	wait := limiter.ReserveN(time.Now(), n).Delay()
+	until := time.Now().Add(wait)
+	for {
+		left := time.Until(until)
+		if left <= 0 || !r.running() {
+			return ctx.Err()
+		}
+		if err := r.pause(ctx, min(left, groupPersist), left > groupPersist); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *groupRun) running() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, stop := r.g.tooManyFailed()
+	return r.g.State == GroupRunning && !stop
+}
+
+// pause waits for d, or for a change if that ends it, and records what is due.
+func (r *groupRun) pause(ctx context.Context, d time.Duration, record bool) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+	case <-r.changed:
+		if r.running() {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-timer.C:
+			}
+		}
+	}
+	if !record {
+		return nil
+	}
+	return r.record(ctx, false)
+}
+
+// issueSome issues commands at once; the ids make doing so again harmless.
+func (r *groupRun) issueSome(ctx context.Context, members []string) (refused int, err error) {
+	r.mu.Lock()
+	id, spec, operator := r.g.ID, r.g.Spec, r.g.Operator
+	r.mu.Unlock()
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	var mu sync.Mutex
+	for _, member := range members {
+		g.Go(func() error {
+			c, _, err := r.d.accept(ctx, &Request{Device: member, Spec: spec, Key: childID(id, member), Operator: operator}, id)
+			switch {
+			case err == nil:
+				r.tell(&c)
+				return nil
+			case errors.Is(err, ErrTooManyPending), errors.Is(err, ErrUnknownDevice),
+				errors.Is(err, ErrDeviceDisabled), errors.Is(err, ErrConflict):
+				r.d.log.Info("a group command was not issued to a device", "group", id, "device", member, "error", err)
+				mu.Lock()
+				refused++
+				mu.Unlock()
+				return nil
+			}
+			return err
+		})
+	}
+	err = g.Wait()
+	return refused, err
+}
+
+// await the ends of what was issued.
+func (r *groupRun) await(ctx context.Context) error {
+	for {
+		if err := r.cancelChildren(ctx); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		ended, _ := r.g.ended()
+		done := ended+r.aged >= r.g.Issued
+		if done {
+			if r.g.State == GroupRunning {
+				r.g.State, r.g.Reason = GroupDone, "every command has ended"
+			}
+			r.g.Ended, r.dirty = r.d.here(0).time, true
+		}
+		r.mu.Unlock()
+		if err := r.record(ctx, done); err != nil || done {
+			return err
+		}
+		wait := time.NewTimer(groupPersist)
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return ctx.Err()
+		case <-r.changed:
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+}
+
+// cancelChildren cancels what has not ended, when the group is canceled.
+func (r *groupRun) cancelChildren(ctx context.Context) error {
+	r.mu.Lock()
+	var open []string
+	if r.g.State == GroupCanceled {
+		for id, child := range r.states {
+			if !child.state.Ended() {
+				open = append(open, id)
+			}
+		}
+	}
+	operator := r.g.Operator
+	r.mu.Unlock()
+	for _, id := range open {
+		e := r.d.entry(id)
+		if e == nil {
+			continue // its end is about to be told
+		}
+		if c := r.d.look(e); c == nil || c.CancelRequested {
+			continue
+		}
+		_, err := r.d.cancelEntry(ctx, e, operator)
+		if err != nil && !errors.Is(err, errGone) && !errors.Is(err, ErrEnded) {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell takes the state of one of the group's commands in. It may be called
+// with Dispatcher.mu held.
+func (r *groupRun) tell(c *Command) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, known := r.states[c.ID]
+	if known && (c.Revision < old.revision || c.Revision == old.revision && c.State < old.state) {
+		return
+	}
+	r.states[c.ID] = childState{state: c.State, revision: c.Revision}
+	if old.state == c.State {
+		return
+	}
+	if r.loaded {
+		if known {
+			r.g.ByState[old.state]--
+		}
+		r.g.ByState[c.State]++
+	}
+	r.dirty = true
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// snapshot is the group as it stands; nil before that is known.
+func (r *groupRun) snapshot() *Group {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.loaded {
+		return nil
+	}
+	return r.g.clone()
+}
+
+// adopt takes over that the stored group was canceled.
+func (r *groupRun) adopt(stored *Group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if stored.Revision <= r.g.Revision {
+		return
+	}
+	r.g.Revision = stored.Revision
+	if stored.State == GroupCanceled {
+		r.g.State, r.g.Reason = stored.State, stored.Reason
+	}
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// record stores the group's progress when that is due, or now.
+func (r *groupRun) record(ctx context.Context, now bool) error {
+	for {
+		r.mu.Lock()
+		age := time.Since(r.recorded)
+		if !now && (age < groupPersist || !r.dirty && age < groupRenew) {
+			r.mu.Unlock()
+			return nil
+		}
+		g := r.g.clone()
+		r.dirty = false
+		r.mu.Unlock()
+		g.Runner, g.Lease = r.d.cfg.Node, time.Now().UTC().Add(groupLease)
+		wctx, cancel := storeContext(ctx)
+		err := r.d.cfg.Store.UpdateGroup(wctx, g)
+		cancel()
+		if err == nil {
+			r.mu.Lock()
+			r.g.Revision, r.recorded = max(r.g.Revision, g.Revision), time.Now()
+			r.mu.Unlock()
+			return nil
+		}
+		r.mu.Lock()
+		r.dirty = true
+		r.mu.Unlock()
+		if !errors.Is(err, ErrStale) {
+			return err
+		}
+		stored, err := r.d.cfg.Store.Group(ctx, g.ID)
+		if err != nil {
+			return err
+		}
+		if !stored.Ended.IsZero() || stored.Runner != r.d.cfg.Node && time.Now().Before(stored.Lease) {
+			return errNotOurs
+		}
+		r.adopt(stored)
+	}
+}

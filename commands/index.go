@@ -1,0 +1,240 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// entry is a command that has not ended, in memory.
+type entry struct {
+	id    string
+	queue *queue
+
+	// step serializes the steps that this node makes with the command. It is
+	// held across a durable write, and taken before Dispatcher.mu.
+	step sync.Mutex
+
+	// Guarded by Dispatcher.mu.
+	view     *Command  // as stored, and words on top; never changed, only replaced
+	words    []word    // in view, not stored yet
+	gone     bool      // it has ended and is no longer in the index
+	pushed   uint64    // session of this process that it was last handed to; 0: none
+	owed     bool      // this process has recorded SENT and not yet handed it over
+	canceled uint64    // session that the CommandCancel was last handed to; 0: none
+	lost     time.Time // class once: since when its session is known to be gone
+	flushAt  time.Time // when words are to be stored; zero: none
+	backoff  time.Time // no deadline before this: the store did not take the last one
+
+	due   time.Time // in the heap
+	place int       // in the heap; -1: not in it
+}
+
+// queue is a device with commands or with a session on this node.
+type queue struct {
+	device string
+
+	// lane is held while commands are handed to the session, so that they go
+	// out in the order of acceptance. Taken before entry.step.
+	lane sync.Mutex
+
+	// Guarded by Dispatcher.mu.
+	epoch     uint64   // of the session on this node; 0: none
+	pending   []*entry // in the order of acceptance
+	admitting []string // ids that have a place, and are perhaps not in pending yet
+	users     int      // holders that need this very queue, because of its lane
+	woken     bool     // in Dispatcher.lanes
+}
+
+// acquire the device's queue; release it.
+func (d *Dispatcher) acquire(device string) *queue {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q := d.queueLocked(device)
+	q.users++
+	return q
+}
+
+func (d *Dispatcher) release(q *queue) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q.users--
+	d.forgetLocked(q)
+}
+
+func (d *Dispatcher) queueLocked(device string) *queue {
+	q := d.queues[device]
+	if q == nil {
+		q = &queue{device: device}
+		d.queues[device] = q
+	}
+	return q
+}
+
+func (d *Dispatcher) forgetLocked(q *queue) {
+	if q.epoch == 0 && len(q.pending) == 0 && q.users == 0 && !q.woken {
+		delete(d.queues, q.device)
+	}
+}
+
+// entry of a command that has not ended; nil: none.
+func (d *Dispatcher) entry(id string) *entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.entries[id]
+}
+
+// look at an entry; nil when it has gone.
+func (d *Dispatcher) look(e *entry) *Command {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e.gone {
+		return nil
+	}
+	return e.view
+}
+
+// install makes a stored record the view of its command. own: this node has
+// just stored it with all its words, and holds the entry's step if there is
+// one.
+func (d *Dispatcher) install(c *Command, own bool) *entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.entries[c.ID]
+	if e == nil {
+		if c.State.Ended() {
+			if d.ends.note(c) {
+				d.tellLocked(nil, c)
+			}
+			return nil
+		}
+		e = &entry{id: c.ID, queue: d.queueLocked(c.Device), place: -1, view: c}
+		d.entries[c.ID] = e
+		e.queue.insert(e)
+		d.afterLocked(e, nil)
+		return e
+	}
+	before := e.view
+	switch {
+	case own && c.Revision >= before.Revision:
+		e.words, e.flushAt = nil, time.Time{}
+		e.view = c
+	case c.Revision > before.Revision:
+		e.view, e.words = rehear(c, e.words)
+	default:
+		return e
+	}
+	if e.view.State != Sent {
+		e.lost = time.Time{}
+	}
+	e.backoff = time.Time{}
+	d.afterLocked(e, before)
+	return e
+}
+
+// rehear puts words that are not stored yet on top of a record that another
+// node has changed.
+func rehear(c *Command, words []word) (*Command, []word) {
+	var kept []word
+	for _, w := range words {
+		if n, err := c.hear(w); err == nil && n != c {
+			c, kept = n, append(kept, w)
+		}
+	}
+	return c, kept
+}
+
+// afterLocked does what follows from a new view.
+func (d *Dispatcher) afterLocked(e *entry, before *Command) {
+	if e.view.State.Ended() {
+		d.removeLocked(e)
+	} else {
+		d.scheduleLocked(e)
+		if e.view.State == Queued || e.view.CancelRequested && e.canceled != e.queue.epoch {
+			d.wakeLocked(e.queue)
+		}
+	}
+	d.tellLocked(before, e.view)
+}
+
+func (d *Dispatcher) removeLocked(e *entry) {
+	e.gone = true
+	d.ends.note(e.view)
+	delete(d.entries, e.id)
+	d.unscheduleLocked(e)
+	q := e.queue
+	if i := slices.Index(q.pending, e); i >= 0 {
+		q.pending = slices.Delete(q.pending, i, i+1)
+	}
+	d.forgetLocked(q)
+}
+
+func (q *queue) insert(e *entry) {
+	i := len(q.pending)
+	for i > 0 && q.pending[i-1].view.order() > e.view.order() {
+		i--
+	}
+	q.pending = slices.Insert(q.pending, i, e)
+}
+
+// errGone says that a command has ended and must be looked up in the store.
+var errGone = errors.New("command is no longer pending")
+
+// change makes one durable step with a command; the caller holds e.step. fn
+// is called with the command as it stands, again when another node was
+// faster; it returns the command itself to leave it. errGone: it has ended.
+func (d *Dispatcher) change(ctx context.Context, e *entry, fn func(*Command) (*Command, error)) (*Command, error) {
+	ctx, cancel := storeContext(ctx)
+	defer cancel()
+	for {
+		c := d.look(e)
+		if c == nil {
+			return nil, errGone
+		}
+		n, err := fn(c)
+		if err != nil || n == c {
+			return n, err
+		}
+		err = d.cfg.Store.Update(ctx, n)
+		if err == nil {
+			d.install(n, true)
+			return n, nil
+		}
+		if !errors.Is(err, ErrStale) {
+			return nil, err
+		}
+		fresh, err := d.cfg.Store.Command(ctx, e.id)
+		if err != nil {
+			return nil, err
+		}
+		d.install(fresh, false)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// recentEnds remembers the revisions of the last commands that ended, so that
+// hearing of them again from the store is nothing new.
+type recentEnds struct {
+	revision map[string]uint64
+	ring     [4096]string
+	next     int
+}
+
+// note reports whether that revision is new.
+func (r *recentEnds) note(c *Command) bool {
+	known, ok := r.revision[c.ID]
+	if ok && known >= c.Revision {
+		return false
+	}
+	if !ok {
+		delete(r.revision, r.ring[r.next])
+		r.ring[r.next] = c.ID
+		r.next = (r.next + 1) % len(r.ring)
+	}
+	r.revision[c.ID] = c.Revision
+	return true
+}

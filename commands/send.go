@@ -1,0 +1,201 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tetherline/tetherline/device"
+)
+
+// Send accepts a command, durably, and returns it as it stands: SENT when the
+// device is connected to this node, else QUEUED. existed: the key was used
+// for the same request before; the command is that one.
+//
+// Errors wrap ErrInvalid, ErrUnknownDevice, ErrDeviceDisabled,
+// ErrTooManyPending or ErrConflict, and nothing was accepted. After any other
+// error it may have been: ask again with the same key.
+func (d *Dispatcher) Send(ctx context.Context, r Request) (c Command, existed bool, err error) {
+	if err := device.CheckID(r.Device); err != nil {
+		return Command{}, false, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := r.Spec.normalize(); err != nil {
+		return Command{}, false, err
+	}
+	if r.Key != "" {
+		if err := CheckKey(r.Key); err != nil {
+			return Command{}, false, err
+		}
+	}
+	if err := d.wait(ctx); err != nil {
+		return Command{}, false, err
+	}
+	return d.accept(ctx, &r, "")
+}
+
+// accept a checked request.
+func (d *Dispatcher) accept(ctx context.Context, r *Request, group string) (Command, bool, error) {
+	id := r.Key
+	if id == "" {
+		var err error
+		if id, err = newID(); err != nil {
+			return Command{}, false, err
+		}
+	} else if c, err := d.existing(ctx, id, r); err != nil || c != nil {
+		return deref(c), c != nil, err
+	}
+	if err := d.cfg.Devices.CheckDevice(ctx, r.Device); err != nil {
+		return Command{}, false, err
+	}
+	q := d.acquire(r.Device)
+	defer d.release(q)
+	if err := d.admit(q, id, &r.Spec); err != nil {
+		d.stats.refused.Add(1)
+		return Command{}, false, err
+	}
+	defer d.admitted(q, id)
+	q.lane.Lock()
+	defer q.lane.Unlock()
+	return d.create(ctx, q, newCommand(id, r, group, d.cfg.Node, d.here(0).time), r)
+}
+
+// existing is the command that a key was used for; nil: none.
+func (d *Dispatcher) existing(ctx context.Context, id string, r *Request) (*Command, error) {
+	var c *Command
+	if e := d.entry(id); e != nil {
+		c = d.look(e)
+	}
+	if c == nil {
+		var err error
+		if c, err = d.cfg.Store.Command(ctx, id); errors.Is(err, ErrNotFound) {
+			return nil, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("look up the key %s: %w", id, err)
+		}
+	}
+	if c.Device != r.Device || c.Digest != digest(r.Device, &r.Spec) {
+		return nil, fmt.Errorf("key %s: %w", id, ErrConflict)
+	}
+	return c, nil
+}
+
+// admit reserves a place among the pending commands, until admitted.
+func (d *Dispatcher) admit(q *queue, id string, s *Spec) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := len(q.pending)
+	for _, other := range q.admitting {
+		if d.entries[other] == nil {
+			n++
+		}
+	}
+	if s.Replay == LatestWins {
+		for _, e := range q.pending { // those it takes the place of
+			if c := e.view; c.State == Queued && c.Spec.Replay == LatestWins && c.Spec.Name == s.Name {
+				n--
+			}
+		}
+	}
+	if n >= d.cfg.MaxPending {
+		return fmt.Errorf("device %s has %d commands without an end, and may have %d: %w", q.device, n, d.cfg.MaxPending, ErrTooManyPending)
+	}
+	q.admitting = append(q.admitting, id)
+	return nil
+}
+
+func (d *Dispatcher) admitted(q *queue, id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := slices.Index(q.admitting, id); i >= 0 {
+		q.admitting = slices.Delete(q.admitting, i, i+1)
+	}
+}
+
+// create stores the command, as SENT at once where it can go out at once, and
+// hands it over. The caller holds the lane.
+func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Request) (Command, bool, error) {
+	direct := false
+	if epoch := d.open(q); epoch != 0 {
+		n, err := c.sent(d.here(epoch))
+		if err != nil {
+			return Command{}, false, err
+		}
+		c, direct = n, true
+	}
+	wctx, cancel := storeContext(ctx)
+	defer cancel()
+	switch err := d.cfg.Store.Create(wctx, c); {
+	case errors.Is(err, ErrExists):
+		known, err := d.existing(ctx, c.ID, r)
+		if err == nil && known == nil {
+			err = fmt.Errorf("key %s was just used; try again", c.ID)
+		}
+		return deref(known), known != nil, err
+	case err != nil:
+		return Command{}, false, fmt.Errorf("record the command %s: %w", c.ID, err)
+	}
+	d.stats.accepted.Add(1)
+	e := d.installNew(c, direct)
+	d.admitted(q, c.ID)
+	if direct && e != nil {
+		e.step.Lock()
+		err := d.push(ctx, e, c)
+		e.step.Unlock()
+		if err != nil {
+			d.retryLater(q, e, err)
+		}
+	}
+	if c.Spec.Replay == LatestWins {
+		d.mu.Lock()
+		pending := slices.Clone(q.pending)
+		d.mu.Unlock()
+		if err := d.supersede(ctx, pending); err != nil {
+			d.retryLater(q, pending[0], err)
+		}
+	}
+	if e != nil {
+		if now := d.look(e); now != nil {
+			c = now
+		}
+	}
+	return *c, false, nil
+}
+
+// installNew puts a command that was just created into the index.
+func (d *Dispatcher) installNew(c *Command, owed bool) *entry {
+	e := d.install(c, true)
+	if e != nil && owed {
+		d.mu.Lock()
+		e.owed = !e.gone && e.pushed == 0
+		d.mu.Unlock()
+	}
+	return e
+}
+
+// open is the session that the command can go out on at once: the device is
+// here, and nothing that was accepted earlier is still to be sent. 0: none.
+func (d *Dispatcher) open(q *queue) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if q.epoch == 0 {
+		return 0
+	}
+	for _, e := range q.pending {
+		v := e.view
+		if v.State == Sent && e.pushed != q.epoch && v.Spec.Replay != Once && !v.CancelRequested {
+			return 0
+		}
+		if v.State == Queued {
+			return 0
+		}
+	}
+	return q.epoch
+}
+
+func deref(c *Command) Command {
+	if c == nil {
+		return Command{}
+	}
+	return *c
+}

@@ -1,0 +1,264 @@
+package commands
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
+)
+
+// at is when and where a step is made.
+type at struct {
+	time  time.Time
+	node  string
+	epoch uint64 // of the session that took part; 0: none
+}
+
+// step moves the command by the hub: a copy in the new state.
+func (c *Command) step(to State, a at, reason string) (*Command, error) {
+	if err := CheckTransition(c.State, to, ByHub); err != nil {
+		return nil, err
+	}
+	n := c.clone()
+	n.State, n.Reason = to, reason
+	if to.Ended() {
+		n.Ended = a.time
+	}
+	n.record(Event{Time: a.time, State: to, Reason: reason, Node: a.node, Epoch: a.epoch, Attempt: n.Attempts})
+	return n, nil
+}
+
+// sent is the command as it must be recorded before it goes out on the
+// session a.epoch of the node a.node.
+func (c *Command) sent(a at) (*Command, error) {
+	reason := fmt.Sprintf("sent on session %d", a.epoch)
+	if c.Attempts > 0 {
+		reason = fmt.Sprintf("sent again on session %d: not confirmed on session %d", a.epoch, c.SentEpoch)
+	}
+	d := *c
+	d.Attempts++
+	d.SentNode, d.SentEpoch, d.SentAt = a.node, a.epoch, a.time
+	return d.step(Sent, a, reason)
+}
+
+// unsent takes the first sending back: no byte of it has left.
+func (c *Command) unsent(a at) (*Command, error) {
+	if c.CancelRequested {
+		return c.step(Canceled, a, "canceled; it was not sent")
+	}
+	n, err := c.step(Queued, a, fmt.Sprintf("session %d was gone before it was sent; waiting for the next", c.SentEpoch))
+	if err != nil {
+		return nil, err
+	}
+	n.Attempts--
+	n.SentNode, n.SentEpoch, n.SentAt = "", 0, time.Time{}
+	return n, nil
+}
+
+// expire ends a command whose TTL is over.
+func (c *Command) expire(a at) (*Command, error) {
+	ttl := c.Spec.TTL
+	switch {
+	case c.State == Queued:
+		return c.step(Expired, a, fmt.Sprintf("the device was not connected within the TTL of %s; it was never sent", ttl))
+	case c.CancelRequested:
+		return c.step(Expired, a, fmt.Sprintf("sent, and its cancellation asked for, but not confirmed within the TTL of %s: it may have reached the device", ttl))
+	}
+	return c.step(Expired, a, fmt.Sprintf("sent, but not confirmed within the TTL of %s: it may have reached the device; not sent again", ttl))
+}
+
+// timeOut ends a command that was delivered, or one of the class once whose
+// session is lost, for want of an answer.
+func (c *Command) timeOut(a at) (*Command, error) {
+	switch {
+	case c.State == Sent:
+		return c.step(TimedOut, a, "delivery unknown; not resent")
+	case c.CancelRequested:
+		return c.step(TimedOut, a, fmt.Sprintf("delivered, but no end within %s; its cancellation was not answered", c.Spec.Timeout))
+	}
+	return c.step(TimedOut, a, fmt.Sprintf("delivered, but no end within %s", c.Spec.Timeout))
+}
+
+// supersede ends a command that the newer one takes the place of.
+func (c *Command) supersede(a at, newer string) (*Command, error) {
+	reason := "superseded by the newer command " + newer
+	if c.State == Sent {
+		reason += "; it may have reached the device"
+	}
+	return c.step(Canceled, a, reason)
+}
+
+// cancel ends a QUEUED command, and marks one that may have reached the
+// device: the device decides on that one. It returns c itself when that was
+// asked for before.
+func (c *Command) cancel(a at, operator string) (*Command, error) {
+	by := ""
+	if operator != "" {
+		by = " by " + operator
+	}
+	switch {
+	case c.State.Ended():
+		return nil, fmt.Errorf("command %s is %s: %w", c.ID, c.State, ErrEnded)
+	case c.State == Queued:
+		return c.step(Canceled, a, "canceled"+by+" before it was sent")
+	case c.CancelRequested:
+		return c, nil
+	}
+	n := c.clone()
+	n.CancelRequested = true
+	n.Reason = "cancellation requested" + by
+	n.record(Event{Time: a.time, State: c.State, Reason: n.Reason, Node: a.node, Attempt: c.Attempts})
+	return n, nil
+}
+
+// word is what a device has said about a command, cleaned.
+type word struct {
+	at
+	state    State
+	progress uint32
+	code     uint32
+	message  string
+	result   Payload
+}
+
+// newWord cleans an update: what is out of bounds is cut, and says so.
+func newWord(u *devicev1.CommandUpdate, a at) (word, error) {
+	w := word{at: a, progress: min(u.GetProgressPercent(), 100), code: u.GetCode(), message: u.GetMessage()}
+	switch u.GetPhase() {
+	case devicev1.CommandPhase_COMMAND_PHASE_DELIVERED:
+		return word{at: a, state: Delivered}, nil
+	case devicev1.CommandPhase_COMMAND_PHASE_RUNNING:
+		w.state, w.code = Running, 0
+	case devicev1.CommandPhase_COMMAND_PHASE_SUCCEEDED:
+		w.state, w.code = Succeeded, 0
+	case devicev1.CommandPhase_COMMAND_PHASE_FAILED:
+		w.state = Failed
+	case devicev1.CommandPhase_COMMAND_PHASE_REJECTED:
+		w.state = Rejected
+	case devicev1.CommandPhase_COMMAND_PHASE_CANCELED:
+		w.state = Canceled
+	default:
+		return word{}, fmt.Errorf("%w: command phase %d", ErrInvalid, u.GetPhase())
+	}
+	if w.code > 16 {
+		w.code = 2 // UNKNOWN
+	}
+	if (w.state == Failed || w.state == Rejected) && w.code == 0 {
+		w.code = 2
+	}
+	w.message = cut(w.message, MaxMessageBytes)
+	if w.state == Running {
+		return w, nil
+	}
+	w.result = Payload{JSON: u.GetJson(), Protobuf: u.GetProtobuf()}
+	switch n := len(w.result.JSON) + len(w.result.Protobuf); {
+	case n > MaxPayloadBytes:
+		w.result = Payload{}
+		w.note(fmt.Sprintf("the result of %d bytes is over %d and was dropped", n, MaxPayloadBytes))
+	case w.result.JSON != "" && !json.Valid([]byte(w.result.JSON)):
+		w.result = Payload{Protobuf: []byte(w.result.JSON)}
+		w.note("the result is not JSON and is kept as bytes")
+	}
+	return w, nil
+}
+
+func (w *word) note(s string) {
+	s = "[hub: " + s + "]"
+	if w.message != "" {
+		s = cut(w.message, MaxMessageBytes-len(s)-1) + " " + s
+	}
+	w.message = s
+}
+
+// cut s to n bytes, at a rune.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}
+
+// hear is the command after a word of its device; c itself when the word says
+// nothing new. A *TransitionError is a word that cannot be.
+func (c *Command) hear(w word) (*Command, error) {
+	if c.State.Ended() {
+		return c.hearLate(w)
+	}
+	if w.state == Delivered && (c.State == Delivered || c.State == Running) {
+		return c, nil
+	}
+	if w.state == Running && c.State == Running && c.Progress == w.progress && c.Message == w.message {
+		return c, nil
+	}
+	if err := CheckTransition(c.State, w.state, ByDevice); err != nil {
+		return nil, err
+	}
+	n := c.clone()
+	n.take(w, "")
+	return n, nil
+}
+
+// hearLate is hear for a command that has ended.
+func (c *Command) hearLate(w word) (*Command, error) {
+	if !w.state.Ended() {
+		if w.state != Delivered || c.Attempts == 0 || !c.DeliveredAt.IsZero() {
+			return c, nil
+		}
+		n := c.clone()
+		n.DeliveredAt = w.time
+		n.record(Event{
+			Time: w.time, State: Delivered, Node: w.node, Epoch: w.epoch, Attempt: c.Attempts,
+			Reason: "the device has it, after " + c.State.String() + "; its end is still awaited",
+		})
+		return n, nil
+	}
+	if c.Confirmed && c.State == w.state {
+		return c, nil
+	}
+	if c.Confirmed || c.Attempts == 0 {
+		return nil, &TransitionError{From: c.State, To: w.state, By: ByDevice}
+	}
+	if err := CheckTransition(c.State, w.state, ByDevice); err != nil {
+		return nil, err
+	}
+	n := c.clone()
+	n.take(w, fmt.Sprintf(", after the hub had ended it as %s", c.State))
+	return n, nil
+}
+
+// take makes the word the state of the command.
+func (c *Command) take(w word, suffix string) {
+	if c.DeliveredAt.IsZero() {
+		c.DeliveredAt = w.time
+	}
+	c.State, c.Message = w.state, w.message
+	switch w.state {
+	case Delivered:
+		c.Reason = "the device has it"
+	case Running:
+		c.Reason = fmt.Sprintf("the device reports %d %%", w.progress)
+		c.Progress = w.progress
+	case Succeeded:
+		c.Reason = "the device reports success"
+		c.Progress = 100
+	case Failed:
+		c.Reason = "the device reports failure"
+	case Rejected:
+		c.Reason = "the device does not accept it; nothing was done"
+	case Canceled:
+		c.Reason = "the device has stopped it"
+		if !c.CancelRequested {
+			c.Reason = "stopped on the device"
+		}
+	}
+	c.Reason += suffix
+	if w.state.Ended() {
+		c.Ended, c.Confirmed, c.Code, c.Result = w.time, true, w.code, w.result
+	}
+	c.record(Event{
+		Time: w.time, State: w.state, Reason: c.Reason, Node: w.node, Epoch: w.epoch,
+		Attempt: c.Attempts, Progress: c.Progress, Code: w.code, Message: w.message,
+	})
+}

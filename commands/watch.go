@@ -1,0 +1,242 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// maxBehind is the commands whose changes a watcher may have waiting.
+const maxBehind = 4096
+
+// WatchFilter chooses commands. Every field narrows; the zero value is all.
+type WatchFilter struct {
+	ID     string
+	Device string
+	Group  string
+	Match  func(device string) bool // nil: all; called with the dispatcher's lock held: memory only
+}
+
+func (f *WatchFilter) matches(c *Command) bool {
+	return (f.ID == "" || f.ID == c.ID) && (f.Device == "" || f.Device == c.Device) &&
+		(f.Group == "" || f.Group == c.Group) && (f.Match == nil || f.Match(c.Device))
+}
+
+// Watch calls fn with commands that match as they change, one at a time; of
+// changes that come faster than fn takes them, the latest of each command.
+// With an ID it begins with the command as it stands and returns nil after
+// its end. Otherwise it returns ctx.Err() when ctx ends, fn's error, or
+// ErrNotFound, ErrSlowWatcher or ErrClosed.
+func (d *Dispatcher) Watch(ctx context.Context, f WatchFilter, fn func(Command) error) error {
+	if err := d.wait(ctx); err != nil {
+		return err
+	}
+	w := &watcher{filter: f, latest: map[string]*Command{}, more: make(chan struct{}, 1)}
+	d.mu.Lock()
+	d.watchers.add(w)
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		d.watchers.remove(w)
+		d.mu.Unlock()
+	}()
+	if f.ID != "" {
+		c, err := d.command(ctx, f.ID)
+		if err != nil {
+			return err
+		}
+		if !f.matches(c) {
+			return fmt.Errorf("command %s: %w", f.ID, ErrNotFound)
+		}
+		if err := fn(*c); err != nil || c.State.Ended() {
+			return err
+		}
+	}
+	for {
+		c, err := w.next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := fn(*c); err != nil || f.ID != "" && c.State.Ended() {
+			return err
+		}
+	}
+}
+
+// command as it stands, in memory or in the store.
+func (d *Dispatcher) command(ctx context.Context, id string) (*Command, error) {
+	if CheckKey(id) != nil {
+		return nil, fmt.Errorf("command %.80q: %w", id, ErrNotFound)
+	}
+	if e := d.entry(id); e != nil {
+		if c := d.look(e); c != nil {
+			return c, nil
+		}
+	}
+	c, err := d.cfg.Store.Command(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("command %s: %w", id, err)
+	}
+	return c, nil
+}
+
+// Get returns a command and its story, oldest event first. Errors wrap
+// ErrNotFound.
+func (d *Dispatcher) Get(ctx context.Context, id string) (Command, []Event, error) {
+	if err := d.wait(ctx); err != nil {
+		return Command{}, nil, err
+	}
+	c, err := d.command(ctx, id)
+	if err != nil {
+		return Command{}, nil, err
+	}
+	return *c, c.Events, nil
+}
+
+// tellLocked hands a change to those who wait for it.
+func (d *Dispatcher) tellLocked(before, c *Command) {
+	d.watchers.tell(c)
+	if c.State.Ended() && (before == nil || !before.State.Ended()) {
+		d.stats.ended[c.State].Add(1)
+		if d.cfg.OnEnd != nil {
+			d.cfg.OnEnd(c)
+		}
+	}
+	if g := d.groups[c.Group]; g != nil && c.Group != "" {
+		g.tell(c)
+	}
+}
+
+// watcherSet is the watchers: those of one command by its id. Guarded by
+// Dispatcher.mu.
+type watcherSet struct {
+	byID   map[string]map[*watcher]bool
+	others map[*watcher]bool
+	closed bool
+}
+
+func newWatcherSet() watcherSet {
+	return watcherSet{byID: map[string]map[*watcher]bool{}, others: map[*watcher]bool{}}
+}
+
+func (s *watcherSet) add(w *watcher) {
+	if s.closed {
+		w.stop(ErrClosed)
+		return
+	}
+	if w.filter.ID == "" {
+		s.others[w] = true
+		return
+	}
+	set := s.byID[w.filter.ID]
+	if set == nil {
+		set = map[*watcher]bool{}
+		s.byID[w.filter.ID] = set
+	}
+	set[w] = true
+}
+
+func (s *watcherSet) remove(w *watcher) {
+	delete(s.others, w)
+	if set := s.byID[w.filter.ID]; set != nil {
+		delete(set, w)
+		if len(set) == 0 {
+			delete(s.byID, w.filter.ID)
+		}
+	}
+}
+
+func (s *watcherSet) tell(c *Command) {
+	for w := range s.byID[c.ID] {
+		if w.filter.matches(c) {
+			w.put(c)
+		}
+	}
+	for w := range s.others {
+		if w.filter.matches(c) {
+			w.put(c)
+		}
+	}
+}
+
+func (s *watcherSet) close(mu *sync.Mutex) {
+	mu.Lock()
+	defer mu.Unlock()
+	s.closed = true
+	for _, set := range s.byID {
+		for w := range set {
+			w.stop(ErrClosed)
+		}
+	}
+	for w := range s.others {
+		w.stop(ErrClosed)
+	}
+}
+
+// watcher is one Watch.
+type watcher struct {
+	filter WatchFilter
+	more   chan struct{} // capacity 1
+
+	mu     sync.Mutex
+	latest map[string]*Command
+	order  []string // ids in latest, the first changed first
+	err    error
+}
+
+func (w *watcher) put(c *Command) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return
+	}
+	if _, waiting := w.latest[c.ID]; !waiting {
+		if len(w.order) >= maxBehind {
+			w.err = ErrSlowWatcher
+		}
+		w.order = append(w.order, c.ID)
+	}
+	w.latest[c.ID] = c
+	w.wake()
+}
+
+func (w *watcher) stop(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.wake()
+}
+
+func (w *watcher) wake() {
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
+}
+
+// next waits for a change.
+func (w *watcher) next(ctx context.Context) (*Command, error) {
+	for {
+		w.mu.Lock()
+		if len(w.order) > 0 && w.err != ErrSlowWatcher {
+			id := w.order[0]
+			w.order = w.order[1:]
+			c := w.latest[id]
+			delete(w.latest, id)
+			w.mu.Unlock()
+			return c, nil
+		}
+		err := w.err
+		w.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-w.more:
+		}
+	}
+}
