@@ -1,0 +1,235 @@
+package gateway
+
+import (
+	"container/list"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults of ListenerConfig, and what NewServer sets.
+const (
+	defaultMaxStrangers  = 4096
+	strangerGrace        = 5 * time.Second
+	readHeaderTimeout    = 10 * time.Second // of TLS handshake, and then of the request's header
+	idleTimeout          = 2 * time.Minute
+	maxRequestHeaderSize = 16 << 10
+)
+
+// ListenerConfig bounds connections that have not got as far as a request:
+// in the TLS handshake, before the end of the request's header, or idle
+// between requests. 0 means the default.
+type ListenerConfig struct {
+	MaxStrangers        int // 0: 4,096
+	MaxStrangersPerAddr int // of one address, or one IPv6 /64; 0: half of MaxStrangers. Behind a proxy: MaxStrangers
+}
+
+// Listener bounds the strangers on the listener below it, so that thousands of
+// connections on which nothing happens neither use up the descriptors nor
+// shut others out. When there are too many, the oldest goes where it has had
+// 5 s; else the next one waits in the kernel's queue. Connections in a
+// request, and WebSockets, are not counted.
+type Listener struct {
+	net.Listener
+	max, maxPerAddr int
+	closed          chan struct{}
+	closeOnce       sync.Once
+
+	// Evicted counts strangers that were cut off, Refused those of an
+	// address that had too many.
+	Evicted, Refused atomic.Uint64
+
+	mu        sync.Mutex
+	strangers *list.List // of *stranger, the oldest first
+	perAddr   map[netip.Addr]int
+	freed     chan struct{} // closed and replaced when one is gone
+}
+
+// stranger is an accepted connection. The listener's mu guards its place.
+type stranger struct {
+	net.Conn
+	listener *Listener
+	place    *list.Element // nil: not counted
+	addr     netip.Addr
+	since    time.Time
+}
+
+// NewListener wraps inner.
+func NewListener(inner net.Listener, cfg ListenerConfig) *Listener {
+	if cfg.MaxStrangers <= 0 {
+		cfg.MaxStrangers = defaultMaxStrangers
+	}
+	if cfg.MaxStrangersPerAddr <= 0 {
+		cfg.MaxStrangersPerAddr = max(cfg.MaxStrangers/2, 1)
+	}
+	return &Listener{
+		Listener: inner, max: cfg.MaxStrangers, maxPerAddr: cfg.MaxStrangersPerAddr,
+		closed: make(chan struct{}), strangers: list.New(), perAddr: make(map[netip.Addr]int),
+		freed: make(chan struct{}),
+	}
+}
+
+// NewServer is an http.Server for l with the limits that belong to it: serve
+// it with server.ServeTLS(l, "", "") or server.Serve(l). Streams of handler
+// have no time limit.
+func NewServer(handler http.Handler, l *Listener, config *tls.Config, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		TLSConfig:         config,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxRequestHeaderSize,
+		ConnState:         l.ConnState,
+		// Everybody who scans the port makes net/http log a line.
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// Accept waits for the next connection, and for a place for it.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		s := &stranger{Conn: c, listener: l, addr: connKey(c)}
+		if l.admit(s) {
+			return s, nil
+		}
+		_ = c.Close()
+	}
+}
+
+// Close also wakes an Accept that waits for a place.
+func (l *Listener) Close() error {
+	l.closeOnce.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// Strangers is how many there are now.
+func (l *Listener) Strangers() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.strangers.Len()
+}
+
+// ConnState is for http.Server.ConnState: a connection is a stranger until
+// its first request, and again between requests.
+func (l *Listener) ConnState(c net.Conn, state http.ConnState) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	s, ok := c.(*stranger)
+	if !ok {
+		return
+	}
+	switch state {
+	case http.StateActive, http.StateHijacked, http.StateClosed:
+		l.release(s)
+	case http.StateIdle:
+		l.mu.Lock()
+		l.count(s)
+		if l.strangers.Len() > l.max {
+			l.evict(l.strangers.Front())
+		}
+		l.mu.Unlock()
+	}
+}
+
+// admit finds a place for s. It is false where s has to be closed.
+func (l *Listener) admit(s *stranger) bool {
+	for {
+		l.mu.Lock()
+		if l.perAddr[s.addr] >= l.maxPerAddr && !l.evictOf(s.addr) {
+			l.mu.Unlock()
+			l.Refused.Add(1)
+			return false
+		}
+		wait := time.Duration(0)
+		if l.strangers.Len() >= l.max {
+			oldest := l.strangers.Front()
+			if wait = strangerGrace - time.Since(oldest.Value.(*stranger).since); wait <= 0 {
+				l.evict(oldest)
+			}
+		}
+		if l.strangers.Len() < l.max {
+			l.count(s)
+			l.mu.Unlock()
+			return true
+		}
+		freed := l.freed
+		l.mu.Unlock()
+		timer := time.NewTimer(wait)
+		select {
+		case <-freed:
+		case <-timer.C:
+		case <-l.closed:
+			timer.Stop()
+			return false
+		}
+		timer.Stop()
+	}
+}
+
+// evictOf cuts off the oldest stranger of an address that has had its time.
+// mu is held.
+func (l *Listener) evictOf(a netip.Addr) bool {
+	for e := l.strangers.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*stranger)
+		if time.Since(s.since) < strangerGrace {
+			return false
+		}
+		if s.addr == a {
+			l.evict(e)
+			return true
+		}
+	}
+	return false
+}
+
+// evict cuts a stranger off; whoever serves it finds out. mu is held.
+func (l *Listener) evict(e *list.Element) {
+	s := e.Value.(*stranger)
+	l.uncount(s)
+	l.Evicted.Add(1)
+	_ = s.Conn.Close()
+}
+
+func (l *Listener) release(s *stranger) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.uncount(s)
+}
+
+func (l *Listener) count(s *stranger) {
+	if s.place != nil {
+		return
+	}
+	s.since = time.Now()
+	s.place = l.strangers.PushBack(s)
+	l.perAddr[s.addr]++
+}
+
+func (l *Listener) uncount(s *stranger) {
+	if s.place == nil {
+		return
+	}
+	l.strangers.Remove(s.place)
+	s.place = nil
+	if l.perAddr[s.addr]--; l.perAddr[s.addr] == 0 {
+		delete(l.perAddr, s.addr)
+	}
+	close(l.freed)
+	l.freed = make(chan struct{})
+}
+
+// Close closes the connection and frees its place.
+func (s *stranger) Close() error {
+	s.listener.release(s)
+	return s.Conn.Close()
+}
