@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,7 +16,10 @@ import (
 // How chunks are fetched.
 const (
 	// maxLeased bounds the chunks that all pumps of a cluster hold together.
-	maxLeased = 1024
+	// Those that a pump has handed back for later count too.
+	maxLeased = 20000
+	// askBytes bounds what one request brings, whatever its chunks are like.
+	askBytes = 4 << 20
 	// askFor is how long one request waits at the server; a request that is
 	// lost with a node of a cluster costs so much.
 	askFor       = 10 * time.Second
@@ -61,7 +65,8 @@ func (b *Buffer) ask(ctx context.Context, max int) ([]*nats.Msg, error) {
 	defer inbox.Unsubscribe()
 	// no_wait together with expires: wait until there is a message, then end
 	// with the last one there is.
-	request := `{"batch":` + strconv.Itoa(max) + `,"no_wait":true,"expires":` + strconv.FormatInt(int64(askFor), 10) + `}`
+	request := `{"batch":` + strconv.Itoa(max) + `,"max_bytes":` + strconv.Itoa(askBytes) +
+		`,"no_wait":true,"expires":` + strconv.FormatInt(int64(askFor), 10) + `}`
 	if err := b.nc.PublishRequest(b.nextSubj, inbox.Subject, []byte(request)); err != nil {
 		return nil, err
 	}
@@ -91,8 +96,8 @@ func ignoreEnd(err error) error {
 	return err
 }
 
-// statusError is nil for the regular ends of a request: no more messages, or
-// nothing for askFor, or another node's request is first.
+// statusError is nil for the regular ends of a request: no more messages, no
+// more within askBytes, or nothing for askFor.
 func statusError(msg *nats.Msg) error {
 	switch status := msg.Header.Get("Status"); status {
 	case "404":
@@ -102,6 +107,11 @@ func statusError(msg *nats.Msg) error {
 			return errOthersFirst
 		}
 		return nil
+	case "409":
+		if strings.Contains(msg.Header.Get("Description"), "MaxBytes") {
+			return nil
+		}
+		return fmt.Errorf("request for chunks ended: %s", msg.Header.Get("Description"))
 	case "503":
 		return errNoConsumer
 	default:
