@@ -22,7 +22,7 @@ var shapes = []struct {
 	{"10x10full", 10, false},
 }
 
-func benchmarkFrame(b *testing.B, rows int, decimals bool) []byte {
+func benchmarkRows(rows int, decimals bool) []telemetry.Row {
 	rnd := rand.New(rand.NewPCG(1, uint64(rows)))
 	all := make([]telemetry.Row, rows)
 	for i := range all {
@@ -35,7 +35,11 @@ func benchmarkFrame(b *testing.B, rows int, decimals bool) []byte {
 			all[i].Fields = append(all[i].Fields, telemetry.Field{Name: fmt.Sprintf("sensor_%d", k), Value: telemetry.DoubleValue(v)})
 		}
 	}
-	msg, err := wire.Encode(7, all)
+	return all
+}
+
+func benchmarkFrame(b *testing.B, rows int, decimals bool) []byte {
+	msg, err := wire.Encode(7, benchmarkRows(rows, decimals))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -90,6 +94,21 @@ func BenchmarkRows(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := wire.Rows(batch, func(*telemetry.Row) error { return nil }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perRow(b, s.rows)
+		})
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	for _, s := range shapes {
+		b.Run(s.name, func(b *testing.B) {
+			rows := benchmarkRows(s.rows, s.decimals)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := wire.Encode(7, rows); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -6,20 +6,18 @@ import (
 	"github.com/tetherline/tetherline/telemetry"
 )
 
-// reservedColumn reports whether no column can have this name, and why. The
-// stores write one tag, "device", and give every row a time; a
-// field that shares the name of one of these could be written by some and read
-// back by none:
+// reservedColumn reports whether no column can have this name, and why:
 //
 //   - InfluxDB drops a field "time" silently and stores the rest of the row
 //     (1.8 tsdb/shard.go: "Skip fields named "time". They are illegal.").
-//   - Flux keeps these columns in every table; a row put together by pivot
-//     would have two columns of one name.
+//   - Flux keeps the columns "_time" to "_value" in its tables; a row put
+//     together by pivot would have two columns of one name.
 //   - A field "device" beside the tag "device" hides one of them in InfluxQL,
 //     and collides with the group key in Flux.
 //
-// Other names that begin with "_" are stored and read back faithfully. No
-// measurement is reserved: its name is a value, never a column.
+// All are exact and in lower case; any other name that begins with "_" is
+// ordinary to the stores. No measurement is reserved: its name is a value,
+// never a column.
 func reservedColumn(name string) (why string, reserved bool) {
 	switch name {
 	case "time":
