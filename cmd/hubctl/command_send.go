@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/tetherline/tetherline/cmd/hubctl/internal/connection"
+	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+type sendFlags struct {
+	args       []string
+	json       string
+	ttl        string
+	timeout    string
+	replay     string
+	key        string
+	wait       bool
+	selector   string
+	rate       float64
+	stopAfter  string
+	maxDevices uint32
+}
+
+func (a *app) commandSend() *cobra.Command {
+	var s sendFlags
+	cmd := &cobra.Command{
+		Use:   "send DEVICE NAME | send --selector SELECTOR NAME",
+		Short: "Send a command to a device, or to all that match a selector",
+		Long: `Send a command to a device, or with --selector to all whose labels match.
+
+` + argsText + `
+
+The hub keeps the command for a device that is away until its time to live is
+over. --replay says when it may be sent again after a lost connection: never
+(once), until the device has taken it (until-delivered), or until a newer
+command of that name takes its place (latest-wins).
+
+--key makes sending safe to repeat: the same key with the same command is the
+same command. Without one hubctl makes a key, and names it when the answer of
+the hub is lost.
+
+With --wait hubctl follows the command to its end; the exit code is its
+outcome: 0 SUCCEEDED, 10 FAILED, 11 REJECTED, 12 TIMED_OUT, 13 EXPIRED,
+14 CANCELED; of a group 0 when all succeeded, and else 6. Ctrl-C ends the
+waiting, not the command.`,
+		Example: `  hubctl command send pump-1 set_speed --arg rpm=1200 --wait
+  hubctl command send door-7 open --replay once --ttl 10s --wait
+  hubctl command send display-1 show --json @page.json --key page-42
+  hubctl command send --selector site=north reboot --rate 5 --stop-after-failures 10% --max-devices 500 --wait`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeDeviceCommand,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if s.selector != "" && len(args) != 1 {
+				return usagef("with --selector there is only the command's name")
+			}
+			if s.selector == "" && len(args) != 2 {
+				return usagef("a device and the command's name are needed, or --selector and the name")
+			}
+			spec, err := a.commandSpec(cmd, &s, args[len(args)-1])
+			if err != nil {
+				return err
+			}
+			if s.key == "" {
+				s.key = newKey()
+			} else if !commandKey.MatchString(s.key) {
+				return usagef("--key: 1 to 64 letters, digits, '_', '.', ':' and '-'")
+			}
+			api, err := a.connect()
+			if err != nil {
+				return err
+			}
+			if s.selector != "" {
+				return a.sendGroup(cmd.Context(), api, &s, spec)
+			}
+			return a.sendOne(cmd.Context(), api, &s, args[0], spec)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&s.args, "arg", "a", nil, "argument key=value or key:=json; may be repeated")
+	f.StringVar(&s.json, "json", "", "all arguments as a JSON object, or @FILE, or @- for stdin")
+	f.StringVar(&s.ttl, "ttl", "", "how long the hub tries to deliver it, to 30d; unset: 1h")
+	f.StringVar(&s.timeout, "timeout", "", "how long the device may take to answer, to 24h; unset: 30s")
+	f.StringVar(&s.replay, "replay", "until-delivered", "once, until-delivered or latest-wins")
+	f.StringVar(&s.key, "key", "", "idempotency key, becomes the command's id")
+	f.BoolVarP(&s.wait, "wait", "w", false, "follow it to its end")
+	f.StringVarP(&s.selector, "selector", "l", "", "send to each device whose labels match")
+	f.Float64Var(&s.rate, "rate", 0, "of a group: at most so many devices a second; 0: no limit")
+	f.StringVar(&s.stopAfter, "stop-after-failures", "", "of a group: stop when this share of the ended ones failed, as 10%")
+	f.Uint32Var(&s.maxDevices, "max-devices", 0, "of a group: refuse when more devices match; 0: no limit")
+	a.complete(cmd, "replay", fixed("once", "until-delivered", "latest-wins"))
+	return cmd
+}
+
+func (a *app) commandSpec(cmd *cobra.Command, s *sendFlags, name string) (*operatorv1.CommandSpec, error) {
+	if s.selector == "" {
+		for _, flag := range []string{"rate", "stop-after-failures", "max-devices"} {
+			if cmd.Flags().Changed(flag) {
+				return nil, usagef("--%s is for groups: it needs --selector", flag)
+			}
+		}
+	}
+	spec := &operatorv1.CommandSpec{Name: name}
+	var err error
+	if spec.Replay, err = parseReplay(s.replay); err != nil {
+		return nil, err
+	}
+	if spec.Ttl, err = optionalSpan(s.ttl); err != nil {
+		return nil, err
+	}
+	if spec.Timeout, err = optionalSpan(s.timeout); err != nil {
+		return nil, err
+	}
+	if s.json != "" && len(s.args) > 0 {
+		return nil, usagef("--json excludes --arg")
+	}
+	payload, err := argsObject(s.args)
+	if err != nil {
+		return nil, err
+	}
+	if s.json != "" {
+		raw, err := a.readInput(s.json, 4*maxPayload)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		if payload, err = jsonObject(raw); err != nil {
+			return nil, err
+		}
+	}
+	if len(payload) > maxPayload {
+		return nil, usagef("the arguments are %d bytes; at most %d are sent", len(payload), maxPayload)
+	}
+	if payload != "" {
+		spec.Payload = &operatorv1.CommandSpec_Json{Json: payload}
+	}
+	return spec, nil
+}
+
+func parseReplay(s string) (operatorv1.ReplayClass, error) {
+	switch s {
+	case "once":
+		return operatorv1.ReplayClass_REPLAY_CLASS_ONCE, nil
+	case "until-delivered":
+		return operatorv1.ReplayClass_REPLAY_CLASS_UNTIL_DELIVERED, nil
+	case "latest-wins":
+		return operatorv1.ReplayClass_REPLAY_CLASS_LATEST_WINS, nil
+	}
+	return 0, usagef("--replay %q: it is once, until-delivered or latest-wins", s)
+}
+
+// newKey is a key that no other command has.
+func newKey() string {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.NewString()
+	}
+	return id.String()
+}
+
+func (a *app) sendOne(ctx context.Context, api *connection.Clients, s *sendFlags, device string, spec *operatorv1.CommandSpec) error {
+	res, err := call(ctx, a, api.Commands.SendCommand, &operatorv1.SendCommandRequest{DeviceId: device, Spec: spec, Key: s.key})
+	if err != nil {
+		return a.uncertain(err, s.key, "command show")
+	}
+	if res.Existed {
+		a.notef("The key %s was known: this is that command, nothing new was sent.", s.key)
+	}
+	if !s.wait {
+		return a.printSent(res.Command)
+	}
+	c, err := a.await(ctx, api, res.Command)
+	if err != nil {
+		return err
+	}
+	if err := printOne(a, a.commandView(), c); err != nil {
+		return err
+	}
+	if code := outcomeExit[c.State]; code != exitOK {
+		return exitStatus{code: code}
+	}
+	return nil
+}
+
+func (a *app) printSent(c command) error {
+	if a.out != output.Table {
+		return printOne(a, a.commandView(), c)
+	}
+	_, err := fmt.Fprintf(a.stdout, "command %s to %s is %s\n", cleanName(c.Id), cleanName(c.DeviceId), stateName(c.State))
+	return err
+}
+
+// uncertain adds to an error after which nobody knows whether the hub took
+// the command: how to find out, and how to repeat it without doing it twice.
+func (a *app) uncertain(err error, key, show string) error {
+	switch connect.CodeOf(err) {
+	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled, connect.CodeInternal, connect.CodeUnknown, connect.CodeAborted:
+		if !neverSent(err) {
+			a.notef("The hub may have taken it: 'hubctl %s %s' tells, and sending it again with --key %s does it only once.", show, key, key)
+		}
+	}
+	return err
+}
+
+// await follows a command to its end, through lost connections.
+func (a *app) await(ctx context.Context, api *connection.Clients, c command) (command, error) {
+	line := newProgress(a.stderr, "", 0)
+	defer line.finish()
+	started := time.Now()
+	draw := func() {
+		line.show(fmt.Sprintf("%s  %s  %s  %s", commandState(c), span(time.Since(started).Truncate(time.Second)), c.Message, c.Reason))
+	}
+	draw()
+	if hasEnded(c.State) {
+		return c, nil
+	}
+	err := watchFrom(ctx, a, true, &operatorv1.WatchCommandsRequest{Id: c.Id}, api.Commands.WatchCommands, func(res *operatorv1.WatchCommandsResponse) error {
+		if res.GetCommand().GetId() != c.Id {
+			return nil
+		}
+		c = res.Command
+		draw()
+		if hasEnded(c.State) {
+			return errDone
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() != nil {
+		line.finish()
+		a.notef("The command goes on: 'hubctl command show %s' tells its state, 'hubctl command cancel %s' cancels it.", c.Id, c.Id)
+	}
+	return c, err
+}

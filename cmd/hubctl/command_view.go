@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+type command = *operatorv1.Command
+
+func (a *app) commandView() view[command] {
+	type col = output.Column[command]
+	return view[command]{
+		table: []col{
+			{Name: "ID", Cell: command.GetId, Whole: true},
+			{Name: "DEVICE", Cell: command.GetDeviceId},
+			{Name: "NAME", Cell: func(c command) string { return c.GetSpec().GetName() }},
+			{Name: "STATE", Cell: commandState, Whole: true},
+			{Name: "AGE", Cell: func(c command) string { return ago(c.Created) }},
+			{Name: "TRIES", Cell: func(c command) string { return number(c.Attempts) }, Right: true},
+			{Name: "REASON", Cell: func(c command) string { return firstOf(c.Message, c.Reason) }},
+		},
+		csv: []col{
+			{Name: "id", Cell: command.GetId},
+			{Name: "device_id", Cell: command.GetDeviceId},
+			{Name: "name", Cell: func(c command) string { return c.GetSpec().GetName() }},
+			{Name: "state", Cell: func(c command) string { return stateName(c.State) }},
+			{Name: "code", Cell: func(c command) string { return number(c.Code) }},
+			{Name: "message", Cell: command.GetMessage},
+			{Name: "result", Cell: commandResult},
+			{Name: "reason", Cell: command.GetReason},
+			{Name: "attempts", Cell: func(c command) string { return number(c.Attempts) }},
+			{Name: "progress_percent", Cell: func(c command) string { return number(c.ProgressPercent) }},
+			{Name: "created", Cell: func(c command) string { return machineTime(c.Created) }},
+			{Name: "expires", Cell: func(c command) string { return machineTime(c.Expires) }},
+			{Name: "ended", Cell: func(c command) string { return machineTime(c.Ended) }},
+			{Name: "group_id", Cell: command.GetGroupId},
+			{Name: "operator", Cell: command.GetOperator},
+			{Name: "payload", Cell: func(c command) string { return specPayload(c.Spec) }},
+		},
+		details: a.commandDetails,
+		none:    "No commands.",
+	}
+}
+
+func commandState(c command) string {
+	name := stateName(c.State)
+	if c.State == operatorv1.CommandState_COMMAND_STATE_RUNNING && c.ProgressPercent > 0 {
+		name += fmt.Sprintf(" %d%%", c.ProgressPercent)
+	}
+	return name
+}
+
+func (a *app) commandDetails(c command) []output.Detail {
+	zone := a.zone()
+	details := []output.Detail{
+		{Name: "Id", Value: c.Id},
+		{Name: "Device", Value: c.DeviceId},
+		{Name: "Command", Value: c.GetSpec().GetName()},
+		{Name: "Payload", Value: specPayload(c.Spec)},
+		{Name: "State", Value: commandState(c)},
+		{Name: "Reason", Value: c.Reason},
+	}
+	if hasEnded(c.State) {
+		details = append(details, output.Detail{Name: "Answer", Value: answerWords(c)})
+	}
+	return append(details,
+		output.Detail{Name: "Result", Value: commandResult(c)},
+		output.Detail{Name: "Tries", Value: number(c.Attempts)},
+		output.Detail{Name: "Replay", Value: replayName(c.GetSpec().GetReplay())},
+		output.Detail{Name: "Sent by", Value: c.Operator},
+		output.Detail{Name: "Group", Value: c.GroupId},
+		output.Detail{Name: "Created", Value: humanTime(c.Created, zone)},
+		output.Detail{Name: "Expires", Value: humanTime(c.Expires, zone)},
+		output.Detail{Name: "Ended", Value: humanTime(c.Ended, zone)},
+	)
+}
+
+// answerWords are the code and message of the device's answer.
+func answerWords(c command) string {
+	if c.Code == 0 {
+		return c.Message
+	}
+	text := fmt.Sprintf("code %d (%s)", c.Code, connect.Code(c.Code))
+	if c.Message != "" {
+		text += ": " + c.Message
+	}
+	return text
+}
+
+func specPayload(s *operatorv1.CommandSpec) string {
+	switch p := s.GetPayload().(type) {
+	case *operatorv1.CommandSpec_Json:
+		return p.Json
+	case *operatorv1.CommandSpec_Protobuf:
+		return base64.StdEncoding.EncodeToString(p.Protobuf)
+	}
+	return ""
+}
+
+func commandResult(c command) string {
+	switch r := c.GetResult().(type) {
+	case *operatorv1.Command_Json:
+		return r.Json
+	case *operatorv1.Command_Protobuf:
+		return base64.StdEncoding.EncodeToString(r.Protobuf)
+	}
+	return ""
+}
+
+func hasEnded(s operatorv1.CommandState) bool {
+	return s >= operatorv1.CommandState_COMMAND_STATE_SUCCEEDED
+}
