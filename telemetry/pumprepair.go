@@ -3,7 +3,6 @@ package telemetry
 import (
 	"cmp"
 	"context"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -18,58 +17,157 @@ const (
 	// buffer for repairLater.
 	repairQueue = 4
 	repairLater = 15 * time.Second
+	// maxVigils hauls may wait for the quarantine, or for certainty.
+	maxVigils = 4
 	// A device is suspect for suspectFor after the last row of it that went
 	// into quarantine; at most maxSuspects are.
 	suspectFor  = 5 * time.Minute
 	maxSuspects = 4096
 )
 
+// search is what is left of a haul when all rows that can be stored are.
+type search struct {
+	condemned []condemned
+	doubtful  []Batch // single rows that fail with Retry while the store is well
+}
+
+// condemned is a row to be put into quarantine.
+type condemned struct {
+	row Batch
+	why *refusal
+}
+
 // repairAll repairs one haul after the other, until ctx ends.
 func (p *Pump) repairAll(ctx context.Context) {
+	var vigils sync.WaitGroup
+	defer vigils.Wait()
+	slots := make(chan struct{}, maxVigils)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case h := <-p.repairs:
-			if p.repair(ctx, h) == nil {
+			left, err := p.repair(ctx, h)
+			if err != nil {
+				continue // ctx has ended
+			}
+			if left == nil {
 				p.finish(ctx, h)
+				continue
+			}
+			select {
+			case slots <- struct{}{}:
+				vigils.Go(func() {
+					defer func() { <-slots }()
+					if p.conclude(ctx, left) == nil {
+						p.finish(ctx, h)
+					}
+				})
+			default:
+				p.handBack(h)
 			}
 		}
 	}
 }
 
-// repair stores or quarantines every row of h.repair. Rows of one device are
-// put side by side, so that halving soon holds nothing but those at fault.
-func (p *Pump) repair(ctx context.Context, h *haul) error {
+// handBack returns a haul to the buffer until later.
+func (p *Pump) handBack(h *haul) {
+	p.Stats.Released.Add(uint64(len(h.chunks)))
+	p.leases.release(h.chunks, jitter(repairLater))
+}
+
+// repair stores every row of h.repair that it can, and quarantines those that
+// are at fault. It returns what cannot be done yet; nil: all is done. Rows of
+// one device are put side by side, so that halving soon holds nothing but
+// those at fault.
+func (p *Pump) repair(ctx context.Context, h *haul) (*search, error) {
 	p.Stats.Repairs.Add(1)
 	slices.SortStableFunc(h.repair, func(a, b Entry) int { return cmp.Compare(a.Device, b.Device) })
+	s := new(search)
 	for _, b := range cut(h.repair, p.cfg.BatchRows, p.cfg.BatchBytes) {
-		if err := p.settle(ctx, b); err != nil {
+		if err := p.settle(ctx, b, s); err != nil {
+			return nil, err
+		}
+	}
+	for i, c := range s.condemned {
+		if err := p.quarantine(ctx, c); err != nil {
+			s.condemned = s.condemned[i:]
+			return s, ctx.Err()
+		}
+	}
+	s.condemned = nil
+	if len(s.doubtful) > 0 {
+		return s, nil
+	}
+	return nil, nil
+}
+
+// settle stores b, or halves it until the rows at fault stand alone, and adds
+// those to s. An error says that ctx has ended.
+func (p *Pump) settle(ctx context.Context, b Batch, s *search) error {
+	refused, err := p.try(ctx, b, partTries)
+	switch {
+	case err != nil || refused == nil:
+		return err
+	case b.Rows > 1:
+		middle := b.middle()
+		if err := p.settle(ctx, b.Slice(0, middle), s); err != nil {
 			return err
+		}
+		return p.settle(ctx, b.Slice(middle, b.Rows), s)
+	case refused.class == Retry:
+		s.doubtful = append(s.doubtful, b)
+	default:
+		s.condemned = append(s.condemned, condemned{b, refused})
+		p.suspect(b, refused)
+	}
+	return nil
+}
+
+// conclude waits for the quarantine to take rows, and for certainty about the
+// doubtful ones. An error says that ctx has ended.
+func (p *Pump) conclude(ctx context.Context, s *search) error {
+	for _, b := range s.doubtful {
+		refused, err := p.tryAlone(ctx, b)
+		if err != nil {
+			return err
+		}
+		if refused != nil {
+			s.condemned = append(s.condemned, condemned{b, refused})
+			p.suspect(b, refused)
+		}
+	}
+	for _, c := range s.condemned {
+		delay := p.cfg.FirstRetry
+		for p.quarantine(ctx, c) != nil {
+			if !pause(ctx, jitter(delay)) {
+				return ctx.Err()
+			}
+			delay = min(delay*2, p.cfg.LastRetry)
 		}
 	}
 	return nil
 }
 
-// settle stores b, or halves it until the rows at fault stand alone, and
-// quarantines those. An error says that ctx has ended.
-func (p *Pump) settle(ctx context.Context, b Batch) error {
-	tries := partTries
-	if b.Rows == 1 {
-		tries = stickyTries
+// suspect remembers the device of a condemned row.
+func (p *Pump) suspect(row Batch, why *refusal) {
+	device := strings.Clone(row.Entries[0].Device)
+	if p.suspects.add(device) {
+		p.log.Warn("store refuses rows of a device; they go into quarantine",
+			"device", device, "store", p.cfg.Sink.Name(), "class", why.class, "reason", why.err)
 	}
-	refused, err := p.try(ctx, b, tries)
-	if err != nil || refused == nil {
-		return err
+}
+
+// quarantine makes one attempt.
+func (p *Pump) quarantine(ctx context.Context, c condemned) error {
+	err := p.cfg.Quarantine.Put(ctx, c.row, c.why.err.Error())
+	if err == nil {
+		p.Stats.Quarantined.Add(1)
+	} else if ctx.Err() == nil {
+		p.log.Error("quarantine takes no row; it stays in the buffer",
+			"device", c.row.Entries[0].Device, "error", err)
 	}
-	if b.Rows == 1 {
-		return p.quarantine(ctx, b, refused)
-	}
-	middle := b.middle()
-	if err := p.settle(ctx, b.Slice(0, middle)); err != nil {
-		return err
-	}
-	return p.settle(ctx, b.Slice(middle, b.Rows))
+	return err
 }
 
 // middle is the row to halve b at: where an entry ends, if one does between
@@ -91,31 +189,6 @@ func (b Batch) middle() int {
 }
 
 func abs(n int) int { return max(n, -n) }
-
-// quarantine puts the one row of b there; it tries until it can.
-func (p *Pump) quarantine(ctx context.Context, b Batch, refused *refusal) error {
-	device := strings.Clone(b.Entries[0].Device)
-	level := slog.LevelDebug
-	if p.suspects.add(device) {
-		level = slog.LevelWarn // the first of this device in a while
-	}
-	for delay := p.cfg.FirstRetry; ; delay = min(delay*2, p.cfg.LastRetry) {
-		err := p.cfg.Quarantine.Put(ctx, b, refused.err.Error())
-		if err == nil {
-			p.Stats.Quarantined.Add(1)
-			p.log.Log(ctx, level, "row went into quarantine", "device", device,
-				"store", p.cfg.Sink.Name(), "class", refused.class, "reason", refused.err)
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		p.log.Error("quarantine takes no row; it stays in the buffer", "device", device, "error", err)
-		if !pause(ctx, jitter(delay)) {
-			return ctx.Err()
-		}
-	}
-}
 
 // suspects are the devices of which a row went into quarantine lately. Its
 // zero value is ready.

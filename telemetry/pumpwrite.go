@@ -9,9 +9,7 @@ import (
 
 // stickyTries is how often a batch fails with Retry, while the store says
 // that it is well, before the batch itself is suspected: some servers answer
-// 500 to a row that they cannot take. For a single row only failures count
-// that came after others had been stored. Parts of a suspected batch need
-// partTries.
+// 500 to a row that they cannot take. Parts of a refused batch need partTries.
 const (
 	stickyTries = 5
 	partTries   = 2
@@ -60,8 +58,7 @@ func (p *Pump) write(ctx context.Context, h *haul) {
 	select {
 	case p.repairs <- h:
 	default:
-		p.Stats.Released.Add(uint64(len(h.chunks)))
-		p.leases.release(h.chunks, jitter(repairLater))
+		p.handBack(h)
 	}
 }
 
@@ -69,45 +66,54 @@ func (p *Pump) write(ctx context.Context, h *haul) {
 // A batch is also refused that has failed with Retry so many times in a row
 // while the store was well.
 func (p *Pump) try(ctx context.Context, b Batch, tries int) (*refusal, error) {
-	delay := p.cfg.FirstRetry
-	sticky := 0
+	return p.tryUntil(ctx, b, tries, func(error) bool { return true })
+}
+
+// tryAlone is try for a single row that fails with Retry. Before it is
+// refused, others have to be stored between its failures, again and again, so
+// that a store that is away is never taken for a row at fault.
+func (p *Pump) tryAlone(ctx context.Context, b Batch) (*refusal, error) {
 	stored := p.Stats.Batches.Load()
+	return p.tryUntil(ctx, b, stickyTries, func(err error) bool {
+		before := stored
+		stored = p.Stats.Batches.Load()
+		return stored > before && !overload(err)
+	})
+}
+
+// tryUntil is try, with counts to say which failures do.
+func (p *Pump) tryUntil(ctx context.Context, b Batch, tries int, counts func(error) bool) (*refusal, error) {
+	delay, failures := p.cfg.FirstRetry, 0
 	for {
-		others := p.Stats.Batches.Load() > stored // since the last failure
 		err := p.attempt(ctx, b)
 		if err == nil {
 			return nil, nil
 		}
-		stored = p.Stats.Batches.Load()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		class := ClassOf(err)
 		p.failed(b, class, err)
-		wait := delay
-		switch class {
-		case BadRows, TooLarge:
+		wait := max(delay, retryAfter(err))
+		switch {
+		case class == BadRows || class == TooLarge:
 			return &refusal{err, class}, nil
-		case Misconfigured:
+		case class == Misconfigured:
 			p.complain(err)
-			sticky = 0
+			failures = 0
 			wait = p.cfg.SlowRetry
-		default:
-			switch {
-			case !p.check(ctx):
-				sticky = 0
-			case b.Rows > 1 || others && !overload(err):
-				sticky++
-			}
-			if sticky >= tries {
-				return &refusal{fmt.Errorf("refused %d times while the store was well: %w", sticky, err), class}, nil
-			}
-			wait = max(delay, retryAfter(err))
-			delay = min(delay*2, p.cfg.LastRetry)
+		case !p.check(ctx):
+			failures = 0
+		case counts(err):
+			failures++
+		}
+		if failures >= tries {
+			return &refusal{fmt.Errorf("refused %d times while the store was well: %w", failures, err), Retry}, nil
 		}
 		if !pause(ctx, jitter(wait)) {
 			return nil, ctx.Err()
 		}
+		delay = min(delay*2, p.cfg.LastRetry)
 	}
 }
 

@@ -1,0 +1,144 @@
+package telemetry_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tetherline/tetherline/telemetry"
+)
+
+// Some servers answer 500 to a row that they cannot take, for ever.
+func TestPumpFindsARowThatIsAnsweredWith500(t *testing.T) {
+	r := newRig(t)
+	s := &store{refuse: func(row telemetry.Row) error {
+		if row.Device == "sick" && row.Time == 50e9 {
+			return &telemetry.SinkError{Class: telemetry.Retry, Status: 500, Err: errors.New("internal error")}
+		}
+		return nil
+	}}
+	r.add("sick", 0, 100)
+	r.run(s, nil)
+	eventually(t, "the others are stored", func() bool { return s.count() == 99 })
+	// Nothing else is stored: the row alone might be a store that is away.
+	time.Sleep(300 * time.Millisecond)
+	if n := r.quarantined(); n != 0 {
+		t.Fatalf("%d rows in quarantine while nothing else was stored", n)
+	}
+	next := 0
+	eventually(t, "the row is in quarantine", func() bool {
+		r.add("well", next, next+10)
+		next += 10
+		return r.quarantined() == 1
+	})
+	eventually(t, "all the others are stored", func() bool { return s.count() == 99+next })
+	r.empty()
+}
+
+// A device whose rows are all refused hurts no other, and is done with soon.
+func TestPumpOutlivesAStormOfBadRows(t *testing.T) {
+	const good, bad = 20_000, 2_000
+	r := newRig(t)
+	s := &store{refuse: func(row telemetry.Row) error {
+		if row.Device == "sick" {
+			return badRows("field type conflict")
+		}
+		return nil
+	}}
+	for i := range 20 {
+		r.add("well", i*good/20, (i+1)*good/20)
+		r.add("sick", i*bad/20, (i+1)*bad/20)
+	}
+	r.run(s, nil)
+	eventually(t, "the good rows are stored", func() bool { return s.count() == good })
+	eventually(t, "the bad rows are in quarantine", func() bool { return r.quarantined() == bad })
+	r.empty()
+	if s.writes > 3*bad {
+		t.Errorf("%d writes for %d bad rows", s.writes, bad)
+	}
+	t.Logf("%d writes for %d bad rows among %d good ones", s.writes, bad, good)
+}
+
+func TestPumpHalvesWhatIsTooLarge(t *testing.T) {
+	r := newRig(t)
+	s := &store{
+		before: func(b telemetry.Batch) error {
+			if b.Rows > 7 {
+				return &telemetry.SinkError{Class: telemetry.TooLarge, Status: 413, Err: errors.New("too large")}
+			}
+			return nil
+		},
+		refuse: func(row telemetry.Row) error {
+			if row.Time == 3e9 {
+				return &telemetry.SinkError{Class: telemetry.TooLarge, Status: 413, Err: errors.New("row too large")}
+			}
+			return nil
+		},
+	}
+	r.add("d", 0, 100)
+	r.run(s, nil)
+	eventually(t, "all rows but one are stored", func() bool { return s.count() == 99 })
+	eventually(t, "that one is in quarantine", func() bool { return r.quarantined() == 1 })
+	r.empty()
+}
+
+// fullQuarantine takes nothing until it is opened.
+type fullQuarantine struct {
+	telemetry.Quarantine
+	open chan struct{}
+}
+
+func (q fullQuarantine) Put(ctx context.Context, b telemetry.Batch, reason string) error {
+	select {
+	case <-q.open:
+		return q.Quarantine.Put(ctx, b, reason)
+	default:
+		return telemetry.ErrFull
+	}
+}
+
+// While the quarantine is full, bad rows stay in the buffer and good ones flow.
+func TestPumpKeepsRowsWhileTheQuarantineIsFull(t *testing.T) {
+	r := newRig(t)
+	s := &store{refuse: func(row telemetry.Row) error {
+		if row.Device == "sick" {
+			return badRows("no")
+		}
+		return nil
+	}}
+	q := fullQuarantine{r.quarantine, make(chan struct{})}
+	_, stop := r.run(s, func(c *telemetry.PumpConfig) { c.Quarantine = q })
+	for i := range 30 { // more hauls than may wait for repair
+		r.add("sick", i, i+1)
+		r.add("well", i*10, i*10+10)
+		eventually(t, "good rows flow", func() bool { return s.count() == (i+1)*10 })
+	}
+	if r.buffer.Pressure().Chunks == 0 {
+		t.Fatal("the bad rows are gone from the buffer")
+	}
+	stop()
+	close(q.open)
+	r.run(s, nil) // as after a restart
+	eventually(t, "the bad rows are in quarantine", func() bool { return r.quarantined() == 30 })
+	r.empty()
+}
+
+// What a pump held when it died goes to the next one.
+func TestPumpIsFollowedByAnother(t *testing.T) {
+	r := newRig(t)
+	away := &store{}
+	away.down.Store(true)
+	r.add("d", 0, 500)
+	first, stop := r.run(away, nil)
+	eventually(t, "the first pump holds rows", func() bool { return first.Health() != nil })
+	stop()
+	s := &store{}
+	started := time.Now()
+	r.run(s, nil)
+	eventually(t, "all rows are stored", func() bool { return s.count() == 500 })
+	r.empty()
+	if took := time.Since(started); took > telemetry.ChunkLease/2 {
+		t.Errorf("the rows came after %s: the first pump did not hand them back", took)
+	}
+}
