@@ -1,0 +1,111 @@
+// Command firmware-sim runs simulated devices against a hub.
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	firmwaresim "github.com/tetherline/tetherline/firmware-sim"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the program: it returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:           "firmware-sim",
+		Short:         "Simulated devices for a Tetherline hub",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(runCommand(), fleetCommand())
+	if err := root.ExecuteContext(ctx); err != nil {
+		_, _ = fmt.Fprintln(stderr, "firmware-sim:", err)
+		return 1
+	}
+	return 0
+}
+
+// output writes a summary as a table or as JSON.
+type output string
+
+func (o *output) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP((*string)(o), "output", "o", "table", "form of the summary: table or json")
+}
+
+func (o output) check() error {
+	if o != "table" && o != "json" {
+		return fmt.Errorf("output %q is none of table, json", string(o))
+	}
+	return nil
+}
+
+func (o output) write(w io.Writer, s firmwaresim.Summary) error {
+	if o == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(s)
+	}
+	_, err := s.WriteTo(w)
+	return err
+}
+
+func logger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	return roots, nil
+}
+
+// readToken takes a token, or "@file" for the file that holds it; empty: the
+// environment's TETHERLINE_TOKEN.
+func readToken(token string) (string, error) {
+	if token == "" {
+		token = os.Getenv("TETHERLINE_TOKEN")
+	}
+	if file, ok := strings.CutPrefix(token, "@"); ok {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("read the token: %w", err)
+		}
+		token = strings.TrimSpace(string(text))
+	}
+	if token == "" {
+		return "", errors.New("give an operator's token: --token @hub-data/admin.token, or TETHERLINE_TOKEN")
+	}
+	return token, nil
+}
