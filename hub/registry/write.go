@@ -58,7 +58,16 @@ func (r *Registry) Proved(ctx context.Context, id string, generation uint32) err
 // Delete ends a device's access and forgets it, but for the generations its
 // id has had. It returns ErrNotFound or ErrConflict.
 func (r *Registry) Delete(ctx context.Context, id string) error {
+	return r.DeleteIf(ctx, id, func(*Device) error { return nil })
+}
+
+// DeleteIf is Delete of a device that is still as the caller wants it: allowed
+// looks at it, and must not change it; its error is returned.
+func (r *Registry) DeleteIf(ctx context.Context, id string, allowed func(*Device) error) error {
 	_, err := r.modify(ctx, id, func(old *Device) (*record, error) {
+		if err := allowed(old); err != nil {
+			return nil, err
+		}
 		return &record{Device: Device{ID: id, Generation: old.Generation}, Deleted: true}, nil
 	})
 	return err

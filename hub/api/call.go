@@ -1,0 +1,162 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tetherline/tetherline/hub/registry"
+)
+
+// call is one request that has passed the gate.
+type call struct {
+	operator registry.Operator
+	addr     string // of the caller
+	cancel   context.CancelCauseFunc
+
+	mu     sync.Mutex
+	conn   *http.ResponseController
+	ended  bool
+	detail string // for the audit record
+}
+
+type callKey struct{}
+
+// callOf is the call of a context; every handler's has one.
+func callOf(ctx context.Context) *call {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		return &call{conn: http.NewResponseController(nil)} // an operator who may do nothing
+	}
+	return c
+}
+
+// note adds what was done to the call's audit record.
+func (c *call) note(detail string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.detail = detail
+}
+
+func (c *call) noted() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.detail
+}
+
+// How long a caller may take to send its request, and to take in one message.
+const (
+	readTimeout  = 30 * time.Second
+	writeTimeout = 30 * time.Second
+)
+
+// received ends the time limit of the request's body. Errors mean that the
+// connection has no deadlines, or is gone, which the next read or write says.
+func (c *call) received() { _ = c.conn.SetReadDeadline(time.Time{}) }
+
+// sending gives the caller time for one more message.
+func (c *call) sending() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
+}
+
+// end ends the call: its context, and soon a write that the caller does not
+// take in. The time is for the last words.
+func (c *call) end(cause error) {
+	c.cancel(cause)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.ended = true
+		_ = c.conn.SetWriteDeadline(time.Now().Add(lastWords))
+	}
+}
+
+const lastWords = 500 * time.Millisecond
+
+// maxCalls bounds the calls of one operator that are under way at once,
+// streams included.
+const maxCalls = 256
+
+// calls are all calls under way, so that a revoked token ends them.
+type calls struct {
+	mu     sync.Mutex
+	byName map[string]map[*call]struct{}
+	closed error
+	under  sync.WaitGroup
+}
+
+func (c *calls) init() { c.byName = make(map[string]map[*call]struct{}) }
+
+// begin enters a call; the error says why it must not begin.
+func (c *calls) begin(one *call) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed != nil {
+		return c.closed
+	}
+	name := one.operator.Name
+	if len(c.byName[name]) >= maxCalls {
+		return errTooManyCalls
+	}
+	if c.byName[name] == nil {
+		c.byName[name] = make(map[*call]struct{})
+	}
+	c.byName[name][one] = struct{}{}
+	c.under.Add(1)
+	return nil
+}
+
+// done takes a call out. From now on the connection's deadlines belong to its
+// next request.
+func (c *calls) done(one *call) {
+	one.mu.Lock()
+	one.ended = true
+	_ = one.conn.SetWriteDeadline(time.Time{})
+	one.mu.Unlock()
+	one.cancel(nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := one.operator.Name
+	delete(c.byName[name], one)
+	if len(c.byName[name]) == 0 {
+		delete(c.byName, name)
+	}
+	c.under.Done()
+}
+
+// end ends all calls of an operator.
+func (c *calls) end(name string, cause error) {
+	for _, one := range c.of(name) {
+		one.end(cause)
+	}
+}
+
+func (c *calls) of(name string) []*call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]*call, 0, len(c.byName[name]))
+	for one := range c.byName[name] {
+		all = append(all, one)
+	}
+	return all
+}
+
+// close ends all calls and waits for them.
+func (c *calls) close(cause error) {
+	c.mu.Lock()
+	c.closed = cause
+	names := make([]string, 0, len(c.byName))
+	for name := range c.byName {
+		names = append(names, name)
+	}
+	c.mu.Unlock()
+	for _, name := range names {
+		c.end(name, cause)
+	}
+	c.under.Wait()
+}

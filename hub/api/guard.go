@@ -1,0 +1,168 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/tetherline/tetherline/hub/registry"
+)
+
+// guard is the interceptor around every handler.
+type guard struct{ s *Server }
+
+// auditTimeout is for the record of a call, whose own time may be over.
+const auditTimeout = 10 * time.Second
+
+// WrapUnary implements connect.Interceptor.
+func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		c := callOf(ctx)
+		c.received()
+		rule := accessTable[req.Spec().Procedure]
+		res, err := g.unary(ctx, c, rule, req, next)
+		if rule.audited {
+			if failed := g.audit(ctx, c, req, err); failed != nil && err == nil {
+				err = fmt.Errorf("the change was made, but %w: %w", errNotAudited, failed)
+				g.s.log.Error("a change is missing from the audit log", "procedure", req.Spec().Procedure,
+					"operator", c.operator.Name, "subject", subjectOf(req.Any()), "error", failed)
+				err = connect.NewError(codeOf(errNotAudited), errors.New("the change was made, but "+errNotAudited.Error()))
+			}
+		}
+		if err != nil {
+			return nil, g.s.answer(err, req.Spec().Procedure)
+		}
+		c.sending()
+		return res, nil
+	}
+}
+
+// unary permits, bounds and calls.
+func (g *guard) unary(ctx context.Context, c *call, rule access, req connect.AnyRequest, next connect.UnaryFunc) (res connect.AnyResponse, err error) {
+	if !rule.permits(&c.operator) {
+		return nil, errNoRole
+	}
+	if rule.finished {
+		var detach func()
+		ctx, detach = untilClosed(ctx)
+		defer detach()
+	}
+	ctx, cancel := context.WithTimeout(ctx, rule.timeout)
+	defer cancel()
+	defer g.recovered(req.Spec().Procedure, &err)
+	res, err = next(ctx, req)
+	return res, becauseOf(ctx, err)
+}
+
+// untilClosed is ctx without its end, but for that of the whole API.
+func untilClosed(ctx context.Context) (context.Context, func()) {
+	detached, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if cause := context.Cause(ctx); errors.Is(cause, errShuttingDown) {
+			cancel(cause)
+		}
+	})
+	return detached, func() { stop(); cancel(nil) }
+}
+
+// WrapStreamingHandler implements connect.Interceptor.
+func (g *guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		err := g.stream(ctx, conn, next)
+		if err == nil {
+			return nil
+		}
+		return g.s.answer(err, conn.Spec().Procedure)
+	}
+}
+
+func (g *guard) stream(ctx context.Context, conn connect.StreamingHandlerConn, next connect.StreamingHandlerFunc) (err error) {
+	c := callOf(ctx)
+	if !accessTable[conn.Spec().Procedure].permits(&c.operator) {
+		return errNoRole
+	}
+	defer g.recovered(conn.Spec().Procedure, &err)
+	return becauseOf(ctx, next(ctx, &timedConn{StreamingHandlerConn: conn, call: c}))
+}
+
+// WrapStreamingClient implements connect.Interceptor.
+func (g *guard) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// recovered makes an error of a panic, so that one call's fault stays its own.
+func (g *guard) recovered(procedure string, err *error) {
+	switch v := recover(); v {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(v)
+	default:
+		g.s.log.Error("operator call panicked", "procedure", procedure, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		*err = errors.New("the handler panicked")
+	}
+}
+
+// becauseOf tells why the call's context ended, where that is why err came.
+func becauseOf(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	for _, reason := range []error{errRevoked, errShuttingDown} {
+		if errors.Is(context.Cause(ctx), reason) {
+			return reason
+		}
+	}
+	return err
+}
+
+// audit records a call that changes something, whatever its outcome, before
+// it is answered. A caller who goes away does not go unrecorded.
+func (g *guard) audit(ctx context.Context, c *call, req connect.AnyRequest, outcome error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	rec := registry.Record{
+		Time:       time.Now(),
+		Operator:   c.operator.Name,
+		Method:     shortMethod(req.Spec().Procedure),
+		Subject:    subjectOf(req.Any()),
+		Outcome:    "ok",
+		RemoteAddr: c.addr,
+		Detail:     detailOf(req.Any()),
+	}
+	if noted := c.noted(); noted != "" {
+		rec.Detail = noted
+	}
+	if outcome != nil {
+		rec.Outcome = codeOf(outcome).String()
+	}
+	return g.s.deps.Registry.Audit(ctx, rec)
+}
+
+// shortMethod is "DeviceService/GetDevice".
+func shortMethod(procedure string) string {
+	return procedure[strings.LastIndexByte(procedure, '.')+1:]
+}
+
+// timedConn gives the caller a bounded time to send its request and to take
+// in each message.
+type timedConn struct {
+	connect.StreamingHandlerConn
+	call *call
+}
+
+func (t *timedConn) Receive(msg any) error {
+	err := t.StreamingHandlerConn.Receive(msg)
+	t.call.received()
+	return err
+}
+
+func (t *timedConn) Send(msg any) error {
+	t.call.sending()
+	return t.StreamingHandlerConn.Send(msg)
+}

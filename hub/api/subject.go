@@ -1,0 +1,94 @@
+package api
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+// Bounds of what a caller's words may take in an audit record, in bytes.
+const (
+	maxAuditSubject = 256
+	maxAuditDetail  = 512
+)
+
+// subjectOf is what a request is about, for the audit log.
+func subjectOf(msg any) string {
+	var subject string
+	switch m := msg.(type) {
+	case *operatorv1.CreateDeviceRequest:
+		subject = m.GetDevice().GetId()
+	case *operatorv1.CreateDevicesRequest:
+		subject = fmt.Sprintf("%d devices", len(m.GetDevices()))
+	case interface {
+		GetIds() []uint64
+		GetDeviceId() string
+		GetAll() bool
+	}:
+		subject = rowsSubject(m.GetIds(), m.GetDeviceId(), m.GetAll())
+	case interface{ GetDeviceId() string }:
+		subject = m.GetDeviceId()
+	case interface{ GetId() string }:
+		subject = m.GetId()
+	case interface{ GetName() string }:
+		subject = m.GetName()
+	case interface{ GetSelector() string }:
+		subject = m.GetSelector()
+	}
+	return clip(subject, maxAuditSubject)
+}
+
+func rowsSubject(ids []uint64, deviceID string, all bool) string {
+	switch {
+	case all:
+		return "all rows"
+	case deviceID != "":
+		return deviceID
+	case len(ids) == 1:
+		return fmt.Sprintf("row %d", ids[0])
+	default:
+		return fmt.Sprintf("%d rows", len(ids))
+	}
+}
+
+// detailOf is what a request asks for, for the audit log. It never has a
+// secret, a note or a payload.
+func detailOf(msg any) string {
+	var detail string
+	switch m := msg.(type) {
+	case *operatorv1.CreateDeviceRequest:
+		detail = labelChanges(m.GetDevice().GetLabels(), nil)
+		if m.GetDevice().GetAllowUnbound() {
+			detail = strings.TrimSpace("allow_unbound " + detail)
+		}
+	case *operatorv1.LabelDeviceRequest:
+		detail = labelChanges(m.GetSet(), m.GetRemove())
+	case *operatorv1.SetDeviceEnabledRequest:
+		detail = fmt.Sprintf("enabled=%t", m.GetEnabled())
+	case *operatorv1.RotateDeviceRequest:
+		if m.GetGrace() != nil {
+			detail = fmt.Sprintf("grace=%v", m.GetGrace().AsDuration())
+		}
+	case *operatorv1.CreateOperatorRequest:
+		detail = fmt.Sprintf("role=%s selector=%q", roleName(m.GetRole()), m.GetSelector())
+	case *operatorv1.SendGroupCommandRequest:
+		detail = "command=" + m.GetSpec().GetName()
+	case *operatorv1.SendCommandRequest:
+		detail = "command=" + m.GetSpec().GetName()
+	}
+	return clip(detail, maxAuditDetail)
+}
+
+func labelChanges(set map[string]string, remove []string) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		parts = append(parts, fmt.Sprintf("%s=%q", clip(key, 64), clip(set[key], 128)))
+	}
+	for _, key := range remove {
+		parts = append(parts, "-"+clip(key, 64))
+	}
+	return strings.Join(parts, " ")
+}
