@@ -45,8 +45,11 @@ type Config struct {
 
 	NATSURL         string // external cluster; "": the embedded server
 	NATSCreds       string // credentials file for NATSURL
+	NATSUser        string // user for NATSURL, with NATSPassword, where there are no NATSCreds
+	NATSPassword    string //
+	NATSCA          string // PEM of the CA of NATSURL; "": the system's roots
 	NodeName        string // "": the host's name
-	Replicas        int    // of every stream, 1 to 5; above 1 only with NATSURL
+	Replicas        int    // of every stream: 1, 3 or 5; 0: 3 in a cluster of at least three, else 1
 	BufferBytes     int64  // bound of the telemetry buffer
 	QuarantineBytes int64  // bound of the quarantine
 
@@ -71,7 +74,6 @@ func DefaultConfig() Config {
 		InfluxTimeout:   10 * time.Second,
 		RetentionAge:    90 * 24 * time.Hour,
 		RetentionBytes:  10 << 30,
-		Replicas:        1,
 		BufferBytes:     2 << 30,
 		QuarantineBytes: 256 << 20,
 		Heartbeat:       25 * time.Second,
@@ -115,8 +117,11 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 
 	fs.StringVar(&c.NATSURL, "nats-url", c.NATSURL, "external NATS cluster with JetStream; empty: the embedded server")
 	fs.StringVar(&c.NATSCreds, "nats-creds", c.NATSCreds, "credentials file for --nats-url")
+	fs.StringVar(&c.NATSUser, "nats-user", c.NATSUser, "user for --nats-url, where there is no credentials file")
+	fs.StringVar(&c.NATSPassword, "nats-password", c.NATSPassword, "password of --nats-user (better in the environment)")
+	fs.StringVar(&c.NATSCA, "nats-ca", c.NATSCA, "CA of --nats-url, PEM; empty: the system's roots")
 	fs.StringVar(&c.NodeName, "node-name", c.NodeName, "name of this node; empty: the host's name")
-	fs.IntVar(&c.Replicas, "replicas", c.Replicas, "copies of every stream, 1 to 5; above 1 only with --nats-url")
+	fs.IntVar(&c.Replicas, "replicas", c.Replicas, "copies of every stream: 1, 3 or 5; 0: 3 in a cluster of at least three servers, else 1")
 	fs.Int64Var(&c.BufferBytes, "buffer-bytes", c.BufferBytes, "bound of the telemetry buffer on disk")
 	fs.Int64Var(&c.QuarantineBytes, "quarantine-bytes", c.QuarantineBytes, "bound of the quarantine on disk")
 
@@ -325,14 +330,18 @@ func (c *Config) checkStore() error {
 }
 
 func (c *Config) checkNATS() error {
-	if c.Replicas < 1 || c.Replicas > 5 {
-		return bad("replicas", "%d is not within 1 to 5", c.Replicas)
+	switch c.Replicas {
+	case 0, 1, 3, 5:
+	default:
+		return bad("replicas", "%d is none of 1, 3, 5, and 0 for as many as the cluster allows", c.Replicas)
 	}
 	if c.Replicas > 1 && c.NATSURL == "" {
 		return bad("replicas", "above 1 needs nats-url: the embedded server is one node")
 	}
-	if c.NATSCreds != "" && c.NATSURL == "" {
-		return bad("nats-creds", "is set, but nats-url is not")
+	for key, value := range map[string]string{"nats-creds": c.NATSCreds, "nats-user": c.NATSUser, "nats-password": c.NATSPassword, "nats-ca": c.NATSCA} {
+		if value != "" && c.NATSURL == "" {
+			return bad(key, "is set, but nats-url is not")
+		}
 	}
 	if c.BufferBytes < 1<<20 {
 		return bad("buffer-bytes", "%d is under 1 MiB (1048576)", c.BufferBytes)

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	firmwaresim "github.com/tetherline/tetherline/firmware-sim"
+	"github.com/tetherline/tetherline/hub"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+	"github.com/tetherline/tetherline/proto/operator/v1/operatorv1connect"
+)
+
+// storeTimeout is how long the demo waits for the last acknowledged rows to
+// reach the store.
+const storeTimeout = 30 * time.Second
+
+type demo struct {
+	devices  int
+	duration time.Duration
+	listen   string
+	data     string
+
+	out     io.Writer
+	hub     *hub.Hub
+	token   string
+	address string // of the API, https://host:port
+	client  *http.Client
+}
+
+func demoCommand() *cobra.Command {
+	d := &demo{}
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run a hub with the embedded store and a simulated fleet, in one process",
+		Long: `Run a hub with the embedded store and a simulated fleet, in one process, until
+Ctrl-C, or for the time given by --for. At the end a summary compares what the
+devices have had acknowledged with what is stored; the exit status is 0 if
+every row is there.
+
+Without --data the state is thrown away at the end.`,
+		Example: "  hubd demo\n  hubd demo --devices 500 --for 1m",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d.out = cmd.OutOrStdout()
+			return d.run(cmd.Context(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().IntVar(&d.devices, "devices", 25, "simulated devices")
+	cmd.Flags().DurationVar(&d.duration, "for", 0, "end by itself after this time; 0: at Ctrl-C")
+	cmd.Flags().StringVar(&d.listen, "listen", "127.0.0.1:8443", "address for devices and operators; port 0: any free one")
+	cmd.Flags().StringVar(&d.data, "data", "", "folder of the hub's state, kept; empty: a temporary one, removed")
+	return cmd
+}
+
+func (d *demo) run(ctx context.Context, logs io.Writer) (err error) {
+	if d.data == "" {
+		if d.data, err = os.MkdirTemp("", "tetherline-demo-"); err != nil {
+			return fmt.Errorf("make a folder for the demo: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(d.data)) }()
+	}
+	config := hub.DefaultConfig()
+	config.Data, config.Listen, config.LogLevel = d.data, d.listen, "warn"
+	if d.hub, err = hub.New(ctx, config, hub.Options{Version: buildVersion(), Logger: hub.NewLogger(config, logs)}); err != nil {
+		return err
+	}
+	serving, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- d.hub.Run(serving) }()
+	err = d.fleet(ctx, ended)
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+// fleet runs the devices for the time that was asked for and checks the end.
+func (d *demo) fleet(ctx context.Context, ended chan error) error {
+	if err := d.signIn(); err != nil {
+		return err
+	}
+	fleet, err := firmwaresim.NewFleet(ctx, firmwaresim.FleetConfig{
+		Hub: d.address, Token: d.token, RootCAs: d.client.Transport.(*http.Transport).TLSClientConfig.RootCAs,
+		Devices: d.devices, Prefix: "demo", Seed: 1, BadLinks: 0.1, DeadClocks: 0.1,
+	})
+	if err != nil {
+		return err
+	}
+	d.introduce(fleet.IDs()[0])
+	work, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if d.duration > 0 {
+		work, cancel = context.WithTimeout(ctx, d.duration)
+		defer cancel()
+	}
+	done := make(chan firmwaresim.Summary, 1)
+	go func() { done <- fleet.Run(work) }()
+	select {
+	case err := <-ended:
+		cancel()
+		<-done
+		ended <- nil
+		return fmt.Errorf("the hub has ended: %w", err)
+	case summary := <-done:
+		return d.conclude(summary, fleet)
+	}
+}
+
+// signIn reads the token and the CA that the hub has just made.
+func (d *demo) signIn() error {
+	token, err := os.ReadFile(d.hub.AdminTokenFile())
+	if err != nil {
+		return fmt.Errorf("read the admin token: %w", err)
+	}
+	ca, err := os.ReadFile(d.hub.CAFile())
+	if err != nil {
+		return fmt.Errorf("read the CA: %w", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	d.token = strings.TrimSpace(string(token))
+	d.address = "https://" + d.hub.AddrOperators().(*net.TCPAddr).String()
+	d.client = &http.Client{Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		ForceAttemptHTTP2: true,
+	}}
+	return nil
+}
+
+func (d *demo) introduce(first string) {
+	hubctl := fmt.Sprintf("go run ./cmd/hubctl --data %s --hub %s", d.data, d.address)
+	_, _ = fmt.Fprintf(d.out, `
+Tetherline is running at %s with %d simulated devices.
+Operator token: %s
+The state is in %s.
+
+Try, in another terminal:
+
+  %s device ls
+  %s telemetry watch %s
+  %s status
+
+`, d.address, d.devices, d.token, d.data, hubctl, hubctl, first, hubctl)
+}
+
+// conclude waits until the store has what was acknowledged, and tells.
+func (d *demo) conclude(summary firmwaresim.Summary, fleet *firmwaresim.Fleet) error {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	stored, missing, err := d.compare(ctx, fleet.Acked())
+	if err != nil {
+		return fmt.Errorf("compare with the store: %w", err)
+	}
+	_, _ = summary.WriteTo(d.out)
+	_, _ = fmt.Fprintf(d.out, "rows stored              %d\n\n", stored)
+	if missing > 0 {
+		return fmt.Errorf("%d acknowledged rows are not in the store", missing)
+	}
+	if summary.RowsPublished == 0 || summary.RowsLeft > 0 || summary.RowsDropped > 0 || summary.RowsRejected > 0 || summary.Refused > 0 {
+		return errors.New("not every row that was published has been acknowledged; see the summary")
+	}
+	_, _ = fmt.Fprintln(d.out, "Every row that a device published is acknowledged and stored.")
+	return nil
+}
+
+// compare counts the stored rows of each device until none is missing or ctx
+// ends.
+func (d *demo) compare(ctx context.Context, acked map[string]uint64) (stored, missing uint64, err error) {
+	api := operatorv1connect.NewTelemetryServiceClient(d.client, d.address)
+	for {
+		stored, missing = 0, 0
+		for id, want := range acked {
+			request := connect.NewRequest(&operatorv1.CountRequest{DeviceId: id})
+			request.Header().Set("Authorization", "Bearer "+d.token)
+			answer, err := api.Count(ctx, request)
+			if err != nil {
+				return stored, missing, err
+			}
+			stored += answer.Msg.Rows
+			if answer.Msg.Rows < want {
+				missing += want - answer.Msg.Rows
+			}
+		}
+		if missing == 0 {
+			return stored, 0, nil
+		}
+		select {
+		case <-ctx.Done():
+			return stored, missing, nil
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tetherline/tetherline/hub/api"
+	"github.com/tetherline/tetherline/hub/gateway"
+	"github.com/tetherline/tetherline/hub/live"
+	"github.com/tetherline/tetherline/hub/natsd"
+	"github.com/tetherline/tetherline/hub/registry"
+	"github.com/tetherline/tetherline/hub/session"
+	"github.com/tetherline/tetherline/telemetry"
+	"github.com/tetherline/tetherline/telemetry/influx"
+	"github.com/tetherline/tetherline/telemetry/jsbuffer"
+	"github.com/tetherline/tetherline/telemetry/sqlite"
+	"github.com/tetherline/tetherline/telemetry/wire"
+)
+
+// Names in the data folder.
+const (
+	masterKeyFile  = "master.key"
+	adminTokenFile = "admin.token"
+	jetStreamDir   = "jetstream"
+	sqliteFile     = "readings.db"
+)
+
+// otherStreams is what the buckets and streams besides buffer and quarantine
+// may take on disk: registry, presence, audit log and commands.
+const otherStreams = 4 << 30
+
+func (h *Hub) openNATS(ctx context.Context) error {
+	node, err := natsd.Start(ctx, natsd.Config{
+		Dir:       filepath.Join(h.cfg.Data, jetStreamDir),
+		MaxStore:  h.cfg.BufferBytes + h.cfg.QuarantineBytes + otherStreams,
+		URL:       h.cfg.NATSURL,
+		User:      h.cfg.NATSUser,
+		Password:  h.cfg.NATSPassword,
+		CredsFile: h.cfg.NATSCreds,
+		CAFile:    h.cfg.NATSCA,
+		Replicas:  h.cfg.Replicas,
+		Name:      h.cfg.NodeName,
+		Logger:    h.log,
+	})
+	if err != nil {
+		return err
+	}
+	h.node = node
+	h.onClose("nats", node.Stop)
+	return nil
+}
+
+func (h *Hub) openRegistry(ctx context.Context) error {
+	r, err := registry.Open(ctx, h.node.JetStream(), registry.Config{
+		Replicas: h.node.Replicas(), Grace: h.cfg.RotationGrace, Logger: h.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open registry: %w", err)
+	}
+	h.registry = r
+	h.onClose("registry", func(context.Context) error { r.Close(); return nil })
+	if h.keyring, err = r.OpenKeyring(filepath.Join(h.cfg.Data, masterKeyFile)); err != nil {
+		return err
+	}
+	token := filepath.Join(h.cfg.Data, adminTokenFile)
+	made, err := r.EnsureAdmin(ctx, token)
+	if err != nil {
+		return fmt.Errorf("make the first admin: %w", err)
+	}
+	if made {
+		h.log.Info("first admin token written", "file", token)
+	}
+	return nil
+}
+
+func (h *Hub) openBuffer(ctx context.Context) error {
+	js := h.node.JetStream()
+	quarantine, err := jsbuffer.OpenQuarantine(ctx, js, jsbuffer.QuarantineConfig{
+		MaxBytes: h.cfg.QuarantineBytes, Replicas: h.node.Replicas(),
+	})
+	if err != nil {
+		return fmt.Errorf("open quarantine: %w", err)
+	}
+	h.metrics = newMetrics(h)
+	buffer, err := jsbuffer.Open(ctx, js, h.node.Conn(), jsbuffer.Config{
+		MaxBytes: h.cfg.BufferBytes, Replicas: h.node.Replicas(), Quarantine: quarantine, Logger: h.log,
+		ObserveCommit: h.metrics.observeCommit,
+	})
+	if err != nil {
+		return fmt.Errorf("open buffer: %w", err)
+	}
+	h.quarantine, h.buffer = quarantine, buffer
+	h.onClose("buffer", buffer.Close)
+	return nil
+}
+
+func (h *Hub) openStore(ctx context.Context) error {
+	if h.cfg.InfluxURL == "" {
+		s, err := sqlite.Open(ctx, sqlite.Config{
+			Path:   filepath.Join(h.cfg.Data, sqliteFile),
+			MaxAge: h.cfg.RetentionAge, MaxBytes: h.cfg.RetentionBytes, Logger: h.log,
+		})
+		if err != nil {
+			return fmt.Errorf("open the embedded store: %w", err)
+		}
+		h.store = s
+		h.onClose("embedded store", func(context.Context) error { return s.Close() })
+	} else {
+		s, err := h.newInflux()
+		if err != nil {
+			return err
+		}
+		h.store = s
+		h.onClose("influxdb client", func(context.Context) error { s.Close(); return nil })
+	}
+	h.pump = telemetry.NewPump(telemetry.PumpConfig{
+		Source: h.buffer, Sink: h.store, Quarantine: h.quarantine, Logger: h.log,
+		ObserveWrite: h.metrics.observeWrite,
+	})
+	h.onClose("pump", h.goRun("pump", h.pump.Run))
+	return nil
+}
+
+func (h *Hub) newInflux() (*influx.Store, error) {
+	token := h.cfg.InfluxToken
+	if h.cfg.InfluxTokenFile != "" {
+		text, err := os.ReadFile(h.cfg.InfluxTokenFile)
+		if err != nil {
+			return nil, bad("influx-token-file", "%v", err)
+		}
+		token = strings.TrimSpace(string(text))
+	}
+	s, err := influx.New(influx.Config{
+		URL: h.cfg.InfluxURL, Token: token, Org: h.cfg.InfluxOrg, Bucket: h.cfg.InfluxBucket,
+		Timeout: h.cfg.InfluxTimeout, Logger: h.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("influxdb: %w", err)
+	}
+	return s, nil
+}
+
+func (h *Hub) openLive(ctx context.Context) error {
+	table, err := live.New(ctx, live.Config{
+		Conn: h.node.Conn(), JetStream: h.node.JetStream(), Registry: h.registry,
+		Node: h.node.Name(), Replicas: h.node.Replicas(), Logger: h.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open the table of live devices: %w", err)
+	}
+	h.live = table
+	h.onClose("live table", h.goRun("live table", func(ctx context.Context) error { table.Run(ctx); return nil }))
+	h.wheel = session.NewWheel()
+	h.onClose("heartbeat", h.goRun("heartbeat", func(ctx context.Context) error { h.wheel.Run(ctx); return nil }))
+	return nil
+}
+
+// openDoors makes the gateway for devices and the API for operators.
+func (h *Hub) openDoors(context.Context) error {
+	deps, err := session.NewDeps(session.Config{
+		Limits: session.Limits{
+			Heartbeat: h.cfg.Heartbeat, WindowFrames: h.cfg.WindowFrames, WindowBytes: h.cfg.WindowBytes,
+			FramesPerSec: h.cfg.DeviceFrames, BytesPerSec: h.cfg.DeviceBytes,
+		},
+		Registry: h.registry, Keyring: h.keyring, Buffer: h.buffer, Table: h.live, Wheel: h.wheel,
+		Labels: labelTags(h.cfg.LabelTags), Metrics: &h.metrics.sessions, Logger: h.log,
+	})
+	if err != nil {
+		return err
+	}
+	if h.gateway, err = h.newGateway(deps, false); err != nil {
+		return err
+	}
+	if h.cfg.ProxyListen != "" {
+		if h.proxied, err = h.newGateway(deps, true); err != nil {
+			return err
+		}
+	}
+	h.api, err = api.New(api.Deps{
+		Registry: h.registry, Keyring: h.keyring, Live: liveForAPI{h.live}, Reader: h.store, Buffer: h.buffer,
+		Tail: h.buffer, Quarantine: h.quarantine, Status: h.status, Endpoint: h.endpoint,
+		AllowedOrigins: h.cfg.AllowedOrigins, Logger: h.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open the operator API: %w", err)
+	}
+	h.onClose("doors", h.closeDoors)
+	return nil
+}
+
+// newGateway makes the gateway of the TLS listener, or that of the listener
+// behind a proxy, where no channel binding reaches the hub.
+func (h *Hub) newGateway(deps *session.Deps, proxied bool) (*gateway.Gateway, error) {
+	config := gateway.Config{
+		Deps: deps, AllowedOrigins: h.cfg.AllowedOrigins, AllowUnbound: proxied,
+		MaxSessions: h.cfg.MaxDevices, MaxHandshakes: h.cfg.MaxHandshakes, AddrRate: h.cfg.AddressRate,
+		Metrics: &h.metrics.gateway, Logger: h.log,
+	}
+	if proxied {
+		config.TrustedProxies = h.cfg.trustedProxies()
+	}
+	return gateway.New(config)
+}
+
+// labelTags makes the tags of a device from the labels that the config names.
+func labelTags(names []string) func(*registry.Device) string {
+	if len(names) == 0 {
+		return nil
+	}
+	return func(d *registry.Device) string {
+		var tags []byte
+		for _, name := range names {
+			tags = wire.AppendLabel(tags, name, d.Labels[name])
+		}
+		return string(tags)
+	}
+}
+
+// trustedProxies of a config that has passed Check.
+func (c *Config) trustedProxies() []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, cidr := range c.TrustedProxies {
+		if p, err := netip.ParsePrefix(cidr); err == nil {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes
+}
