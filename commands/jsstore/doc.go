@@ -1,0 +1,35 @@
+// Package jsstore keeps commands in NATS JetStream.
+//
+// # One record, one subject, one stream
+//
+// The stream COMMANDS has one message per command, tl.cmd.<id>.<device>: the
+// whole record, with its story. A step replaces it (one message a subject), by
+// compare-and-set on the sequence of the one before, so that of two nodes that
+// end a command one is told to look again. There is nothing to move when a
+// command ends and hence no moment at which it is in two places or in none:
+// the last record gets a time to live, the history's retention, and JetStream
+// removes it then. A record without an end never ages.
+//
+// A separate stream of live commands was tried on paper and passed over: each
+// removal from it costs a tombstone and with it an fsync, a third one for each
+// command; and a history with one message per event would cost one for each
+// event. Here a replaced message costs nothing.
+//
+// The id comes first in the subject. Looking a command up by its id, or
+// refusing an id that any device has used, goes straight to one subject; a
+// create expects that tl.cmd.<id>.* does not exist, so keys are honoured as
+// long as the history is kept.
+//
+// # What a start costs
+//
+// A hub needs the commands that have not ended. The follower, one ordered
+// consumer per node, keeps their sequences and writes them as a checkpoint
+// (stream COMMANDS_META) every 5,000 changes, every minute in which there were
+// any, and when it stops. A start reads the records that the checkpoint names
+// and the stream from there on: the live commands and at most some thousand
+// changes, however long the history. A checkpoint is a shortcut and no truth:
+// without one, or with an old one, the start reads more and finds the same.
+//
+// A device that connects costs no read at all: the dispatcher has its pending
+// commands in memory.
+package jsstore

@@ -1,0 +1,207 @@
+package jsstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tetherline/tetherline/commands"
+)
+
+// storedMessage is a message as a stream holds it.
+type storedMessage struct {
+	Subject  string      `json:"subject"`
+	Sequence uint64      `json:"seq"`
+	Data     []byte      `json:"data"`
+	Header   nats.Header `json:"-"`
+	Time     time.Time   `json:"time"`
+
+	RawHeader []byte `json:"hdrs"`
+}
+
+// getRequest asks for one message, or with Batch for many.
+type getRequest struct {
+	Sequence uint64 `json:"seq,omitempty"`
+	Last     string `json:"last_by_subj,omitempty"`
+	Next     string `json:"next_by_subj,omitempty"` // from Sequence on
+	Batch    int    `json:"batch,omitempty"`
+	MaxBytes int    `json:"max_bytes,omitempty"`
+}
+
+// errNoMessage says that the stream has no such message.
+var errNoMessage = errors.New("no such message")
+
+// get one message. With replicas the leader is asked: a follower may be
+// behind, and steps are decided on what is read here.
+func (s *Store) get(ctx context.Context, stream string, r getRequest) (*storedMessage, error) {
+	if s.cfg.Replicas > 1 {
+		return s.getFromLeader(ctx, stream, r)
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.cfg.Conn.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, body)
+	if err != nil {
+		return nil, err
+	}
+	return direct(m)
+}
+
+func (s *Store) getFromLeader(ctx context.Context, stream string, r getRequest) (*storedMessage, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.cfg.Conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *storedMessage      `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return nil, fmt.Errorf("decode the answer of the stream: %w", err)
+	}
+	if answer.Error != nil {
+		if answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return nil, errNoMessage
+		}
+		return nil, answer.Error
+	}
+	if answer.Message == nil {
+		return nil, errors.New("the stream's answer is empty")
+	}
+	if len(answer.Message.RawHeader) > 0 {
+		if answer.Message.Header, err = nats.DecodeHeadersMsg(answer.Message.RawHeader); err != nil {
+			return nil, fmt.Errorf("decode a message's header: %w", err)
+		}
+	}
+	return answer.Message, nil
+}
+
+// direct reads the answer to a direct get.
+func direct(m *nats.Msg) (*storedMessage, error) {
+	switch status := m.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return nil, errNoMessage
+	default:
+		return nil, fmt.Errorf("the stream answers %s %s", status, m.Header.Get("Description"))
+	}
+	seq, err := strconv.ParseUint(m.Header.Get(nats.JSSequence), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("the stream's answer has no sequence: %w", err)
+	}
+	at, err := time.Parse(time.RFC3339Nano, m.Header.Get(nats.JSTimeStamp))
+	if err != nil {
+		return nil, fmt.Errorf("the stream's answer has no time: %w", err)
+	}
+	return &storedMessage{Subject: m.Header.Get(nats.JSSubject), Sequence: seq, Data: m.Data, Header: m.Header, Time: at}, nil
+}
+
+// batchSize is the messages asked for at once, and the widest step of a scan.
+const batchSize = 512
+
+// batch reads messages forward from r.Sequence, up to r.Batch of them and to
+// the sequence high.
+func (s *Store) batch(ctx context.Context, stream string, r getRequest, high uint64) ([]*storedMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	r.MaxBytes = 4 << 20
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	inbox := s.cfg.Conn.NewInbox()
+	sub, err := s.cfg.Conn.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := s.cfg.Conn.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
+		return nil, err
+	}
+	var out []*storedMessage
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if m.Header.Get("Status") == "204" {
+			return out, nil
+		}
+		got, err := direct(m)
+		if errors.Is(err, errNoMessage) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if got.Sequence > high {
+			return out, nil
+		}
+		out = append(out, got)
+	}
+}
+
+// Scan implements commands.Store: it reads windows of sequences forward, and
+// goes through them and within them backward.
+func (s *Store) Scan(ctx context.Context, scan commands.Scan, fn func(*commands.Command, time.Time) bool) error {
+	filter := commandPrefix + "*.*"
+	if scan.Device != "" {
+		filter = commandPrefix + "*." + scan.Device
+	}
+	width := uint64(batchSize)
+	for high := scan.High; high > scan.Low; {
+		low := scan.Low
+		if high-scan.Low > width {
+			low = high - width
+		}
+		window, err := s.window(ctx, filter, low, high)
+		if err != nil {
+			return fmt.Errorf("scan commands from %d to %d: %w", low, high, err)
+		}
+		for i := len(window) - 1; i >= 0; i-- {
+			c, err := decode(window[i])
+			if err != nil {
+				s.log.Error("a stored command cannot be read", "subject", window[i].Subject, "error", err)
+				continue
+			}
+			if !fn(c, window[i].Time) {
+				return nil
+			}
+		}
+		if len(window) < batchSize/2 && width < 1<<40 {
+			width *= 2 // few of the sequences match
+		} else if len(window) > 4*batchSize && width > batchSize {
+			width /= 2
+		}
+		high = low
+	}
+	return nil
+}
+
+// window reads what matches of the sequences above low up to high.
+func (s *Store) window(ctx context.Context, filter string, low, high uint64) ([]*storedMessage, error) {
+	var out []*storedMessage
+	for from := low + 1; from <= high; {
+		part, err := s.batch(ctx, StreamCommands, getRequest{Sequence: from, Next: filter, Batch: batchSize}, high)
+		if err != nil {
+			return nil, err
+		}
+		if len(part) == 0 {
+			break
+		}
+		out = append(out, part...)
+		from = part[len(part)-1].Sequence + 1
+	}
+	return out, nil
+}
