@@ -27,16 +27,19 @@ const (
 type ListenerConfig struct {
 	MaxStrangers        int // 0: 4,096
 	MaxStrangersPerAddr int // of one address, or one IPv6 /64; 0: half of MaxStrangers. Behind a proxy: MaxStrangers
+	// Grace is how long a stranger is safe; 0: 5 s.
+	Grace time.Duration
 }
 
 // Listener bounds the strangers on the listener below it, so that thousands of
 // connections on which nothing happens neither use up the descriptors nor
 // shut others out. When there are too many, the oldest goes where it has had
-// 5 s; else the next one waits in the kernel's queue. Connections in a
+// its Grace; else the next one waits in the kernel's queue. Connections in a
 // request, and WebSockets, are not counted.
 type Listener struct {
 	net.Listener
 	max, maxPerAddr int
+	grace           time.Duration
 	closed          chan struct{}
 	closeOnce       sync.Once
 
@@ -47,7 +50,7 @@ type Listener struct {
 	mu        sync.Mutex
 	strangers *list.List // of *stranger, the oldest first
 	perAddr   map[netip.Addr]int
-	freed     chan struct{} // closed and replaced when one is gone
+	freed     chan struct{} // has room for one word: a place is free
 }
 
 // stranger is an accepted connection. The listener's mu guards its place.
@@ -67,10 +70,13 @@ func NewListener(inner net.Listener, cfg ListenerConfig) *Listener {
 	if cfg.MaxStrangersPerAddr <= 0 {
 		cfg.MaxStrangersPerAddr = max(cfg.MaxStrangers/2, 1)
 	}
+	if cfg.Grace <= 0 {
+		cfg.Grace = strangerGrace
+	}
 	return &Listener{
-		Listener: inner, max: cfg.MaxStrangers, maxPerAddr: cfg.MaxStrangersPerAddr,
+		Listener: inner, max: cfg.MaxStrangers, maxPerAddr: cfg.MaxStrangersPerAddr, grace: cfg.Grace,
 		closed: make(chan struct{}), strangers: list.New(), perAddr: make(map[netip.Addr]int),
-		freed: make(chan struct{}),
+		freed: make(chan struct{}, 1),
 	}
 }
 
@@ -145,7 +151,7 @@ func (l *Listener) ConnState(c net.Conn, state http.ConnState) {
 func (l *Listener) admit(s *stranger) bool {
 	for {
 		l.mu.Lock()
-		if l.perAddr[s.addr] >= l.maxPerAddr && !l.evictOf(s.addr) {
+		if l.maxPerAddr < l.max && l.perAddr[s.addr] >= l.maxPerAddr && !l.evictOf(s.addr) {
 			l.mu.Unlock()
 			l.Refused.Add(1)
 			return false
@@ -153,7 +159,7 @@ func (l *Listener) admit(s *stranger) bool {
 		wait := time.Duration(0)
 		if l.strangers.Len() >= l.max {
 			oldest := l.strangers.Front()
-			if wait = strangerGrace - time.Since(oldest.Value.(*stranger).since); wait <= 0 {
+			if wait = l.grace - time.Since(oldest.Value.(*stranger).since); wait <= 0 {
 				l.evict(oldest)
 			}
 		}
@@ -162,11 +168,10 @@ func (l *Listener) admit(s *stranger) bool {
 			l.mu.Unlock()
 			return true
 		}
-		freed := l.freed
 		l.mu.Unlock()
 		timer := time.NewTimer(wait)
 		select {
-		case <-freed:
+		case <-l.freed:
 		case <-timer.C:
 		case <-l.closed:
 			timer.Stop()
@@ -181,7 +186,7 @@ func (l *Listener) admit(s *stranger) bool {
 func (l *Listener) evictOf(a netip.Addr) bool {
 	for e := l.strangers.Front(); e != nil; e = e.Next() {
 		s := e.Value.(*stranger)
-		if time.Since(s.since) < strangerGrace {
+		if time.Since(s.since) < l.grace {
 			return false
 		}
 		if s.addr == a {
@@ -224,8 +229,10 @@ func (l *Listener) uncount(s *stranger) {
 	if l.perAddr[s.addr]--; l.perAddr[s.addr] == 0 {
 		delete(l.perAddr, s.addr)
 	}
-	close(l.freed)
-	l.freed = make(chan struct{})
+	select {
+	case l.freed <- struct{}{}:
+	default:
+	}
 }
 
 // Close closes the connection and frees its place.
