@@ -82,10 +82,12 @@ func testSupport(path string) bool {
 	return strings.HasSuffix(path, "test") && path != "telemetry/sinktest"
 }
 
-// sameTree allows a command its own packages below it.
+// sameTree allows a command its own packages below it, and the generated
+// packages each other.
 func sameTree(path, target string) bool {
 	return strings.HasPrefix(path, "cmd/") && strings.HasPrefix(target, path+"/") ||
-		strings.HasPrefix(path, "cmd/hubctl/") && strings.HasPrefix(target, "cmd/hubctl/")
+		strings.HasPrefix(path, "cmd/hubctl/") && strings.HasPrefix(target, "cmd/hubctl/") ||
+		strings.HasPrefix(path, "proto/") && strings.HasPrefix(target, "proto/")
 }
 
 func layerOf(path string) int {
