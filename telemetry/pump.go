@@ -49,6 +49,9 @@ type PumpConfig struct {
 	// offered again to a store that is away; it doubles each time. 0: 250 ms,
 	// 30 s. SlowRetry is the pause where an operator has to act; 0: 15 s.
 	FirstRetry, LastRetry, SlowRetry time.Duration
+	// RepairLater is how long chunks with rows at fault go back into the
+	// Source when too many wait already; 0: 15 s.
+	RepairLater time.Duration
 
 	// ObserveWrite hears of every write: how long it took, its rows, and its
 	// error. It may be called by several goroutines at once; nil: nobody does.
@@ -77,6 +80,7 @@ func (c *PumpConfig) complete() {
 		{&c.FirstRetry, 250 * time.Millisecond},
 		{&c.LastRetry, 30 * time.Second},
 		{&c.SlowRetry, 15 * time.Second},
+		{&c.RepairLater, 15 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value

@@ -173,6 +173,7 @@ func (r *rig) run(s telemetry.Sink, change func(*telemetry.PumpConfig)) (pump *t
 		Source: r.buffer, Sink: s, Quarantine: r.quarantine,
 		Logger:     slog.New(slog.DiscardHandler),
 		FirstRetry: 5 * time.Millisecond, LastRetry: 50 * time.Millisecond, SlowRetry: 20 * time.Millisecond,
+		RepairLater: 200 * time.Millisecond,
 	}
 	if change != nil {
 		change(&cfg)

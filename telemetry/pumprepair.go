@@ -14,9 +14,8 @@ import (
 // How rows at fault are searched for.
 const (
 	// repairQueue hauls may wait; the chunks of further ones go back to the
-	// buffer for repairLater.
+	// Source.
 	repairQueue = 4
-	repairLater = 15 * time.Second
 	// maxVigils hauls may wait for the quarantine, or for certainty.
 	maxVigils = 4
 	// A device is suspect for suspectFor after the last row of it that went
@@ -73,7 +72,7 @@ func (p *Pump) repairAll(ctx context.Context) {
 // handBack returns a haul to the buffer until later.
 func (p *Pump) handBack(h *haul) {
 	p.Stats.Released.Add(uint64(len(h.chunks)))
-	p.leases.release(h.chunks, jitter(repairLater))
+	p.leases.release(h.chunks, jitter(p.cfg.RepairLater))
 }
 
 // repair stores every row of h.repair that it can, and quarantines those that

@@ -60,7 +60,7 @@ func TestDurableSurvivesSIGKILL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
+	for range 2 {
 		dir := t.TempDir()
 		cmd := exec.Command(exe)
 		cmd.Env = append(os.Environ(), crashDir+"="+dir)
@@ -73,7 +73,7 @@ func TestDurableSurvivesSIGKILL(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill := 200 + rand.IntN(2000) // after so many reports
+		kill := 100 + rand.IntN(500) // after so many reports
 		durable := map[string]uint64{}
 		lines := bufio.NewScanner(out)
 		for n := 0; lines.Scan(); n++ {

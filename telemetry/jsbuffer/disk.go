@@ -19,6 +19,9 @@ const messageBytes = 30 + len(Subject)
 // writes and removals are counted in between; those of other nodes are not.
 const measureInterval = time.Second
 
+// driftAfter is how long a node under load counts without a settled measure.
+const driftAfter = 10 * time.Second
+
 // throttleFrom is the share of the buffer from which senders are asked to
 // pause, first for minThrottle, then longer up to maxThrottle when it is full.
 const (
@@ -32,9 +35,13 @@ type disk struct {
 	maxBytes int64
 	wake     chan struct{} // 1: measure
 
-	bytes  atomic.Int64
-	chunks atomic.Int64
-	oldest atomic.Int64 // Unix time in ns of the oldest chunk
+	bytes   atomic.Int64
+	chunks  atomic.Int64
+	oldest  atomic.Int64  // Unix time in ns of the oldest chunk
+	changes atomic.Uint64 // own writes and removals
+	// settledAt is the Unix time in ns of the last measure without own
+	// changes meanwhile.
+	settledAt atomic.Int64
 
 	mu    sync.Mutex
 	freed chan struct{} // closed when a chunk is removed; nil: nobody waits
@@ -49,6 +56,7 @@ func (d *disk) init(maxBytes int64) {
 func (d *disk) room() int64 { return d.maxBytes - d.bytes.Load() }
 
 func (d *disk) added(data int) {
+	d.changes.Add(1)
 	d.bytes.Add(int64(data + messageBytes))
 	if d.chunks.Add(1) == 1 {
 		d.oldest.Store(time.Now().UnixNano())
@@ -57,6 +65,7 @@ func (d *disk) added(data int) {
 }
 
 func (d *disk) removed(data int) {
+	d.changes.Add(1)
 	d.bytes.Add(-int64(data + messageBytes))
 	d.chunks.Add(-1)
 	d.mu.Lock()
@@ -86,6 +95,12 @@ func (d *disk) drained(err error) <-chan struct{} {
 	return d.freed
 }
 
+// drifting: for so long there was no settled measure that an inexact one is
+// better than counting on.
+func (d *disk) drifting() bool {
+	return time.Since(time.Unix(0, d.settledAt.Load())) > driftAfter
+}
+
 func (d *disk) poke() {
 	select {
 	case d.wake <- struct{}{}:
@@ -98,11 +113,9 @@ func (d *disk) poke() {
 func (b *Buffer) keepMeasuring() {
 	ticker := time.NewTicker(measureInterval)
 	defer ticker.Stop()
+	settled := true
 	for {
-		var tick <-chan time.Time
-		if b.disk.chunks.Load() > 0 || b.disk.room() <= 0 {
-			tick = ticker.C
-		} else {
+		if settled && b.disk.chunks.Load() <= 0 && b.disk.room() > 0 {
 			ticker.Stop()
 		}
 		select {
@@ -110,29 +123,40 @@ func (b *Buffer) keepMeasuring() {
 			return
 		case <-b.disk.wake:
 			ticker.Reset(measureInterval)
-		case <-tick:
+		case <-ticker.C:
 		}
 		ctx, cancel := context.WithTimeout(b.ctx, writeTimeout)
-		_ = b.measure(ctx) // writing and fetching say what is wrong
+		settled, _ = b.measure(ctx) // writing and fetching say what is wrong
 		cancel()
 	}
 }
 
-// measure asks the stream how much it holds.
-func (b *Buffer) measure(ctx context.Context) error {
-	stream, err := b.js.Stream(ctx, StreamName)
-	if err != nil {
-		return fmt.Errorf("measure the stream %s: %w", StreamName, err)
+// measure asks the stream how much it holds. What this node changes at that
+// moment may be in the answer or not: then it is not settled.
+func (b *Buffer) measure(ctx context.Context) (settled bool, _ error) {
+	for range 3 {
+		changes := b.disk.changes.Load()
+		stream, err := b.js.Stream(ctx, StreamName)
+		if err != nil {
+			return false, fmt.Errorf("measure the stream %s: %w", StreamName, err)
+		}
+		state := stream.CachedInfo().State
+		if settled = b.disk.changes.Load() == changes; settled || b.disk.drifting() {
+			b.disk.bytes.Store(int64(state.Bytes))
+			b.disk.chunks.Store(int64(state.Msgs))
+		}
+		b.disk.oldest.Store(state.FirstTime.UnixNano())
+		if settled {
+			b.disk.settledAt.Store(time.Now().UnixNano())
+			break
+		}
 	}
-	state := stream.CachedInfo().State
-	b.disk.bytes.Store(int64(state.Bytes))
-	b.disk.chunks.Store(int64(state.Msgs))
-	b.disk.oldest.Store(state.FirstTime.UnixNano())
-	return nil
+	return settled, nil
 }
 
-// Pressure implements telemetry.Buffer. It is exact for what this node does
-// and up to a second late for the rest of a cluster. It costs no round trip.
+// Pressure implements telemetry.Buffer. It follows what this node does at
+// once, and the rest of a cluster within a second, or ten under load. It costs
+// no round trip.
 func (b *Buffer) Pressure() telemetry.Pressure {
 	memory, waiting := b.pending.usage()
 	p := telemetry.Pressure{

@@ -158,7 +158,7 @@ func Open(ctx context.Context, js jetstream.JetStream, nc *nats.Conn, cfg Config
 	if err := b.makeStream(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.measure(ctx); err != nil {
+	if _, err := b.measure(ctx); err != nil {
 		return nil, err
 	}
 	b.ctx, b.cancel = context.WithCancelCause(context.Background())

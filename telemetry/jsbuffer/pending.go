@@ -36,6 +36,9 @@ type group struct {
 	opened  time.Time
 }
 
+// groupBytes is what a group takes besides its entries.
+const groupBytes = int64(1 + messageBytes)
+
 type ack struct {
 	to  telemetry.Acker
 	seq uint64
@@ -72,6 +75,9 @@ func (p *pending) add(e *telemetry.Entry, size int, seq uint64, to telemetry.Ack
 		return telemetry.ErrClosed
 	}
 	after := p.bytes + int64(size)
+	if p.open == nil || len(p.open.data)+size > p.chunkBytes {
+		after += groupBytes
+	}
 	if after > room || after > p.maxBytes {
 		return telemetry.ErrFull
 	}
@@ -178,7 +184,7 @@ func (p *pending) take(earliest time.Time) (g *group, wait time.Duration, closed
 func (p *pending) done(g *group) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bytes -= int64(len(g.data) - 1)
+	p.bytes -= int64(len(g.data) + messageBytes)
 	clear(g.acks)
 	*g = group{data: g.data[:0], acks: g.acks[:0]}
 	if len(p.spare) < 2 {

@@ -1,0 +1,61 @@
+//go:build unix
+
+package jsbuffer_test
+
+import (
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/tetherline/tetherline/telemetry/jsbuffer"
+)
+
+// When the disk fails under the buffer, nothing is acknowledged and nothing
+// is lost; when it works again, so does the buffer, without being told.
+func TestBufferOutlivesADiskError(t *testing.T) {
+	node := startNode(t, t.TempDir())
+	b, _ := openOn(t, node, jsbuffer.Config{ChunkBytes: jsbuffer.MinChunkBytes})
+	l := newLedger()
+	if err := b.Append(sized("d", 1000), 1, l); err != nil {
+		t.Fatal(err)
+	}
+	l.wait(t, 1)
+
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	limit := func(bytes uint64) {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(200 << 10)
+	t.Cleanup(func() { limit(before.Cur) })
+	seq := uint64(1)
+	for range 10 { // 600 KB
+		e := sized("d", 60_000)
+		e.Received = int64(seq + 1)
+		if err := b.Append(e, seq+1, l); err != nil {
+			t.Fatal(err)
+		}
+		seq++
+	}
+	eventually(t, "health shows the fault", func() bool { return node.Health(testContext(t)) != nil })
+	if l.last() == seq {
+		t.Fatal("everything was acknowledged on a disk that fails")
+	}
+	acked := int(l.last())
+
+	limit(before.Cur)
+	l.wait(t, seq)
+	eventually(t, "health is back", func() bool { return b.Health() == nil })
+	next := map[string]int64{"d": 1}
+	for _, e := range drain(t, b, int(seq))[1:] {
+		checkNext(t, e, next)
+	}
+	if next["d"] != int64(seq) {
+		t.Errorf("entries up to %d are there; want %d (%d were acknowledged before the fault ended)", next["d"], seq, acked)
+	}
+}
