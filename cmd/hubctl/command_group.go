@@ -40,6 +40,9 @@ func (a *app) sendGroup(ctx context.Context, api *connection.Clients, s *sendFla
 	if err != nil {
 		return a.uncertain(err, s.key, "command group show")
 	}
+	if res.Group == nil {
+		return errHollow
+	}
 	if res.Existed {
 		a.notef("The key %s was known: this is that group, nothing new was sent.", s.key)
 	}
@@ -79,6 +82,8 @@ func (a *app) awaitGroup(ctx context.Context, api *connection.Clients, g command
 			res, err = call(ctx, a, api.Commands.GetGroup, &operatorv1.GetGroupRequest{Id: g.Id})
 		}
 		switch {
+		case err == nil && res.Group == nil:
+			return g, errHollow
 		case err == nil:
 			g, failing = res.Group, false
 			pause = min(pause*3/2, time.Second)

@@ -168,6 +168,9 @@ func (a *app) sendOne(ctx context.Context, api *connection.Clients, s *sendFlags
 	if err != nil {
 		return a.uncertain(err, s.key, "command show")
 	}
+	if res.Command == nil {
+		return errHollow
+	}
 	if res.Existed {
 		a.notef("The key %s was known: this is that command, nothing new was sent.", s.key)
 	}

@@ -29,8 +29,14 @@ func (a *app) complete(cmd *cobra.Command, flag string, f completion) {
 }
 
 func fixed(words ...string) completion {
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return words, cobra.ShellCompDirectiveNoFileComp
+	return func(_ *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+		var fit []string
+		for _, w := range words {
+			if strings.HasPrefix(strings.ToLower(w), strings.ToLower(toComplete)) {
+				fit = append(fit, w)
+			}
+		}
+		return fit, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"iter"
 
 	"google.golang.org/protobuf/proto"
@@ -17,8 +18,14 @@ type view[T proto.Message] struct {
 	none    string                  // said when a table would be empty
 }
 
+// errHollow is an answer without what was asked for.
+var errHollow = errors.New("the hub's answer is empty: is it a newer hub than this hubctl knows?")
+
 // printOne writes a single answer.
 func printOne[T proto.Message](a *app, v view[T], m T) error {
+	if !m.ProtoReflect().IsValid() {
+		return errHollow
+	}
 	switch a.out {
 	case output.JSON:
 		return output.WriteObject(a.stdout, m)

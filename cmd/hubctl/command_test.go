@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+	rpc "github.com/tetherline/tetherline/proto/operator/v1/operatorv1connect"
+)
+
+const (
+	queued  = operatorv1.CommandState_COMMAND_STATE_QUEUED
+	sent    = operatorv1.CommandState_COMMAND_STATE_SENT
+	running = operatorv1.CommandState_COMMAND_STATE_RUNNING
+	failed  = operatorv1.CommandState_COMMAND_STATE_FAILED
+	expired = operatorv1.CommandState_COMMAND_STATE_EXPIRED
+)
+
+func TestCommandArguments(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{`on=true n=12 f=-1.5e3 big=12345678901234567890`, `{"on":true,"n":12,"f":-1.5e3,"big":12345678901234567890}`},
+		{`s=fast code=007 quoted="007" empty= url=a=b&c`, `{"s":"fast","code":"007","quoted":"007","empty":"","url":"a=b&c"}`},
+		{`list=[1,2] o={"a":null} none=null j:=3`, `{"list":[1,2],"o":{"a":null},"none":null,"j":3}`},
+	} {
+		got, err := argsObject(strings.Fields(c.args))
+		if err != nil || got != c.want {
+			t.Errorf("%s: %s, %v", c.args, got, err)
+		}
+	}
+	for _, bad := range []string{"x", "=1", ":=1", "x:=fast", "x=1 x=2"} {
+		if got, err := argsObject(strings.Fields(bad)); err == nil {
+			t.Errorf("%s: %s, want an error", bad, got)
+		}
+	}
+}
+
+func TestCommandSendPassesEverythingOn(t *testing.T) {
+	p := newPeer(t)
+	var got *operatorv1.SendCommandRequest
+	answer(p, rpc.CommandServiceSendCommandProcedure, func(r *operatorv1.SendCommandRequest) (*operatorv1.SendCommandResponse, error) {
+		got = r
+		return &operatorv1.SendCommandResponse{Command: &operatorv1.Command{Id: r.Key, DeviceId: r.DeviceId, State: queued}}, nil
+	})
+	out := p.hubctl("command", "send", "pump-1", "set", "--arg", "on=true", "--ttl", "2d", "--timeout", "90s", "--replay", "once", "--key", "k:1").want(t, exitOK)
+	wantText(t, out.out, "command k:1 to pump-1 is QUEUED\n")
+	if s := got.Spec; got.DeviceId != "pump-1" || s.Name != "set" || s.GetJson() != `{"on":true}` || s.Ttl.AsDuration() != 48*time.Hour ||
+		s.Timeout.AsDuration() != 90*time.Second || s.Replay != operatorv1.ReplayClass_REPLAY_CLASS_ONCE {
+		t.Errorf("sent %v", got)
+	}
+	runWith(t, p.env(), ` { "a" : 1 } `, "command", "send", "pump-1", "set", "--json", "@-").want(t, exitOK)
+	if got.Spec.GetJson() != `{"a":1}` || len(got.Key) != 36 {
+		t.Errorf("sent %v", got)
+	}
+	before := len(p.called())
+	for _, bad := range []string{"--json []", "--json {}{}", "--json {} --arg a=1", "--replay always", "--ttl x", "--timeout -1s", "--rate 5", "--key a/b", "--selector a=b"} {
+		p.hubctl(append([]string{"command", "send", "pump-1", "set"}, strings.Fields(bad)...)...).want(t, exitUsage)
+	}
+	p.hubctl("command", "send", "pump-1", "set", "--arg", "a="+strings.Repeat("x", maxPayload)).want(t, exitUsage)
+	if len(p.called()) != before {
+		t.Error("a wrong command line reached the hub")
+	}
+}
+
+// An answer that is lost leaves a doubt; the key resolves it.
+func TestCommandSendNamesTheKeyWhenTheAnswerIsLost(t *testing.T) {
+	p := newPeer(t)
+	var key string
+	answer(p, rpc.CommandServiceSendCommandProcedure, func(r *operatorv1.SendCommandRequest) (*operatorv1.SendCommandResponse, error) {
+		key = r.Key
+		return nil, connect.NewError(connect.CodeUnavailable, errors.New("draining"))
+	})
+	got := p.hubctl("command", "send", "pump-1", "go").want(t, exitUnreachable)
+	wantContains(t, got.stderr, "--key "+key)
+	env := p.env()
+	env["TETHERLINE_HUB"] = "https://127.0.0.1:1"
+	if got := runWith(t, env, "", "command", "send", "pump-1", "go").want(t, exitUnreachable); strings.Contains(got.stderr, "--key") {
+		t.Errorf("nothing was sent, yet: %s", got.stderr)
+	}
+}
+
+// --wait follows a command through a lost stream, and exits by its outcome.
+func TestCommandWaitExitsByOutcome(t *testing.T) {
+	for n, code := range map[string]int{"SUCCEEDED": 0, "FAILED": 10, "REJECTED": 11, "TIMED_OUT": 12, "EXPIRED": 13, "CANCELED": 14} {
+		t.Run(n, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t)
+			end := operatorv1.CommandState(operatorv1.CommandState_value["COMMAND_STATE_"+n])
+			always(p, rpc.CommandServiceSendCommandProcedure, &operatorv1.SendCommandRequest{}, &operatorv1.SendCommandResponse{Command: &operatorv1.Command{Id: "c1", State: queued}})
+			var tries atomic.Int32
+			streams(p, rpc.CommandServiceWatchCommandsProcedure, func(_ context.Context, r *operatorv1.WatchCommandsRequest, send func(*operatorv1.WatchCommandsResponse)) error {
+				if tries.Add(1) == 1 {
+					send(&operatorv1.WatchCommandsResponse{Command: &operatorv1.Command{Id: r.Id, State: sent}})
+					return connect.NewError(connect.CodeUnavailable, errors.New("draining"))
+				}
+				send(&operatorv1.WatchCommandsResponse{Command: &operatorv1.Command{Id: r.Id, State: running, ProgressPercent: 40}})
+				send(&operatorv1.WatchCommandsResponse{Command: &operatorv1.Command{Id: r.Id, State: end, Code: 3, Message: "too \x07hot", Result: &operatorv1.Command_Json{Json: `{"t":90}`}}})
+				return nil
+			})
+			got := p.hubctl("command", "send", "pump-1", "go", "--wait").want(t, code)
+			wantContains(t, got.out, n, `too \x07hot`, `{"t":90}`, "invalid_argument")
+			wantContains(t, got.stderr, "lost the hub", "trying again")
+		})
+	}
+}
+
+func TestCommandWaitCanBeInterrupted(t *testing.T) {
+	p := newPeer(t)
+	always(p, rpc.CommandServiceSendCommandProcedure, &operatorv1.SendCommandRequest{}, &operatorv1.SendCommandResponse{Command: &operatorv1.Command{Id: "c1", State: queued}})
+	ctx, cancel := context.WithCancel(t.Context())
+	streams(p, rpc.CommandServiceWatchCommandsProcedure, func(ctx context.Context, _ *operatorv1.WatchCommandsRequest, send func(*operatorv1.WatchCommandsResponse)) error {
+		send(&operatorv1.WatchCommandsResponse{Command: &operatorv1.Command{Id: "c1", State: sent}})
+		cancel()
+		<-ctx.Done()
+		return nil
+	})
+	got := runContext(t, ctx, p.env(), "", "command", "send", "pump-1", "go", "--wait").want(t, exitInterrupted)
+	wantContains(t, got.stderr, "hubctl command cancel c1")
+}
+
+func TestGroupCommandWaitsForAll(t *testing.T) {
+	p := newPeer(t)
+	var got *operatorv1.SendGroupCommandRequest
+	asked := 0
+	end := &operatorv1.Group{Id: "g", State: "DONE", Total: 3, Issued: 3, ByState: map[string]uint32{"SUCCEEDED": 2, "FAILED": 1}}
+	answer(p, rpc.CommandServiceSendGroupCommandProcedure, func(r *operatorv1.SendGroupCommandRequest) (*operatorv1.SendGroupCommandResponse, error) {
+		got = r
+		return &operatorv1.SendGroupCommandResponse{Group: &operatorv1.Group{Id: "g", State: "RUNNING", Total: 3}}, nil
+	})
+	answer(p, rpc.CommandServiceGetGroupProcedure, func(*operatorv1.GetGroupRequest) (*operatorv1.GetGroupResponse, error) {
+		if asked++; asked == 1 {
+			return &operatorv1.GetGroupResponse{Group: &operatorv1.Group{Id: "g", State: "RUNNING", Total: 3, Issued: 1}}, nil
+		}
+		return &operatorv1.GetGroupResponse{Group: end}, nil
+	})
+	args := []string{"command", "send", "--selector", "site=north", "reboot", "--rate", "2.5", "--stop-after-failures", "10%", "--max-devices", "9", "--wait"}
+	wantContains(t, p.hubctl(args...).want(t, exitPartial).out, "1 FAILED", "2 SUCCEEDED", "DONE")
+	if got.Selector != "site=north" || got.Spec.Name != "reboot" || got.RatePerSecond != 2.5 || got.StopAfterFailureShare != 0.1 || got.MaxDevices != 9 {
+		t.Errorf("sent %v", got)
+	}
+	end.ByState = map[string]uint32{"SUCCEEDED": 3}
+	p.hubctl(args...).want(t, exitOK)
+}
+
+func TestCommandWhyTellsTheStory(t *testing.T) {
+	p := newPeer(t)
+	created := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	at := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(created.Add(d)) }
+	cmd := &operatorv1.Command{
+		Id: "c1", DeviceId: "pump-1", State: expired, Created: at(0), Ended: at(time.Hour), Attempts: 1, Operator: "alice", Reason: "not delivered within 1 h",
+		Spec: &operatorv1.CommandSpec{Name: "open", Payload: &operatorv1.CommandSpec_Json{Json: `{"n":1}`}, Ttl: durationpb.New(time.Hour), Timeout: durationpb.New(30 * time.Second)},
+	}
+	answer(p, rpc.CommandServiceGetCommandProcedure, func(*operatorv1.GetCommandRequest) (*operatorv1.GetCommandResponse, error) {
+		return &operatorv1.GetCommandResponse{Command: cmd, Events: []*operatorv1.CommandEvent{
+			{Time: at(0), State: queued, Node: "n1"},
+			{Time: at(2 * time.Millisecond), State: sent, Attempt: 1, Node: "n1", SessionEpoch: 42},
+			{Time: at(12 * time.Second), State: queued, Attempt: 1, Reason: "heartbeat missed"},
+			{Time: at(time.Hour), State: expired, Reason: "not delivered within 1 h"},
+		}}, nil
+	})
+	got := p.hubctl("command", "why", "c1").want(t, exitOK).out
+	head, story, _ := strings.Cut(got, "\n\n")
+	wantContains(t, head, `"open" to pump-1: EXPIRED after 1 h`, "Sent by alice on 2026-03-01 12:00:00 UTC", `Payload: {"n":1}`, "for at most 1 h; the device has 30 s to answer")
+	wantText(t, story, `      +0 s  queued (node n1)
+     +2 ms  attempt 1: sent to the device (node n1, session 42)
+     +12 s  back in the queue after attempt 1: heartbeat missed
+      +1 h  its time to live was over: not delivered within 1 h
+
+The device never confirmed it: not delivered within 1 h.
+`)
+	wantContains(t, p.hubctl("command", "why", "c1", "-o", "json").want(t, exitOK).out, `"session_epoch": "42"`)
+	wantContains(t, p.hubctl("command", "why", "c1", "-o", "csv").want(t, exitOK).out, "2026-03-01T12:00:12Z,QUEUED,1,,0,0,0,,heartbeat missed\n")
+
+	cmd.State, cmd.Ended, cmd.Expires = queued, nil, timestamppb.New(time.Now().Add(time.Hour))
+	always(p, rpc.DeviceServiceGetDeviceProcedure, &operatorv1.GetDeviceRequest{}, &operatorv1.GetDeviceResponse{Device: &operatorv1.Device{
+		Enabled: true, Presence: &operatorv1.Presence{Since: timestamppb.New(time.Now().Add(-2 * time.Hour)), Reason: "heartbeat missed"}}})
+	wantContains(t, p.hubctl("command", "why", "c1").want(t, exitOK).out, "It waits for the device, which went offline 2 h ago (heartbeat missed); it expires in")
+}
+
+func TestCommandListFilters(t *testing.T) {
+	p := newPeer(t)
+	answer(p, rpc.CommandServiceListCommandsProcedure, func(r *operatorv1.ListCommandsRequest) (*operatorv1.ListCommandsResponse, error) {
+		if got := fmt.Sprint(r.States, r.DeviceId, r.Name, r.GroupId, r.Selector, r.PageSize); got != fmt.Sprint([]operatorv1.CommandState{failed, expired}, "d", "n", "g", "s", 7) {
+			t.Errorf("asked %s", got)
+		}
+		return &operatorv1.ListCommandsResponse{}, nil
+	})
+	p.hubctl(strings.Fields("command ls --state failed --state EXPIRED --device d --name n --group g --selector s --limit 7")...).want(t, exitOK)
+	p.hubctl("command", "ls", "--state", "BROKEN").want(t, exitUsage)
+}
