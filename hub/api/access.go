@@ -27,8 +27,8 @@ const (
 	slow  = 10 * time.Minute // moves many rows
 )
 
-func read() access   { return access{role: registry.RoleViewer, timeout: quick} }
-func watch() access  { return access{role: registry.RoleViewer} }
+func read() access  { return access{role: registry.RoleViewer, timeout: quick} }
+func watch() access { return access{role: registry.RoleViewer} }
 func change() access {
 	return access{role: registry.RoleOperator, audited: true, finished: true, timeout: quick}
 }
