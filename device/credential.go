@@ -64,8 +64,9 @@ func ParseCredential(s string) (Credential, error) {
 	if err != nil || generation == 0 || parts[2][0] < '1' || parts[2][0] > '9' {
 		return Credential{}, fmt.Errorf("bad generation: %w", ErrBadCredential)
 	}
+	// The length is checked too because the decoder skips line breaks.
 	secret, err := base64.RawURLEncoding.Strict().DecodeString(parts[3])
-	if err != nil || len(secret) != SecretBytes {
+	if err != nil || len(secret) != SecretBytes || len(parts[3]) != base64.RawURLEncoding.EncodedLen(SecretBytes) {
 		return Credential{}, fmt.Errorf("bad secret: %w", ErrBadCredential)
 	}
 	return Credential{ID: parts[1], Generation: uint32(generation), Secret: Secret(secret)}, nil

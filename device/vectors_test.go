@@ -1,0 +1,202 @@
+package device
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"os"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
+)
+
+var update = flag.Bool("update", false, "write testdata/vectors.json anew")
+
+// vectors are worked bytes for those who write a client in another language.
+// Everything but text is hexadecimal.
+type vectors struct {
+	Comment          string `json:"comment"`
+	MasterKey        string `json:"master_key"`
+	DeviceID         string `json:"device_id"`
+	Generation       uint32 `json:"generation"`
+	Secret           string `json:"secret"`
+	Credential       string `json:"credential"`
+	HubNonce         string `json:"hub_nonce"`
+	DeviceNonce      string `json:"device_nonce"`
+	BootID           string `json:"boot_id"`
+	ServerTimeUnixNs uint64 `json:"server_time_unix_ns"`
+	DeviceToken      string `json:"device_token"`
+	HubToken         string `json:"hub_token"`
+
+	Bound   handshakeVector `json:"bound_to_tls"`
+	Unbound handshakeVector `json:"unbound"`
+	Renewal renewalVector   `json:"renewal"`
+	Frames  frameVectors    `json:"frames"`
+}
+
+type handshakeVector struct {
+	Binding     string `json:"binding"`
+	Transcript  string `json:"transcript"`
+	DeviceProof string `json:"device_proof"`
+	HubProof    string `json:"hub_proof"`
+	Challenge   string `json:"challenge_frame"`
+	Hello       string `json:"hello_frame"`
+	Welcome     string `json:"welcome_frame"`
+}
+
+type renewalVector struct {
+	Comment    string `json:"comment"`
+	Generation uint32 `json:"generation"`
+	NextSecret string `json:"next_secret"`
+	Credential string `json:"next_credential"`
+	Key        string `json:"key"`
+	Data       string `json:"additional_data"`
+	Nonce      string `json:"nonce"`
+	Sealed     string `json:"sealed_secret"`
+	Frame      string `json:"renew_frame"`
+}
+
+type frameVectors struct {
+	Telemetry     string `json:"telemetry"`
+	TelemetryText string `json:"telemetry_means"`
+	Ack           string `json:"ack"`
+}
+
+const vectorTime = 1_800_000_000_000_000_000
+
+func buildVectors(t *testing.T) vectors {
+	t.Helper()
+	c, tr := exampleCredential(), exampleTranscript()
+	master := exampleMaster()
+	v := vectors{
+		Comment:   "Made by `go test ./device -update`. Everything but text is hexadecimal; frames are whole WebSocket messages.",
+		MasterKey: hex.EncodeToString(master[:]), DeviceID: c.ID, Generation: c.Generation,
+		Secret: hex.EncodeToString(c.Secret[:]), Credential: c.Encode(),
+		HubNonce: hex.EncodeToString(tr.HubNonce[:]), DeviceNonce: hex.EncodeToString(tr.DeviceNonce[:]),
+		BootID: hex.EncodeToString(tr.BootID[:]), ServerTimeUnixNs: vectorTime,
+		DeviceToken: hex.EncodeToString(hkdf32(t, c.Secret[:], nil, "device token")),
+		HubToken:    hex.EncodeToString(hkdf32(t, c.Secret[:], nil, "hub token")),
+	}
+	v.Bound = handshakeOf(t, c, tr, devicev1.BindingType_BINDING_TYPE_TLS_EXPORTER)
+	unbound := exampleTranscript()
+	unbound.Binding = nil
+	v.Unbound = handshakeOf(t, c, unbound, devicev1.BindingType_BINDING_TYPE_NONE)
+	v.Renewal = renewalOf(t, c, tr, master)
+	v.Frames = frameVectors{
+		Telemetry:     telemetryFrame(t),
+		TelemetryText: "seq 7; default measurement; 3 rows at T, T+1s, T+2.5s with T=1800000000; temperature 21.5 21.625 21.75; open (int) 1 in row 1 alone",
+		Ack:           frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Ack{Ack: &devicev1.Ack{Seq: 7}}}),
+	}
+	return v
+}
+
+func handshakeOf(t *testing.T, c Credential, tr *Transcript, binding devicev1.BindingType) handshakeVector {
+	t.Helper()
+	device, hub := c.Secret.DeviceProof(tr), c.Secret.HubProof(tr)
+	return handshakeVector{
+		Binding: hex.EncodeToString(tr.Binding), Transcript: hex.EncodeToString(tr.Append(nil)),
+		DeviceProof: hex.EncodeToString(device[:]), HubProof: hex.EncodeToString(hub[:]),
+		Challenge: frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Challenge{Challenge: &devicev1.Challenge{
+			HubNonce: tr.HubNonce[:], ServerTimeUnixNs: vectorTime, Protocol: Protocol}}}),
+		Hello: frameHex(t, &devicev1.DeviceFrame{Frame: &devicev1.DeviceFrame_Hello{Hello: &devicev1.Hello{
+			DeviceId: c.ID, Generation: c.Generation, DeviceNonce: tr.DeviceNonce[:], BindingType: binding,
+			DeviceProof: device[:], BootId: tr.BootID[:], Firmware: "example 1.0", HeartbeatWishS: 60}}}),
+		Welcome: frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Welcome{Welcome: &devicev1.Welcome{
+			HubProof: hub[:], ServerTimeUnixNs: vectorTime, SessionEpoch: 9, HeartbeatIntervalS: 60,
+			WindowFrames: 32, WindowBytes: 256 << 10, MaxFrameBytes: 64 << 10, LastSeq: 6}}}),
+	}
+}
+
+func renewalOf(t *testing.T, c Credential, tr *Transcript, master MasterKey) renewalVector {
+	t.Helper()
+	next := Credential{ID: c.ID, Generation: 43, Secret: master.Secret(c.ID, 43)}
+	nonce := [RenewNonceBytes]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+	sealed := c.Secret.SealRenewal(tr, next.Secret, 43, nonce)
+	salt := sha256.Sum256(tr.Append(nil))
+	return renewalVector{
+		Comment:    "on the connection bound_to_tls",
+		Generation: 43, NextSecret: hex.EncodeToString(next.Secret[:]), Credential: next.Encode(),
+		Key:  hex.EncodeToString(hkdf32(t, c.Secret[:], salt[:], "renew key")),
+		Data: hex.EncodeToString([]byte(c.ID + "\x00\x00\x00\x2b")), Nonce: hex.EncodeToString(nonce[:]),
+		Sealed: hex.EncodeToString(sealed),
+		Frame: frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Renew{Renew: &devicev1.Renew{
+			Generation: 43, Nonce: nonce[:], SealedSecret: sealed}}}),
+	}
+}
+
+func telemetryFrame(t *testing.T) string {
+	t.Helper()
+	return frameHex(t, &devicev1.DeviceFrame{Frame: &devicev1.DeviceFrame_Telemetry{Telemetry: &devicev1.Telemetry{
+		Seq: 7,
+		Series: []*devicev1.Series{{
+			BaseTimeUnixNs: vectorTime,
+			TimeDeltaNs:    []int64{0, 1_000_000_000, 1_500_000_000},
+			Columns: []*devicev1.Column{
+				{Name: "temperature", Doubles: []float64{21.5, 21.625, 21.75}},
+				{Name: "open", Ints: []int64{1}, Rows: []uint32{1}},
+			},
+		}},
+	}}})
+}
+
+func frameHex(t *testing.T, m proto.Message) string {
+	t.Helper()
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(data)
+}
+
+func hkdf32(t *testing.T, secret, salt []byte, info string) []byte {
+	t.Helper()
+	key, err := hkdf.Key(sha256.New, secret, salt, info, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+const vectorsPath = "testdata/vectors.json"
+
+func TestVectors(t *testing.T) {
+	got, err := json.MarshalIndent(buildVectors(t), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	if *update {
+		if err := os.WriteFile(vectorsPath, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(vectorsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatal("the protocol has changed: devices in the field would be locked out. If that is meant, run with -update and raise the version")
+	}
+}
+
+// The proofs follow from the tokens and the transcript by the standards alone.
+func TestVectorsFollowFromTheStandards(t *testing.T) {
+	v := buildVectors(t)
+	for _, h := range []handshakeVector{v.Bound, v.Unbound} {
+		for token, want := range map[string]string{v.DeviceToken: h.DeviceProof, v.HubToken: h.HubProof} {
+			key, _ := hex.DecodeString(token)
+			transcript, _ := hex.DecodeString(h.Transcript)
+			mac := hmac.New(sha256.New, key)
+			mac.Write(transcript)
+			if got := hex.EncodeToString(mac.Sum(nil)); got != want {
+				t.Errorf("HMAC of the transcript is %s, the proof %s", got, want)
+			}
+		}
+	}
+}
