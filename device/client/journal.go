@@ -45,6 +45,7 @@ type entry struct {
 	restart   bool  // begun, and ends well with the process
 	end       []byte
 	acked     bool
+	short     bool // the payload of the end is let go
 	live      *job // of this process; nil: none
 
 	tell    uint8 // what the hub is to hear

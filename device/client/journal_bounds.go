@@ -37,7 +37,8 @@ func (j *journal) expire(now time.Time) {
 		if j.results <= journalBytes {
 			break
 		}
-		if e.acked && e.end != nil {
+		if e.acked && e.end != nil && !e.short {
+			e.short = true
 			j.setEnd(e, withoutResult(e.end))
 		}
 	}
