@@ -18,8 +18,9 @@ import (
 	"github.com/tetherline/tetherline/telemetry/wire"
 )
 
-// Open gives the store under test. It may hand out the same one again: each
-// test uses devices of its own.
+// Open gives the store under test. It may hand out the same one again, as far
+// as fields of one name may have several types: each test uses devices of its
+// own.
 type Open func(t *testing.T) (telemetry.Sink, telemetry.Reader)
 
 // Run runs the contract.
