@@ -168,7 +168,7 @@ func TestCommandWhyTellsTheStory(t *testing.T) {
 	})
 	got := p.hubctl("command", "why", "c1").want(t, exitOK).out
 	head, story, _ := strings.Cut(got, "\n\n")
-	wantContains(t, head, `"open" to pump-1: EXPIRED after 1 h`, "Sent by alice on 2026-03-01 12:00:00 UTC", `Payload: {"n":1}`, "for at most 1 h; the device has 30 s to answer")
+	wantContains(t, head, `"open" to pump-1: EXPIRED after 1 h`, "Sent by alice on 2026-03-01 12:00:00.000 UTC", `Payload: {"n":1}`, "for at most 1 h; the device has 30 s to answer")
 	wantText(t, story, `      +0 s  queued (node n1)
      +2 ms  attempt 1: sent to the device (node n1, session 42)
      +12 s  back in the queue after attempt 1: heartbeat missed

@@ -27,7 +27,7 @@ func humanTime(t *timestamppb.Timestamp, zone *time.Location) string {
 	if t == nil {
 		return ""
 	}
-	return t.AsTime().In(zone).Format("2006-01-02 15:04:05.999 MST")
+	return t.AsTime().In(zone).Format("2006-01-02 15:04:05.000 MST")
 }
 
 // clock is the time of day of something that happens now.

@@ -42,13 +42,16 @@ func WriteTable[T any](w io.Writer, width int, columns []Column[T], rows []T) (h
 		shown = fit(widths, whole, width)
 	}
 	b := bufio.NewWriter(w)
+	var text strings.Builder
 	for _, line := range cells {
+		text.Reset()
 		for i := range shown {
 			if i > 0 {
-				b.WriteString(gap)
+				text.WriteString(gap)
 			}
-			b.WriteString(pad(line[i], widths[i], columns[i].Right, i == shown-1))
+			text.WriteString(pad(line[i], widths[i], columns[i].Right, i == shown-1))
 		}
+		b.WriteString(strings.TrimRight(text.String(), " "))
 		b.WriteByte('\n')
 	}
 	return len(columns) - shown, b.Flush()
