@@ -1,8 +1,10 @@
 package commands
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -179,5 +181,22 @@ func TestCursors(t *testing.T) {
 		if _, err := parseCursor(bad); !errors.Is(err, ErrBadPageToken) {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+func TestASlowWatcherIsTold(t *testing.T) {
+	w := &watcher{latest: map[string]*Command{}, more: make(chan struct{}, 1)}
+	for range 3 {
+		for i := range maxBehind {
+			w.put(&Command{ID: fmt.Sprint(i), State: Sent}) // the same ones take no more room
+		}
+	}
+	if c, err := w.next(context.Background()); err != nil || c.ID != "0" {
+		t.Fatalf("%v %v", c, err)
+	}
+	w.put(&Command{ID: "0", State: Failed})
+	w.put(&Command{ID: "one more"})
+	if _, err := w.next(context.Background()); !errors.Is(err, ErrSlowWatcher) {
+		t.Errorf("%v, want ErrSlowWatcher", err)
 	}
 }
