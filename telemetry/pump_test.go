@@ -84,12 +84,6 @@ func (s *store) count() int {
 	return len(s.rows)
 }
 
-func (s *store) has(device string, second int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rows[fmt.Sprintf("%s %d", device, second)] > 0
-}
-
 func key(r *telemetry.Row) string { return fmt.Sprintf("%s %d", r.Device, r.Time/1e9) }
 
 func badRows(text string) error {

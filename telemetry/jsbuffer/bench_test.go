@@ -69,3 +69,35 @@ func appendMany(b *testing.B, buffer *jsbuffer.Buffer, n int, add func(*ledger, 
 	l.wait(b, uint64(n))
 	return waits
 }
+
+// BenchmarkDrain: fetching and removing chunks of one 1 KB frame each, as
+// after a long outage of the store under a low load. Each removal is an fsync.
+func BenchmarkDrain(b *testing.B) {
+	buffer, _ := open(b, jsbuffer.Config{ChunkAge: time.Nanosecond})
+	l := newLedger()
+	for seq := range uint64(b.N) {
+		if err := buffer.Append(sized("device", 1024), seq+1, l); err != nil {
+			b.Fatal(err)
+		}
+		l.wait(b, seq+1)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for left := b.N; left > 0; {
+		chunks, err := buffer.Fetch(b.Context(), 256)
+		if err != nil {
+			b.Fatal(err)
+		}
+		left -= len(chunks)
+		var all sync.WaitGroup
+		for _, c := range chunks {
+			all.Go(func() {
+				if err := c.Done(b.Context()); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "chunks/s")
+}
