@@ -1,0 +1,79 @@
+package hub_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/tetherline/tetherline/firmware-sim"
+	"github.com/tetherline/tetherline/hub/hubtest"
+	"github.com/tetherline/tetherline/telemetry/influx/influxtest"
+)
+
+// Two hundred devices at ten rows a second: InfluxDB, asked by itself, holds
+// exactly the rows that the devices have heard to be durable.
+func TestAcknowledgedRowsAreTheStoredRows(t *testing.T) {
+	const devices, perSecond = 200, 10
+	db := influxtest.Start(t)
+	h := hubtest.Start(t, influxConfig(t, db))
+	fleet, err := firmwaresim.NewFleet(t.Context(), firmwaresim.FleetConfig{
+		Hub: h.URL, Token: h.Token, RootCAs: h.Roots,
+		Devices: devices, Interval: time.Second / perSecond, FlushTimeout: hubtest.Patience,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	duration := shortOrLong(10*time.Second, 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), duration)
+	defer cancel()
+	s := fleet.Run(ctx)
+
+	if s.RowsLeft+s.RowsDropped+s.RowsRejected != 0 || s.RowsPublished != s.RowsAcked {
+		t.Errorf("of %d rows %d are acknowledged, %d left, %d dropped, %d rejected; want all acknowledged",
+			s.RowsPublished, s.RowsAcked, s.RowsLeft, s.RowsDropped, s.RowsRejected)
+	}
+	// A loaded machine misses beats, and no more than that.
+	if least := uint64(devices * perSecond / 2 * duration / time.Second); s.RowsAcked < least {
+		t.Errorf("%d rows in %v; want at least %d", s.RowsAcked, duration, least)
+	}
+	hubtest.Eventually(t, "the buffer is empty", func() bool { return status(t, h.Endpoint).Buffer.Chunks == 0 })
+	rows := countRows(t, db)
+	for id, acked := range fleet.Acked() {
+		if rows[id] != acked {
+			t.Errorf("%s: %d rows are stored; %d were acknowledged", id, rows[id], acked)
+		}
+	}
+	var total uint64
+	for _, n := range rows {
+		total += n
+	}
+	if total != s.RowsAcked {
+		t.Errorf("InfluxDB holds %d rows; %d were acknowledged", total, s.RowsAcked)
+	}
+	wantNoQuarantine(t, h.Endpoint)
+	t.Logf("%d rows of %d devices in %.1f s acknowledged, %d stored; acknowledgement p50 %v, p99 %v",
+		s.RowsAcked, devices, s.Seconds, total, s.AckP50, s.AckP99)
+}
+
+// countRows is how many rows of each device InfluxDB holds, counted whole:
+// count() would count fields.
+func countRows(t *testing.T, db *influxtest.Server) map[string]uint64 {
+	t.Helper()
+	var answer struct {
+		Results []struct {
+			Series []struct {
+				Tags   map[string]string
+				Values []json.RawMessage
+			}
+		}
+	}
+	if err := json.Unmarshal(db.Query(`SELECT * FROM "telemetry" GROUP BY "device"`), &answer); err != nil {
+		t.Fatal(err)
+	}
+	rows := make(map[string]uint64)
+	for _, series := range answer.Results[0].Series {
+		rows[series.Tags["device"]] += uint64(len(series.Values))
+	}
+	return rows
+}
