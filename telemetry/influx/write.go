@@ -17,7 +17,8 @@ import (
 const keptBytes = 8 << 20
 
 // Write posts the rows of b in one request. After a BadRows error the server
-// has stored the rows that it could; the others are not named.
+// has mostly stored the rows that it could, but not always (1.8, over its
+// limit of series); it names one row at fault at most.
 func (s *Store) Write(ctx context.Context, b telemetry.Batch) error {
 	if b.Rows == 0 {
 		return nil
