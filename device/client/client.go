@@ -189,7 +189,7 @@ func (c *Client) drain(cancel context.CancelFunc) {
 
 // drained reports whether nothing is left to be sent or answered.
 func (c *Client) drained() bool {
-	return c.draining && c.batch == nil && c.cfg.Spool.Stats().Frames == 0 && c.executor.settled()
+	return c.draining && c.batch == nil && len(c.undated.rows) == 0 && c.cfg.Spool.Stats().Frames == 0 && c.executor.settled()
 }
 
 // worthWaiting reports whether a draining client without a connection should

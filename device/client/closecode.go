@@ -26,6 +26,8 @@ func closeName(code int) string {
 		return "normal"
 	case websocket.CloseGoingAway:
 		return "shutting down"
+	case websocket.CloseInternalServerErr:
+		return "internal"
 	case closeDraining:
 		return "draining"
 	case closeSuperseded:
@@ -34,6 +36,8 @@ func closeName(code int) string {
 		return "heartbeat missed"
 	case closeForbidden:
 		return "forbidden message"
+	case 4004:
+		return "renewed"
 	case closeRateLimit:
 		return "rate limit"
 	case 4009:

@@ -132,6 +132,20 @@ type Rejection struct {
 	Detail string // the hub's words
 }
 
+// ConfigFromFile is the Config of the device file at path, which also keeps
+// renewed credentials.
+func ConfigFromFile(path string) (Config, error) {
+	f, err := LoadFile(path)
+	if err != nil {
+		return Config{}, err
+	}
+	roots, err := RootsFromPEM(f.CAPEM)
+	if err != nil {
+		return Config{}, fmt.Errorf("%w: %s: %w", ErrBadFile, path, err)
+	}
+	return Config{URL: f.HubURL, Credentials: NewFileStore(path), RootCAs: roots}, nil
+}
+
 // RootsFromPEM makes the RootCAs of a File's CAPEM; "" gives nil.
 func RootsFromPEM(pem string) (*x509.CertPool, error) {
 	if pem == "" {

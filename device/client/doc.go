@@ -2,9 +2,9 @@
 // connection to the hub open, makes the hub prove itself, streams readings
 // and runs the commands that come back.
 //
-//	file, err := client.LoadFile("device.json")
+//	cfg, err := client.ConfigFromFile("device.json")
 //	...
-//	c, err := client.New(client.Config{URL: file.HubURL, Credentials: client.NewFileStore("device.json"), RootCAs: roots})
+//	c, err := client.New(cfg)
 //	...
 //	go c.Publish(ctx, client.Reading(client.Double("temperature", 21.5)))
 //	err = c.Run(ctx)

@@ -138,6 +138,12 @@ func appendDropped(body []byte, dropped uint64) []byte {
 	return protowire.AppendVarint(body, dropped)
 }
 
+// frameSize is the bytes of a whole frame.
+func frameSize(seq uint64, bodyBytes int) int {
+	inner := 1 + protowire.SizeVarint(seq) + bodyBytes
+	return 1 + protowire.SizeBytes(inner)
+}
+
 // maxHeaderBytes is the most that frameHeader appends.
 const maxHeaderBytes = 1 + 5 + 1 + 10
 

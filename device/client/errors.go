@@ -30,6 +30,10 @@ var (
 	ErrSuperseded = errors.New("superseded by a newer session with the same credential")
 )
 
+// ErrFrameDamaged says that a frame of a spool cannot be read any more. The
+// client drops it and counts its rows.
+var ErrFrameDamaged = errors.New("spooled frame is damaged")
+
 // errNoFrame says that a spool was asked for a frame that it does not hold.
 var errNoFrame = errors.New("spool holds no such frame")
 

@@ -240,7 +240,7 @@ func (s *FileSpool) Body(pos uint64) ([]byte, error) {
 	defer s.mu.Unlock()
 	for _, g := range s.segments {
 		if r := g.at(pos); r != nil {
-			body, err := g.body(r)
+			body, err := g.body(pos, r)
 			if err != nil {
 				return nil, fmt.Errorf("file spool: read: %w", err)
 			}

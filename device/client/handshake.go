@@ -103,7 +103,6 @@ func (s *session) begin(w *devicev1.Welcome) error {
 	wrongClock := c.clock.learn(int64(w.ServerTimeUnixNs), mono)
 	var done []settled
 	if w.LastSeq <= c.window.last() {
-		c.window.cursor, c.window.bytes = 0, 0
 		done = c.settleTo(w.LastSeq, nil)
 	}
 	c.window.restart()

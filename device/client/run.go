@@ -82,9 +82,8 @@ func (c *Client) afterSession(err error) (delay time.Duration, stop bool) {
 func (c *Client) afterClose(closed *CloseError) time.Duration {
 	switch closed.Code {
 	case closeDraining:
-		if slot, ok := retrySlot(closed.Reason); ok {
-			// The hub has spread its devices over the slots already.
-			return max(slot, time.Millisecond)
+		if slot, ok := retrySlot(closed.Reason); ok && slot > 0 {
+			return slot // the hub has spread its devices over the slots already
 		}
 	case closeSuperseded:
 		c.log.Warn("another connection uses this device's credential", "device", c.id)

@@ -209,10 +209,15 @@ func (s *segment) finish(r *record, mark bool) error {
 	return err
 }
 
-func (s *segment) body(r *record) ([]byte, error) {
-	buf := make([]byte, r.size)
-	_, err := s.file.ReadAt(buf, int64(r.offset)+recordHeaderBytes)
-	return buf, err
+func (s *segment) body(pos uint64, r *record) ([]byte, error) {
+	whole := make([]byte, recordHeaderBytes+r.size)
+	if _, err := s.file.ReadAt(whole, int64(r.offset)); err != nil {
+		return nil, err
+	}
+	if recordCRC(pos, whole) != binary.BigEndian.Uint32(whole[recordCRCOffset:]) {
+		return nil, ErrFrameDamaged
+	}
+	return whole[recordHeaderBytes:], nil
 }
 
 func (s *segment) remove() error {

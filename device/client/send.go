@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -157,32 +158,49 @@ func (s *session) nextFrame() (seq uint64, body []byte, wait time.Duration, err 
 	}
 	w := &c.window
 	if w.cursor < len(w.frames) {
-		return s.nextResend()
+		seq, body, err = s.nextResend()
+		return seq, body, 0, err
 	}
-	info, ok := c.cfg.Spool.Next(w.unsent)
-	if !ok || !s.room(info.Size) {
-		return 0, nil, 0, nil
+	for {
+		info, ok := c.cfg.Spool.Next(w.unsent)
+		if !ok {
+			return 0, nil, 0, nil
+		}
+		size := frameSize(w.last()+1, info.Size)
+		if !s.room(size) {
+			return 0, nil, 0, nil
+		}
+		body, err = s.load(info.Pos, size)
+		if errors.Is(err, ErrFrameDamaged) {
+			w.unsent = info.Pos + 1
+			c.discard(info.Pos, info.Rows)
+			continue
+		}
+		if err != nil {
+			return 0, nil, 0, err
+		}
+		w.push(info, c.clock.mono())
+		s.count(size)
+		return w.last(), body, 0, nil
 	}
-	if body, err = s.load(info.Pos, info.Size); err != nil {
-		return 0, nil, 0, err
-	}
-	w.push(info, c.clock.mono())
-	s.count(body)
-	return w.last(), body, 0, nil
 }
 
 // nextResend takes a frame in flight again that has its seq. In the place of
 // one that is rejected or dropped goes an empty frame, so that the seqs of
 // the session have no gap; the hub rejects it and goes on.
-func (s *session) nextResend() (seq uint64, body []byte, wait time.Duration, err error) {
+func (s *session) nextResend() (seq uint64, body []byte, err error) {
 	c, w := s.c, &s.c.window
 	f := &w.frames[w.cursor]
 	if !s.room(int(f.size)) {
-		return 0, nil, 0, nil
+		return 0, nil, nil
 	}
 	if f.fate == waiting {
-		if body, err = s.load(f.pos, int(f.size)); err != nil {
-			return 0, nil, 0, err
+		body, err = s.load(f.pos, int(f.size))
+		if errors.Is(err, ErrFrameDamaged) {
+			f.fate = dropped
+			c.discard(f.pos, int(f.rows))
+		} else if err != nil {
+			return 0, nil, err
 		}
 	}
 	f.sentAt = c.clock.mono()
@@ -191,13 +209,13 @@ func (s *session) nextResend() (seq uint64, body []byte, wait time.Duration, err
 	}
 	seq = w.first + uint64(w.cursor)
 	w.advance()
-	s.count(body)
-	return seq, body, 0, nil
+	s.count(frameSize(seq, len(body)))
+	return seq, body, nil
 }
 
-func (s *session) count(body []byte) {
+func (s *session) count(size int) {
 	s.c.stats.FramesSent++
-	s.c.stats.BytesSent += uint64(len(body) + maxHeaderBytes)
+	s.c.stats.BytesSent += uint64(size)
 }
 
 // room reports whether the hub's window takes one more frame of that size. An
@@ -207,11 +225,11 @@ func (s *session) room(size int) bool {
 	if w.cursor == 0 {
 		return true
 	}
-	return w.cursor < s.windowFrames && (s.windowBytes == 0 || w.bytes+size+maxHeaderBytes <= s.windowBytes)
+	return w.cursor < s.windowFrames && (s.windowBytes == 0 || w.bytes+size <= s.windowBytes)
 }
 
 func (s *session) load(pos uint64, size int) ([]byte, error) {
-	if size+maxHeaderBytes > s.maxFrame {
+	if size > s.maxFrame {
 		return nil, fmt.Errorf("hub takes frames to %d bytes, but one of %d is in the spool: it waits for a hub that takes it", s.maxFrame, size)
 	}
 	body, err := s.c.cfg.Spool.Body(pos)

@@ -137,30 +137,6 @@ func TestStopClassesEndRun(t *testing.T) {
 	}
 }
 
-func TestSilentHubIsLeft(t *testing.T) {
-	t.Parallel() // it waits for 11 s
-	hub := newPeer(t)
-	cfg := hub.config()
-	reasons := states(&cfg)
-	start(t, cfg)
-	hub.accept(t).welcome(func(w *devicev1.Welcome) { w.HeartbeatIntervalS = 1 })
-	began := time.Now()
-	eventuallyFor(t, 20*time.Second, func() bool { return len(reasons) > 0 })
-	wantReason(t, reasons, ErrHubSilent)
-	if since := time.Since(began); since < 10*time.Second {
-		t.Fatalf("left after %v, before interval + 10 s", since)
-	}
-}
-
-func eventuallyFor(t *testing.T, wait time.Duration, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(wait); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never")
-		}
-	}
-}
-
 func TestPingIsAnswered(t *testing.T) {
 	hub := newPeer(t)
 	start(t, hub.config())

@@ -34,7 +34,8 @@ type Spool interface {
 	Append(f Frame) (pos uint64, err error)
 	// Next is the first frame at or after pos; false: there is none.
 	Next(pos uint64) (FrameInfo, bool)
-	// Body of the frame at pos; not to be changed by anybody.
+	// Body of the frame at pos; not to be changed by anybody. An error that
+	// wraps ErrFrameDamaged says that it will never be readable.
 	Body(pos uint64) ([]byte, error)
 	// Remove takes one frame out, wherever it stands. A position that is not
 	// held is no error.

@@ -210,6 +210,40 @@ func TestFileSpoolDamageIsCounted(t *testing.T) {
 	}
 }
 
+// A frame that rots on disk is dropped and counted; those behind it go on.
+func TestDamagedFrameDoesNotBlockTheOthers(t *testing.T) {
+	hub := newPeer(t)
+	cfg := hub.config()
+	s := openSpool(t, t.TempDir(), FileSpoolOptions{})
+	cfg.Spool = s
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(3) {
+		if err := c.Publish(t.Context(), Reading(Int("n", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := s.active()
+	if _, err := g.file.WriteAt([]byte{0xff}, int64(g.records[1].offset)+recordHeaderBytes+5); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, c)
+	conn := hub.accept(t).welcome()
+	if tm, _ := conn.telemetry(1); value(tm, "n") != 0 {
+		t.Fatalf("%v", tm)
+	}
+	if tm, _ := conn.telemetry(2); value(tm, "n") != 2 {
+		t.Fatalf("%v", tm)
+	}
+	conn.ack(2)
+	wantFlushed(t, r)
+	if st := r.Stats(); st.RowsDropped != 1 || st.RowsAcked != 2 {
+		t.Fatalf("%+v", st)
+	}
+}
+
 func TestFileSpoolIsForOneProcess(t *testing.T) {
 	dir := t.TempDir()
 	openSpool(t, dir, FileSpoolOptions{})

@@ -99,6 +99,27 @@ func TestWindowOfBytesTakesOneFrameAtLeast(t *testing.T) {
 	conn.telemetry(2)
 }
 
+// The hub counts whole frames, and closes on one byte too many.
+func TestWindowOfBytesCountsWholeFrames(t *testing.T) {
+	const window = 200
+	hub := newPeer(t)
+	c := start(t, hub.config())
+	conn := hub.accept(t).welcome(func(w *devicev1.Welcome) { w.WindowBytes = window })
+	for i := range int64(40) {
+		c.publish(t, i)
+	}
+	sum, size := 0, 0
+	for seq := uint64(1); sum+size <= window; seq++ { // one more must come
+		_, data := conn.telemetry(seq)
+		size = len(data)
+		sum += size
+	}
+	if sum > window {
+		t.Fatalf("%d bytes in flight, the window is %d", sum, window)
+	}
+	conn.wantQuiet()
+}
+
 func TestThrottlePausesAndResumes(t *testing.T) {
 	hub := newPeer(t)
 	c := start(t, hub.config())
@@ -165,6 +186,9 @@ func TestRejectedLastFrameIsSettled(t *testing.T) {
 	conn.telemetry(1)
 	conn.reject(1, devicev1.RejectCode_REJECT_CODE_MALFORMED, time.Now())
 	wantFlushed(t, c)
+	if got := c.Stats().InFlight; got != 0 {
+		t.Fatalf("%d in flight", got)
+	}
 	conn.ws.Close()
 	conn = hub.accept(t).welcome()
 	c.publish(t, 2)

@@ -15,7 +15,7 @@ type window struct {
 type sentFrame struct {
 	pos    uint64
 	sentAt time.Duration // monotonic; the newest time
-	size   uint32        // of the body
+	size   uint32        // of the whole frame
 	rows   uint16
 	fate   fate
 	resend bool
@@ -35,7 +35,8 @@ func (w *window) last() uint64 { return w.first + uint64(len(w.frames)) - 1 }
 
 // push gives the frame the next seq. It is in flight.
 func (w *window) push(info FrameInfo, now time.Duration) {
-	w.frames = append(w.frames, sentFrame{pos: info.Pos, size: uint32(info.Size), rows: uint16(info.Rows), sentAt: now})
+	size := frameSize(w.last()+1, info.Size)
+	w.frames = append(w.frames, sentFrame{pos: info.Pos, size: uint32(size), rows: uint16(info.Rows), sentAt: now})
 	w.unsent = info.Pos + 1
 	w.advance()
 }
@@ -118,7 +119,7 @@ func (c *Client) discard(pos uint64, rows int) {
 // drop counts rows that are given up.
 func (c *Client) drop(rows int) {
 	if c.stats.RowsDropped == 0 {
-		c.log.Warn("no room: oldest readings are dropped", "device", c.id)
+		c.log.Warn("readings are dropped: no room, no time or a damaged spool", "device", c.id)
 	}
 	c.stats.RowsDropped += uint64(rows)
 	c.cfg.Spool.AddDropped(uint64(rows))
