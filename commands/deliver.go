@@ -138,17 +138,33 @@ func (d *Dispatcher) deliverOne(ctx context.Context, e *entry) error {
 		d.loseLocked(e)
 		d.mu.Unlock()
 		return nil
+	case c.State == Sent:
+		return d.resend(ctx, e, epoch)
 	}
 	return d.send(ctx, e, epoch)
 }
 
-// send records that the command goes out on the session, then hands it over.
+// resend hands over once more what is recorded as SENT. That it was sent
+// again goes to disk soon, with what the device answers: losing that loses
+// nothing but a line of the story.
+func (d *Dispatcher) resend(ctx context.Context, e *entry, epoch uint64) error {
+	if err := d.soften(e, word{at: d.here(epoch), state: Sent}); err != nil {
+		return nil // it has moved on
+	}
+	c := d.look(e)
+	if c == nil || c.State != Sent {
+		return nil
+	}
+	return d.push(ctx, e, c)
+}
+
+// send records that a QUEUED command goes out on the session, then hands it
+// over.
 func (d *Dispatcher) send(ctx context.Context, e *entry, epoch uint64) error {
 	made := false
 	n, err := d.change(ctx, e, func(c *Command) (*Command, error) {
 		made = false
-		if !c.State.Undelivered() || c.CancelRequested || epoch < c.SentEpoch ||
-			c.State == Sent && c.Spec.Replay == Once {
+		if c.State != Queued {
 			return c, nil // another node was faster
 		}
 		made = true

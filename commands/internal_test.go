@@ -64,7 +64,7 @@ func TestAConfirmedEndIsFinal(t *testing.T) {
 		}
 		c := &Command{ID: "x", State: end, Confirmed: true, Attempts: 1, DeliveredAt: time.Now()}
 		for _, to := range States() {
-			if to == Queued || to == Sent || to == TimedOut || to == Expired {
+			if to == Queued || to == TimedOut || to == Expired {
 				continue
 			}
 			n, err := c.hear(word{state: to})

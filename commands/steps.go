@@ -181,8 +181,15 @@ func cut(s string, n int) string {
 }
 
 // hear is the command after a word of its device; c itself when the word says
-// nothing new. A *TransitionError is a word that cannot be.
+// nothing new. A *TransitionError is a word that cannot be. A word SENT is the
+// hub's own, that it was sent again.
 func (c *Command) hear(w word) (*Command, error) {
+	if w.state == Sent {
+		if c.State != Sent || c.CancelRequested || c.Spec.Replay == Once || w.epoch <= c.SentEpoch {
+			return c, nil
+		}
+		return c.sent(w.at)
+	}
 	if c.State.Ended() {
 		return c.hearLate(w)
 	}

@@ -85,7 +85,7 @@ func (d *Dispatcher) soften(e *entry, w word) error {
 		return err
 	}
 	delay := progressDelay
-	if before.State == Sent {
+	if w.state == Delivered || before.State == Sent {
 		delay = wordDelay
 	}
 	if at := time.Now().Add(delay); e.flushAt.IsZero() || at.Before(e.flushAt) {
@@ -94,7 +94,10 @@ func (d *Dispatcher) soften(e *entry, w word) error {
 	if last := len(e.words) - 1; last > 0 && e.words[last].state == Running {
 		e.words = e.words[:last] // what counts of progress is the latest
 	}
-	e.view, e.words, e.lost = n, append(e.words, w), time.Time{}
+	e.view, e.words = n, append(e.words, w)
+	if n.State != Sent {
+		e.lost = time.Time{}
+	}
 	d.afterLocked(e, before)
 	return nil
 }

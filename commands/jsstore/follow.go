@@ -86,19 +86,19 @@ func (s *Store) Follow(ctx context.Context, fn func(commands.Change)) error {
 			Subject: m.Subject(), Sequence: meta.Sequence.Stream, Data: m.Data(), Header: m.Headers(), Time: meta.Timestamp,
 		}
 		f.take(got, records)
+		if f.synced && f.changes >= s.checkpointChanges {
+			f.checkpoint(ctx)
+		}
 		if !f.synced && (meta.NumPending == 0 || got.Sequence >= info.State.LastSeq) {
 			f.begin(records)
 			records = nil
-		}
-		if f.changes >= s.checkpointChanges {
-			f.checkpoint(ctx)
 		}
 	}
 }
 
 // next waits for a message; nil when a checkpoint is due before one comes.
 func (f *follower) next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
-	if f.changes == 0 {
+	if f.changes == 0 || !f.synced {
 		return messages.Next(jetstream.NextContext(ctx))
 	}
 	until, cancel := context.WithDeadline(ctx, f.written.Add(f.s.checkpointEvery))
@@ -197,9 +197,6 @@ func (f *follower) checkpoint(ctx context.Context) {
 	f.changes, f.written = 0, time.Now()
 	if st, err := f.s.js.Stream(ctx, StreamCommands); err == nil {
 		f.s.bytes.Store(int64(st.CachedInfo().State.Bytes))
-	}
-	if !f.synced {
-		return
 	}
 	c := &checkpoint{Created: f.created, At: f.at, Live: slices.Sorted(maps.Values(f.live))}
 	if err := f.s.writeCheckpoint(ctx, c); err != nil && ctx.Err() == nil {

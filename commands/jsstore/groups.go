@@ -145,12 +145,9 @@ func (s *Store) Members(ctx context.Context, id string) ([]string, error) {
 func (s *Store) Groups(ctx context.Context) ([]*commands.Group, error) {
 	var out []*commands.Group
 	for from := uint64(1); ; {
-		part, err := s.batch(ctx, StreamMeta, getRequest{Sequence: from, Next: groupPrefix + "*", Batch: batchSize}, math.MaxUint64)
+		part, done, err := s.batch(ctx, StreamMeta, getRequest{Sequence: from, Next: groupPrefix + "*", Batch: batchSize}, math.MaxUint64)
 		if err != nil {
 			return nil, fmt.Errorf("read groups: %w", err)
-		}
-		if len(part) == 0 {
-			return out, nil
 		}
 		for _, m := range part {
 			g, err := decodeGroup(m)
@@ -159,6 +156,9 @@ func (s *Store) Groups(ctx context.Context) ([]*commands.Group, error) {
 				continue
 			}
 			out = append(out, g)
+		}
+		if done {
+			return out, nil
 		}
 		from = part[len(part)-1].Sequence + 1
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -111,42 +112,41 @@ func direct(m *nats.Msg) (*storedMessage, error) {
 const batchSize = 512
 
 // batch reads messages forward from r.Sequence, up to r.Batch of them and to
-// the sequence high.
-func (s *Store) batch(ctx context.Context, stream string, r getRequest, high uint64) ([]*storedMessage, error) {
+// the sequence high. done: there are no more.
+func (s *Store) batch(ctx context.Context, stream string, r getRequest, high uint64) (out []*storedMessage, done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	r.MaxBytes = 4 << 20
 	body, err := json.Marshal(r)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	inbox := s.cfg.Conn.NewInbox()
 	sub, err := s.cfg.Conn.SubscribeSync(inbox)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := s.cfg.Conn.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var out []*storedMessage
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if m.Header.Get("Status") == "204" {
-			return out, nil
+			return out, len(out) == 0, nil
 		}
 		got, err := direct(m)
 		if errors.Is(err, errNoMessage) {
-			return out, nil
+			return out, true, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if got.Sequence > high {
-			return out, nil
+			return out, true, nil
 		}
 		out = append(out, got)
 	}
@@ -154,22 +154,31 @@ func (s *Store) batch(ctx context.Context, stream string, r getRequest, high uin
 
 // Scan implements commands.Store: it reads windows of sequences forward, and
 // goes through them and within them backward.
+//
+// The server looks at every subject of the stream for each filtered request.
+// So narrow windows are read whole, and only the wide ones that a sparse
+// device leads to are filtered there.
 func (s *Store) Scan(ctx context.Context, scan commands.Scan, fn func(*commands.Command, time.Time) bool) error {
-	filter := commandPrefix + "*.*"
-	if scan.Device != "" {
-		filter = commandPrefix + "*." + scan.Device
-	}
 	width := uint64(batchSize)
 	for high := scan.High; high > scan.Low; {
 		low := scan.Low
 		if high-scan.Low > width {
 			low = high - width
 		}
+		filter := ""
+		if scan.Device != "" && width > 4*batchSize {
+			filter = commandPrefix + "*." + scan.Device
+		}
 		window, err := s.window(ctx, filter, low, high)
 		if err != nil {
 			return fmt.Errorf("scan commands from %d to %d: %w", low, high, err)
 		}
+		matched := 0
 		for i := len(window) - 1; i >= 0; i-- {
+			if scan.Device != "" && !strings.HasSuffix(window[i].Subject, "."+scan.Device) {
+				continue
+			}
+			matched++
 			c, err := decode(window[i])
 			if err != nil {
 				s.log.Error("a stored command cannot be read", "subject", window[i].Subject, "error", err)
@@ -179,9 +188,9 @@ func (s *Store) Scan(ctx context.Context, scan commands.Scan, fn func(*commands.
 				return nil
 			}
 		}
-		if len(window) < batchSize/2 && width < 1<<40 {
+		if matched < batchSize/2 && width < 1<<40 {
 			width *= 2 // few of the sequences match
-		} else if len(window) > 4*batchSize && width > batchSize {
+		} else if matched > 4*batchSize && width > batchSize {
 			width /= 2
 		}
 		high = low
@@ -193,14 +202,14 @@ func (s *Store) Scan(ctx context.Context, scan commands.Scan, fn func(*commands.
 func (s *Store) window(ctx context.Context, filter string, low, high uint64) ([]*storedMessage, error) {
 	var out []*storedMessage
 	for from := low + 1; from <= high; {
-		part, err := s.batch(ctx, StreamCommands, getRequest{Sequence: from, Next: filter, Batch: batchSize}, high)
+		part, done, err := s.batch(ctx, StreamCommands, getRequest{Sequence: from, Next: filter, Batch: batchSize + 1}, high)
 		if err != nil {
 			return nil, err
 		}
-		if len(part) == 0 {
+		out = append(out, part...)
+		if done {
 			break
 		}
-		out = append(out, part...)
 		from = part[len(part)-1].Sequence + 1
 	}
 	return out, nil
