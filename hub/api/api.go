@@ -111,6 +111,7 @@ const (
 // than HTTP/1.1 for the others.
 type Server struct {
 	deps     Deps
+	patience time.Duration // writeTimeout
 	log      *slog.Logger
 	origins  map[string]bool
 	refuse   *connect.ErrorWriter
@@ -129,7 +130,7 @@ func New(deps Deps) (*Server, error) {
 	if err := deps.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{deps: deps, log: deps.Logger, mux: http.NewServeMux(), origins: make(map[string]bool)}
+	s := &Server{deps: deps, patience: writeTimeout, log: deps.Logger, mux: http.NewServeMux(), origins: make(map[string]bool)}
 	for _, origin := range deps.AllowedOrigins {
 		s.origins[origin] = true
 	}

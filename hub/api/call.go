@@ -12,7 +12,8 @@ import (
 // call is one request that has passed the gate.
 type call struct {
 	operator registry.Operator
-	addr     string // of the caller
+	addr     string        // of the caller
+	patience time.Duration // for the caller to take in one message
 	cancel   context.CancelCauseFunc
 
 	mu     sync.Mutex
@@ -55,12 +56,22 @@ const (
 // connection has no deadlines, or is gone, which the next read or write says.
 func (c *call) received() { _ = c.conn.SetReadDeadline(time.Time{}) }
 
-// sending gives the caller time for one more message.
+// sending gives the caller time to take in one message, until sent. HTTP/2
+// resets a stream whose write deadline passes even while nothing is written.
 func (c *call) sending() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_ = c.conn.SetWriteDeadline(time.Now().Add(c.patience))
+	}
+}
+
+// sent ends that time.
+func (c *call) sent() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		_ = c.conn.SetWriteDeadline(time.Time{})
 	}
 }
 

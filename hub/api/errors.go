@@ -24,7 +24,7 @@ var (
 	errBridged      = errors.New("a device behind the MQTT bridge has no credential")
 	errFeedEnded    = errors.New("the stream of rows broke off; watch again")
 	errTooManyFeeds = errors.New("too many watchers on this node; try again later")
-	errNotAudited   = errors.New("the audit log could not be written")
+	errNotAudited   = errors.New("the change was made, but the audit log could not be written")
 )
 
 // errorTable says which code an error becomes. Where said is set, the error's

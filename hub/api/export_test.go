@@ -22,3 +22,10 @@ func AccessTable() map[string]Rule {
 	}
 	return out
 }
+
+// SetPatience sets how long a caller has to take in one message. It goes
+// before the first call.
+func (s *Server) SetPatience(d time.Duration) { s.patience = d }
+
+// Calls is how many calls of an operator are under way.
+func (s *Server) Calls(name string) int { return len(s.calls.of(name)) }

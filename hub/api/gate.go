@@ -50,7 +50,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = one.conn.SetReadDeadline(time.Now().Add(readTimeout))
-	one.sending()
 	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callKey{}, one)))
 }
 
@@ -63,7 +62,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, addr netip
 	scheme, token, _ := strings.Cut(header, " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		if operator, ok := s.deps.Registry.Authenticate(strings.TrimSpace(token)); ok {
-			return &call{operator: operator, addr: addr.String(), conn: http.NewResponseController(w)}, nil
+			return &call{operator: operator, addr: addr.String(), patience: s.patience, conn: http.NewResponseController(w)}, nil
 		}
 	}
 	ok, wait := s.attempts.spend(addr)

@@ -29,10 +29,9 @@ func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		res, err := g.unary(ctx, c, rule, req, next)
 		if rule.audited {
 			if failed := g.audit(ctx, c, req, err); failed != nil && err == nil {
-				err = fmt.Errorf("the change was made, but %w: %w", errNotAudited, failed)
 				g.s.log.Error("a change is missing from the audit log", "procedure", req.Spec().Procedure,
 					"operator", c.operator.Name, "subject", subjectOf(req.Any()), "error", failed)
-				err = connect.NewError(codeOf(errNotAudited), errors.New("the change was made, but "+errNotAudited.Error()))
+				err = errNotAudited
 			}
 		}
 		if err != nil {
@@ -164,5 +163,6 @@ func (t *timedConn) Receive(msg any) error {
 
 func (t *timedConn) Send(msg any) error {
 	t.call.sending()
+	defer t.call.sent()
 	return t.StreamingHandlerConn.Send(msg)
 }

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/tetherline/tetherline/hub/registry"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 	"github.com/tetherline/tetherline/telemetry"
+	"github.com/tetherline/tetherline/telemetry/wire"
 )
 
 // append makes rows durable, as a session does.
@@ -21,6 +24,25 @@ func (h *hub) append(id string, n int) {
 		h.t.Fatal(err)
 	}
 	<-done
+}
+
+// appendText makes about so many bytes of long texts durable.
+func (h *hub) appendText(id string, bytes int) {
+	h.t.Helper()
+	text := telemetry.StringValue(strings.Repeat("x", telemetry.MaxStringBytes))
+	for n := 0; n < bytes; {
+		row := telemetry.Row{Device: id, Measurement: "telemetry", Time: time.Now().UnixNano()}
+		for k := range 12 {
+			row.Fields = append(row.Fields, telemetry.Field{Name: fmt.Sprint("f", k), Value: text})
+		}
+		msg := must(wire.Encode(1, []telemetry.Row{row}))(h.t)
+		done := make(durable, 1)
+		if err := h.buffer.Append(telemetry.Entry{Device: id, Received: row.Time, Rows: 1, Telemetry: msg}, 1, done); err != nil {
+			h.t.Fatal(err)
+		}
+		<-done
+		n += len(msg)
+	}
 }
 
 type durable chan uint64
@@ -197,5 +219,55 @@ func TestSlowReaderIsToldWhatItMissed(t *testing.T) {
 	}
 	if got+missed != batches*size || missed == 0 {
 		t.Errorf("%d rows and %d missed of %d", got, missed, batches*size)
+	}
+}
+
+// A stream on which nothing happens lives longer than a caller may take for
+// one message.
+func TestIdleStreamLives(t *testing.T) {
+	h := newHub(t)
+	const patience = 200 * time.Millisecond
+	h.server.SetPatience(patience)
+	h.device("a-0", "a")
+	for name, options := range map[string][]connect.ClientOption{"Connect": nil, "gRPC": {connect.WithGRPC()}} {
+		stream := must(h.as(h.admin, options...).devices.WatchPresence(testContext(t), req(&operatorv1.WatchPresenceRequest{})))(t)
+		defer stream.Close()
+		for stream.Receive() && !stream.Msg().GetSynced() {
+		}
+		<-time.After(3 * patience) // what passes is the point
+		h.connectDevice("a-0")
+		if !stream.Receive() {
+			t.Errorf("%s: after a while without a message: %v", name, stream.Err())
+		}
+	}
+}
+
+// A caller who takes nothing in is let go, when its time is over or its token
+// is revoked, although a write to it is under way.
+func TestStuckReaderIsLetGo(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *hub){
+		"time is over": func(_ *testing.T, h *hub) { h.server.SetPatience(200 * time.Millisecond) },
+		"revoked":      nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t)
+			if end != nil {
+				end(t, h)
+			}
+			h.device("a-0", "a")
+			c := h.as(h.token("ann", registry.RoleViewer, ""))
+			stuck := must(c.telemetry.WatchRows(testContext(t), req(&operatorv1.WatchRowsRequest{DeviceIds: []string{"a-0"}})))(t)
+			defer stuck.Close()
+			probe := must(h.as(h.admin).telemetry.WatchRows(testContext(t), req(&operatorv1.WatchRowsRequest{})))(t)
+			h.awaitTail(probe)
+			_ = probe.Close()
+			h.appendText("a-0", 12<<20) // HTTP/2 holds 4 MiB for the caller
+			if end == nil {
+				if err := h.registry.DeleteOperator(testContext(t), "ann"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "the call is over", func() bool { return h.server.Calls("ann") == 0 })
+		})
 	}
 }
