@@ -63,6 +63,8 @@ type Config struct {
 	AddressRate   float64       // connection attempts a second of one address, sustained
 	RotationGrace time.Duration // how long a superseded credential works
 
+	CommandHistory time.Duration // how long commands and their stories are kept after their end, from 1 h
+
 	LogLevel  string // debug, info, warn, error
 	LogFormat string // text or json
 }
@@ -85,6 +87,7 @@ func DefaultConfig() Config {
 		MaxHandshakes:   2000,
 		AddressRate:     50,
 		RotationGrace:   24 * time.Hour,
+		CommandHistory:  30 * 24 * time.Hour,
 		LogLevel:        "info",
 		LogFormat:       "text",
 	}
@@ -134,6 +137,8 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxHandshakes, "max-handshakes", c.MaxHandshakes, "connections that have not proved themselves, at once")
 	fs.Float64Var(&c.AddressRate, "address-rate", c.AddressRate, "connection attempts a second of one address, sustained")
 	fs.DurationVar(&c.RotationGrace, "rotation-grace", c.RotationGrace, "how long a superseded credential works when the new one is not proved")
+
+	fs.DurationVar(&c.CommandHistory, "command-history", c.CommandHistory, "how long commands and their stories are kept after their end, from 1h; idempotency keys are honoured as long")
 
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
@@ -364,6 +369,9 @@ func (c *Config) checkLimits() error {
 	}
 	if c.RotationGrace < 0 {
 		return bad("rotation-grace", "is negative")
+	}
+	if c.CommandHistory < time.Hour {
+		return bad("command-history", "%v is under 1h", c.CommandHistory)
 	}
 	for key, value := range map[string]float64{
 		"window-frames": float64(c.WindowFrames), "device-frames": c.DeviceFrames, "device-bytes": c.DeviceBytes,

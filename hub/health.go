@@ -10,8 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/tetherline/tetherline/hub/live"
-	"github.com/tetherline/tetherline/hub/registry"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
@@ -126,26 +124,4 @@ func (h *Hub) status(ctx context.Context) (*operatorv1.GetStatusResponse, error)
 		answer.RowsQuarantined = counts.Rows
 	}
 	return answer, nil
-}
-
-// liveForAPI is the table of live devices as the API asks for it.
-type liveForAPI struct{ *live.Table }
-
-// WatchPresence calls f with every change from now on.
-func (l liveForAPI) WatchPresence(f func(id string, p registry.Presence)) (cancel func()) {
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = l.Watch(ctx, func(e live.Event) error {
-			if !e.Synced {
-				f(e.Device, e.Presence)
-			}
-			return nil
-		})
-	}()
-	return func() {
-		stop()
-		<-done
-	}
 }

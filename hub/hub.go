@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/hub/api"
 	"github.com/tetherline/tetherline/hub/gateway"
 	"github.com/tetherline/tetherline/hub/live"
@@ -49,6 +50,7 @@ type Hub struct {
 	pump       *telemetry.Pump
 	wheel      *session.Wheel
 	live       *live.Table
+	commands   *commands.Dispatcher
 	gateway    *gateway.Gateway
 	proxied    *gateway.Gateway // of ProxyListen; nil: none
 	api        *api.Server
@@ -87,7 +89,7 @@ func New(ctx context.Context, cfg Config, options Options) (*Hub, error) {
 		h.log = slog.Default()
 	}
 	for _, open := range []func(context.Context) error{
-		h.openFolder, h.openNATS, h.openRegistry, h.openBuffer, h.openStore, h.openLive, h.openDoors, h.openListeners,
+		h.openFolder, h.openNATS, h.openRegistry, h.openBuffer, h.openStore, h.openLive, h.openCommands, h.openDoors, h.openListeners,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, h.close())

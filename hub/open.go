@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/tetherline/tetherline/commands"
+	"github.com/tetherline/tetherline/commands/jsstore"
 	"github.com/tetherline/tetherline/hub/api"
 	"github.com/tetherline/tetherline/hub/gateway"
 	"github.com/tetherline/tetherline/hub/live"
@@ -159,6 +161,25 @@ func (h *Hub) openLive(ctx context.Context) error {
 	return nil
 }
 
+// openCommands opens the commands, which outlive the sessions and end before
+// the table that they are sent through.
+func (h *Hub) openCommands(ctx context.Context) error {
+	store, err := jsstore.New(ctx, jsstore.Config{
+		Conn: h.node.Conn(), Replicas: h.node.Replicas(), Retention: h.cfg.CommandHistory, Logger: h.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open commands: %w", err)
+	}
+	h.commands, err = commands.New(commands.Config{
+		Node: h.node.Name(), Store: store, Devices: commandDevices{h.registry}, Sender: h.live, Logger: h.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open commands: %w", err)
+	}
+	h.onClose("commands", h.goRun("commands", h.commands.Run))
+	return nil
+}
+
 // openDoors makes the gateway for devices and the API for operators.
 func (h *Hub) openDoors(context.Context) error {
 	deps, err := session.NewDeps(session.Config{
@@ -167,7 +188,7 @@ func (h *Hub) openDoors(context.Context) error {
 			FramesPerSec: h.cfg.DeviceFrames, BytesPerSec: h.cfg.DeviceBytes,
 		},
 		Registry: h.registry, Keyring: h.keyring, Buffer: h.buffer, Table: h.live, Wheel: h.wheel,
-		Labels: labelTags(h.cfg.LabelTags), Metrics: &h.metrics.sessions, Logger: h.log,
+		Commands: h.commands, Labels: labelTags(h.cfg.LabelTags), Metrics: &h.metrics.sessions, Logger: h.log,
 	})
 	if err != nil {
 		return err
@@ -181,8 +202,8 @@ func (h *Hub) openDoors(context.Context) error {
 		}
 	}
 	h.api, err = api.New(api.Deps{
-		Registry: h.registry, Keyring: h.keyring, Live: liveForAPI{h.live}, Reader: h.store, Buffer: h.buffer,
-		Tail: h.buffer, Quarantine: h.quarantine, Status: h.status, Endpoint: h.endpoint,
+		Registry: h.registry, Keyring: h.keyring, Live: h.live, Reader: h.store, Buffer: h.buffer,
+		Tail: h.buffer, Quarantine: h.quarantine, Commands: h.commands, Status: h.status, Endpoint: h.endpoint,
 		AllowedOrigins: h.cfg.AllowedOrigins, Logger: h.log,
 	})
 	if err != nil {

@@ -77,13 +77,13 @@ func TestRolesByMethod(t *testing.T) {
 		case "DropQuarantine", "CreateOperator", "ListOperators", "DeleteOperator", "ListAudit":
 			return registry.RoleAdmin
 		case "CreateDevice", "CreateDevices", "LabelDevice", "SetDeviceEnabled", "RotateDevice", "DeleteDevice",
-			"ReplayQuarantine":
+			"ReplayQuarantine", "SendCommand", "SendGroupCommand", "CancelCommand", "CancelGroup":
 			return registry.RoleOperator
 		}
 		return registry.RoleViewer
 	}
 	for path := range methods() {
-		if strings.Contains(path, "CommandService") || strings.Contains(path, "/Watch") {
+		if strings.Contains(path, "/Watch") {
 			continue
 		}
 		for _, c := range []struct {

@@ -74,6 +74,7 @@ type Deps struct {
 	Buffer     telemetry.Buffer // takes replayed rows
 	Tail       Tail
 	Quarantine Quarantine
+	Commands   Commands
 	// Status makes a new message at each call; devices and devices_online
 	// are filled in here.
 	Status func(context.Context) (*operatorv1.GetStatusResponse, error)
@@ -89,8 +90,8 @@ type Deps struct {
 
 func (d *Deps) check() error {
 	if d.Registry == nil || d.Keyring == nil || d.Live == nil || d.Reader == nil || d.Buffer == nil ||
-		d.Tail == nil || d.Quarantine == nil || d.Status == nil || d.Endpoint == nil {
-		return errors.New("api: Registry, Keyring, Live, Reader, Buffer, Tail, Quarantine, Status and Endpoint are needed")
+		d.Tail == nil || d.Quarantine == nil || d.Commands == nil || d.Status == nil || d.Endpoint == nil {
+		return errors.New("api: Registry, Keyring, Live, Reader, Buffer, Tail, Quarantine, Commands, Status and Endpoint are needed")
 	}
 	if d.Logger == nil {
 		d.Logger = slog.Default()
@@ -145,6 +146,7 @@ func New(deps Deps) (*Server, error) {
 	s.refuse = connect.NewErrorWriter(options)
 	s.mount(operatorv1connect.NewDeviceServiceHandler(&deviceService{s}, options))
 	s.mount(operatorv1connect.NewTelemetryServiceHandler(&telemetryService{s}, options))
+	s.mount(operatorv1connect.NewCommandServiceHandler(&commandService{s}, options))
 	s.mount(operatorv1connect.NewQuarantineServiceHandler(&quarantineService{s}, options))
 	s.mount(operatorv1connect.NewOperatorServiceHandler(&operatorService{s}, options))
 	s.mount(operatorv1connect.NewHubServiceHandler(&hubService{s}, options))

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/hub/registry"
 	"github.com/tetherline/tetherline/telemetry"
@@ -64,6 +65,19 @@ var errorTable = []struct {
 	{telemetry.ErrClosed, connect.CodeUnavailable, false},
 	{jsbuffer.ErrNotFound, connect.CodeNotFound, true},
 	{jsbuffer.ErrBadSelection, connect.CodeInvalidArgument, true},
+
+	{commands.ErrInvalid, connect.CodeInvalidArgument, true},
+	{commands.ErrNotFound, connect.CodeNotFound, true},
+	{commands.ErrUnknownDevice, connect.CodeNotFound, true},
+	{commands.ErrDeviceDisabled, connect.CodeFailedPrecondition, true},
+	{commands.ErrTooManyPending, connect.CodeResourceExhausted, true},
+	{commands.ErrFull, connect.CodeResourceExhausted, true},
+	{commands.ErrConflict, connect.CodeAlreadyExists, true},
+	{commands.ErrEnded, connect.CodeFailedPrecondition, true},
+	{commands.ErrTooMany, connect.CodeFailedPrecondition, true},
+	{commands.ErrBadPageToken, connect.CodeInvalidArgument, true},
+	{commands.ErrSlowWatcher, connect.CodeUnavailable, true},
+	{commands.ErrClosed, connect.CodeUnavailable, false},
 
 	{context.Canceled, connect.CodeCanceled, false},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, false},

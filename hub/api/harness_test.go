@@ -14,6 +14,8 @@ import (
 	"connectrpc.com/connect"
 	"go.uber.org/goleak"
 
+	"github.com/tetherline/tetherline/commands"
+	"github.com/tetherline/tetherline/commands/jsstore"
 	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/hub/api"
 	"github.com/tetherline/tetherline/hub/live"
@@ -53,6 +55,7 @@ type hub struct {
 	store      *sqlite.Store
 	buffer     *jsbuffer.Buffer
 	quarantine *jsbuffer.Quarantine
+	commands   *commands.Dispatcher
 	server     *api.Server
 	http       *httptest.Server
 	admin      string // token
@@ -83,6 +86,7 @@ func newHub(t *testing.T, change ...func(*api.Deps)) *hub {
 	h.quarantine = must(jsbuffer.OpenQuarantine(ctx, node.JetStream(), jsbuffer.QuarantineConfig{}))(t)
 	h.buffer = must(jsbuffer.Open(ctx, node.JetStream(), node.Conn(), jsbuffer.Config{Quarantine: h.quarantine, Logger: quiet()}))(t)
 	t.Cleanup(func() { closeIn(t, h.buffer.Close) })
+	h.startCommands(node)
 	h.serve(change)
 	_, h.admin, _ = h.registry.CreateOperator(ctx, "root", registry.RoleAdmin, registry.Selector{})
 	return h
@@ -106,10 +110,43 @@ func (h *hub) startLive(node *natsd.Node) {
 	h.t.Cleanup(func() { stop(); running.Wait() })
 }
 
+func (h *hub) startCommands(node *natsd.Node) {
+	store := must(jsstore.New(testContext(h.t), jsstore.Config{Conn: node.Conn(), Logger: quiet()}))(h.t)
+	h.commands = must(commands.New(commands.Config{
+		Node: "test", Store: store, Devices: registered{h.registry}, Sender: h.live, Logger: quiet(),
+	}))(h.t)
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = h.commands.Run(ctx) })
+	h.t.Cleanup(func() { stop(); running.Wait() })
+}
+
+// registered are the devices of the registry, for the dispatcher.
+type registered struct{ *registry.Registry }
+
+func (r registered) CheckDevice(_ context.Context, id string) error {
+	if _, ok := r.Get(id); !ok {
+		return commands.ErrUnknownDevice
+	}
+	return nil
+}
+
+func (r registered) SelectDevices(_ context.Context, text string) ([]string, error) {
+	selector, err := registry.ParseSelector(text)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for d := range r.All(selector, "") {
+		ids = append(ids, d.ID)
+	}
+	return ids, nil
+}
+
 func (h *hub) serve(change []func(*api.Deps)) {
 	deps := api.Deps{
 		Registry: h.registry, Keyring: h.keyring, Live: h.live, Reader: h.store, Buffer: h.buffer,
-		Tail: h.buffer, Quarantine: h.quarantine, Logger: quiet(),
+		Tail: h.buffer, Quarantine: h.quarantine, Commands: h.commands, Logger: quiet(),
 		Status: func(context.Context) (*operatorv1.GetStatusResponse, error) {
 			return &operatorv1.GetStatusResponse{Version: "test", Ready: true}, nil
 		},
@@ -137,6 +174,7 @@ type clients struct {
 	quarantine connectv1.QuarantineServiceClient
 	operators  connectv1.OperatorServiceClient
 	hub        connectv1.HubServiceClient
+	commands   connectv1.CommandServiceClient
 }
 
 func (h *hub) as(token string, options ...connect.ClientOption) clients {

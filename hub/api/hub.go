@@ -25,5 +25,6 @@ func (s *hubService) GetStatus(ctx context.Context, _ *connect.Request[operatorv
 			status.DevicesOnline++
 		}
 	}
+	status.CommandsPending = uint32(max(s.deps.Commands.Pending(), 0))
 	return connect.NewResponse(status), nil
 }
