@@ -89,7 +89,8 @@ func (h *Hub) openBuffer(ctx context.Context) error {
 	}
 	h.metrics = newMetrics(h)
 	buffer, err := jsbuffer.Open(ctx, js, h.node.Conn(), jsbuffer.Config{
-		MaxBytes: h.cfg.BufferBytes, Replicas: h.node.Replicas(), Quarantine: quarantine, Logger: h.log,
+		MaxBytes: h.cfg.BufferBytes, Replicas: h.node.Replicas(), Sole: h.cfg.NATSURL == "",
+		Quarantine: quarantine, Logger: h.log,
 		ObserveCommit: h.metrics.observeCommit,
 	})
 	if err != nil {

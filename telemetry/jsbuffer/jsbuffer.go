@@ -65,6 +65,10 @@ type Config struct {
 	// included; 0: DefaultMemoryBytes; at least two chunks.
 	MemoryBytes int64
 	Replicas    int // of the stream; 0: 1
+	// Sole says that no other Buffer uses the stream, as on an embedded
+	// server. What a process that was killed had fetched is then handed out
+	// at once, not when its leases have run out.
+	Sole bool
 
 	// Quarantine takes chunks that cannot be decoded. Required.
 	Quarantine *Quarantine
@@ -155,6 +159,11 @@ func Open(ctx context.Context, js jetstream.JetStream, nc *nats.Conn, cfg Config
 	b.nextSubj = apiPrefix(js) + "CONSUMER.MSG.NEXT." + StreamName + "." + ConsumerName
 	b.pending.init(cfg)
 	b.disk.init(cfg.MaxBytes)
+	if cfg.Sole {
+		if err := b.endLeases(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.makeStream(ctx); err != nil {
 		return nil, err
 	}
@@ -210,6 +219,16 @@ func (b *Buffer) makeStream(ctx context.Context) error {
 		return fmt.Errorf("make the consumer %s of the stream %s: %w", ConsumerName, StreamName, err)
 	}
 	return nil
+}
+
+// endLeases deletes the consumer, and with it what it knows of chunks that
+// were fetched and are not done. makeStream makes it anew.
+func (b *Buffer) endLeases(ctx context.Context) error {
+	err := b.js.DeleteConsumer(ctx, StreamName, ConsumerName)
+	if err == nil || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	return fmt.Errorf("end the leases of the stream %s: %w", StreamName, err)
 }
 
 // Health is an error while chunks cannot be written. It wraps

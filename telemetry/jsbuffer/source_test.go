@@ -41,6 +41,34 @@ func TestChunksComeAgainUntilDone(t *testing.T) {
 	eventually(t, "the buffer is empty", func() bool { return b.Pressure().Chunks == 0 })
 }
 
+// A process that was killed keeps no lease where there is only one.
+func TestSoleBufferTakesOverLeases(t *testing.T) {
+	node := startNode(t, t.TempDir())
+	first, _ := openOn(t, node, jsbuffer.Config{})
+	l := newLedger()
+	for seq := range uint64(3) {
+		if err := first.Append(entry(t, "d", int(seq), 1), seq+1, l); err != nil {
+			t.Fatal(err)
+		}
+		l.wait(t, seq+1)
+	}
+	chunks, err := first.Fetch(testContext(t), 10)
+	if err != nil || len(chunks) != 3 {
+		t.Fatalf("fetched %d chunks, %v; want 3", len(chunks), err)
+	}
+	if err := chunks[0].Done(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	second, _ := openOn(t, node, jsbuffer.Config{Sole: true})
+	ctx, cancel := context.WithTimeout(t.Context(), telemetry.ChunkLease/2)
+	defer cancel()
+	chunks, err = second.Fetch(ctx, 10)
+	if err != nil || len(chunks) != 2 {
+		t.Fatalf("fetched %d chunks after the first one was killed, %v; want 2", len(chunks), err)
+	}
+}
+
 func TestFetchWaits(t *testing.T) {
 	b, _ := open(t, jsbuffer.Config{})
 	ctx, cancel := context.WithCancel(context.Background())
