@@ -70,7 +70,7 @@ func (t *Table) loadEntry(stored jetstream.KeyValueEntry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.cfg.Registry.Get(id); !ok {
-		t.unsaved[id] = struct{}{} // without an entry: to be deleted
+		t.toSave(id) // without an entry: to be deleted
 		return
 	}
 	e := t.entry(id)
@@ -98,9 +98,14 @@ func (t *Table) refreshLastSeen() {
 	now := time.Now()
 	for id, e := range t.entries {
 		if e.peer != nil && now.Sub(e.saved) > lastSeenAge {
-			t.unsaved[id] = struct{}{}
+			t.toSave(id)
 		}
 	}
+}
+
+// toSave marks a device as to be saved. mu is held.
+func (t *Table) toSave(id string) {
+	t.unsaved[id] = struct{}{}
 	select {
 	case t.saveNow <- struct{}{}:
 	default:
@@ -133,11 +138,9 @@ type save struct {
 
 // saveSome saves a batch. It reports whether there may be more.
 func (t *Table) saveSome(ctx context.Context) bool {
-	saves, more := t.beginSaves(ctx)
+	saves, more, why := t.beginSaves(ctx)
 	timer := time.NewTimer(saveTimeout)
 	defer timer.Stop()
-	failed := 0
-	var why error
 	for _, s := range saves {
 		var err error
 		select {
@@ -150,14 +153,14 @@ func (t *Table) saveSome(ctx context.Context) bool {
 			err = context.DeadlineExceeded
 		}
 		if err = t.settleConflict(ctx, s, err); err != nil {
-			failed, why = failed+1, err
+			why = err
 			t.saveAgain(s.id)
 		}
 	}
-	if failed == 0 {
+	if why == nil {
 		return more
 	}
-	t.logger.Warn("presence could not be saved; trying again", "devices", failed, "error", why)
+	t.logger.Warn("presence could not be saved; trying again", "error", why)
 	select {
 	case <-ctx.Done():
 	case <-time.After(saveRetry):
@@ -165,8 +168,9 @@ func (t *Table) saveSome(ctx context.Context) bool {
 	return true
 }
 
-// beginSaves starts the writes of a batch.
-func (t *Table) beginSaves(ctx context.Context) (saves []save, more bool) {
+// beginSaves starts the writes of a batch. What could not be started is
+// marked again; why is the last reason.
+func (t *Table) beginSaves(ctx context.Context) (saves []save, more bool, why error) {
 	t.mu.Lock()
 	type write struct {
 		save
@@ -203,15 +207,14 @@ func (t *Table) beginSaves(ctx context.Context) (saves []save, more bool) {
 		ack, err := t.cfg.JetStream.PublishMsgAsync(&nats.Msg{Subject: keyPrefix + w.id, Data: w.value},
 			jetstream.WithExpectLastSequencePerSubject(w.revision))
 		if err != nil {
-			t.logger.Warn("presence could not be saved; trying again", "device", w.id, "error", err)
+			why = err
 			t.saveAgain(w.id)
-			more = more || ctx.Err() == nil && t.cfg.Conn.IsConnected()
 			continue
 		}
 		w.ack = ack
 		saves = append(saves, w.save)
 	}
-	return saves, more
+	return saves, more, why
 }
 
 func (t *Table) saved(s save, revision uint64) {
@@ -223,14 +226,15 @@ func (t *Table) saved(s save, revision uint64) {
 func (t *Table) saveAgain(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.unsaved[id] = struct{}{}
+	t.toSave(id)
 }
 
 // settleConflict handles a write that another node's came before. What is
 // stored of a newer session stays.
 func (t *Table) settleConflict(ctx context.Context, s save, err error) error {
 	var api *jetstream.APIError
-	if !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
+	if !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence &&
+		api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant {
 		return err
 	}
 	stored, err := t.kv.Get(ctx, s.id)
@@ -258,6 +262,6 @@ func (t *Table) settleConflict(ctx context.Context, s save, err error) error {
 		t.notify(s.id)
 		return nil
 	}
-	t.unsaved[s.id] = struct{}{}
+	t.toSave(s.id)
 	return nil
 }

@@ -32,11 +32,7 @@ type watcher struct {
 
 // changed marks a device as to be saved and told. mu is held.
 func (t *Table) changed(id string) {
-	t.unsaved[id] = struct{}{}
-	select {
-	case t.saveNow <- struct{}{}:
-	default:
-	}
+	t.toSave(id)
 	t.notify(id)
 }
 
