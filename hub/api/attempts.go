@@ -22,6 +22,7 @@ type attempts struct {
 
 	mu     sync.Mutex
 	byAddr map[netip.Prefix]time.Time // when the budget is whole again
+	swept  time.Time                  // when forget last looked at all of them
 }
 
 func (a *attempts) init(now func() time.Time) {
@@ -54,8 +55,13 @@ func (a *attempts) spend(addr netip.Addr) (ok bool, wait time.Duration) {
 	return true, 0
 }
 
-// forget drops the addresses whose budget is whole.
+// forget drops the addresses whose budget is whole. It looks no more often
+// than one can become so.
 func (a *attempts) forget(now time.Time) {
+	if now.Sub(a.swept) < attemptEvery {
+		return
+	}
+	a.swept = now
 	for key, whole := range a.byAddr {
 		if !whole.After(now) {
 			delete(a.byAddr, key)

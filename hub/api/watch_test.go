@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"testing"
@@ -29,11 +30,14 @@ func (h *hub) append(id string, n int) {
 // appendText makes about so many bytes of long texts durable.
 func (h *hub) appendText(id string, bytes int) {
 	h.t.Helper()
-	text := telemetry.StringValue(strings.Repeat("x", telemetry.MaxStringBytes))
 	for n := 0; n < bytes; {
 		row := telemetry.Row{Device: id, Measurement: "telemetry", Time: time.Now().UnixNano()}
 		for k := range 12 {
-			row.Fields = append(row.Fields, telemetry.Field{Name: fmt.Sprint("f", k), Value: text})
+			var text strings.Builder // that hardly compresses
+			for text.Len() < telemetry.MaxStringBytes-32 {
+				text.WriteString(rand.Text())
+			}
+			row.Fields = append(row.Fields, telemetry.Field{Name: fmt.Sprint("f", k), Value: telemetry.StringValue(text.String())})
 		}
 		msg := must(wire.Encode(1, []telemetry.Row{row}))(h.t)
 		done := make(durable, 1)
