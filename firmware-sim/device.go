@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/tetherline/tetherline/device/client"
-	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 )
 
 // Models are the kinds of devices there are: "climate", "motor", "tracker"
@@ -35,18 +35,35 @@ type DeviceConfig struct {
 	Model    string        // one of Models; "": climate
 	Interval time.Duration // between rows, from 1 ms; 0: 1 s
 	Seed     uint64        // of the signals
-	// Client is the SDK's config. Firmware, Describe and the hooks OnAck and
-	// OnReject are the simulation's own.
+	// OnCommand hears of every command before it is run; nil: nobody does.
+	// It may be called by several goroutines at once.
+	OnCommand func(device, id, name string)
+	// Client is the SDK's config. Firmware, Describe, Commands and the hook
+	// OnAck are the simulation's own. With a JournalPath a rebooted device
+	// remembers the commands that it has run.
 	Client client.Config
 }
 
-// device is one simulated device.
+// bootTime is how long a simulated device is away when it restarts.
+const bootTime = 200 * time.Millisecond
+
+// device is one simulated device. It is booted by making a client, and again
+// by every reboot.
 type device struct {
-	client   *client.Client
-	sensors  sensors
+	// Set once.
+	config    client.Config
+	model     *model
+	sensors   sensors
+	rng       *rand.Rand
+	onCommand func(device, id, name string)
+	restart   chan struct{} // a reboot is wanted
+	retimed   chan struct{} // the interval has changed
+
+	mu       sync.Mutex
+	current  *client.Client
+	past     client.Stats // of clients before the current one
 	interval time.Duration
-	rng      *rand.Rand
-	clock    func() time.Time // nil: the SDK's
+	relays   [relays]bool
 }
 
 func newDevice(cfg DeviceConfig, t *tally) (*device, error) {
@@ -63,52 +80,137 @@ func newDevice(cfg DeviceConfig, t *tally) (*device, error) {
 	if cfg.Interval < time.Millisecond {
 		return nil, fmt.Errorf("interval %v is under 1ms", cfg.Interval)
 	}
-	cfg.Client.Firmware = m.firmware
-	cfg.Client.Describe = &devicev1.Describe{Firmware: m.firmware, Fields: m.fields}
-	cfg.Client.OnAck = t.acknowledged
-	cfg.Client.OnReject = t.rejected
-	c, err := client.New(cfg.Client)
-	if err != nil {
-		return nil, err
-	}
 	rng := rand.New(rand.NewPCG(cfg.Seed, 0x7e7e))
-	return &device{client: c, sensors: m.start(rng), interval: cfg.Interval, rng: rng}, nil
+	d := &device{
+		config: cfg.Client, model: m, sensors: m.start(rng), rng: rng, onCommand: cfg.OnCommand,
+		restart: make(chan struct{}, 1), retimed: make(chan struct{}, 1), interval: cfg.Interval,
+	}
+	d.config.Firmware = m.firmware
+	d.config.Describe = m.describe
+	d.config.OnAck = t.acknowledged
+	d.config.Commands = d.handlers()
+	if d.config.Spool == nil {
+		d.config.Spool = client.NewMemorySpool(0) // outlives a reboot
+	}
+	return d, d.boot()
 }
 
-// run publishes until ctx ends, then lets the SDK flush. It returns the SDK's
-// error, which is nil after ctx has ended.
+// boot makes the next client.
+func (d *device) boot() error {
+	c, err := client.New(d.config)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current != nil {
+		addStats(&d.past, d.current.Stats())
+	}
+	d.current = c
+	return nil
+}
+
+func (d *device) client() *client.Client {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.current
+}
+
+// run publishes and obeys until ctx ends, then lets the SDK flush. It returns
+// the SDK's error, which is nil after ctx has ended.
 func (d *device) run(ctx context.Context) error {
 	work, cancel := context.WithCancel(ctx)
 	published := make(chan error, 1)
 	go func() { published <- d.publish(work) }()
-	err := d.client.Run(ctx)
+	err := d.runBoots(ctx)
 	cancel()
 	return errors.Join(err, <-published)
+}
+
+func (d *device) runBoots(ctx context.Context) error {
+	for {
+		boot, end := context.WithCancelCause(ctx)
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			select {
+			case <-d.restart:
+				end(errRestart)
+			case <-boot.Done():
+			}
+		}()
+		err := d.client().Run(boot)
+		restarted := errors.Is(context.Cause(boot), errRestart)
+		end(nil)
+		<-watched
+		if err != nil || !restarted {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(bootTime):
+		}
+		if err := d.boot(); err != nil {
+			return fmt.Errorf("boot: %w", err)
+		}
+	}
 }
 
 // publish takes a row every interval, the first one after a random part of
 // it, so that a fleet does not beat in time.
 func (d *device) publish(ctx context.Context) error {
 	var fields []client.Field
-	timer := time.NewTimer(time.Duration(d.rng.Float64() * float64(d.interval)))
+	timer := time.NewTimer(time.Duration(d.rng.Float64() * float64(d.period())))
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-d.retimed:
+			timer.Reset(d.period())
+			continue
 		case <-timer.C:
 		}
-		timer.Reset(d.interval)
+		timer.Reset(d.period())
 		fields = d.sensors(fields[:0], time.Now())
-		err := d.client.Publish(ctx, client.Row{Fields: fields})
+		err := d.client().Publish(ctx, client.Row{Fields: fields})
 		switch {
 		case err == nil:
-		case ctx.Err() != nil || errors.Is(err, client.ErrClosed):
+		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, client.ErrClosed): // it restarts: nothing measures
 		default:
 			return fmt.Errorf("publish: %w", err)
 		}
 	}
+}
+
+func (d *device) period() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.interval
+}
+
+// stats over all boots.
+func (d *device) stats() client.Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	total := d.current.Stats()
+	addStats(&total, d.past)
+	return total
+}
+
+// addStats adds the totals of from to those of to.
+func addStats(to *client.Stats, from client.Stats) {
+	to.RowsPublished += from.RowsPublished
+	to.RowsAcked += from.RowsAcked
+	to.RowsRejected += from.RowsRejected
+	to.RowsDropped += from.RowsDropped
+	to.FramesSent += from.FramesSent
+	to.FramesResent += from.FramesResent
+	to.Sessions += from.Sessions
+	to.Throttles += from.Throttles
+	to.Commands += from.Commands
 }
 
 // RunDevice runs one simulated device until ctx ends or the hub refuses it.

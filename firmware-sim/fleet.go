@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,12 @@ type FleetConfig struct {
 	SpoolBytes int64
 	// FlushTimeout bounds the end of each device; 0: 15 s.
 	FlushTimeout time.Duration
+
+	// Journals is the folder in which each device remembers the commands it
+	// has run, in a file of its own; "": in memory, until it reboots.
+	Journals string
+	// OnCommand hears of every command before it is run; nil: nobody does.
+	OnCommand func(device, id, name string)
 
 	// Dial opens the connections of devices; nil: net.Dialer. Tests put
 	// their faults here.
@@ -126,12 +133,16 @@ func (f *Fleet) newDevice(i int, hubURL string, c credential.Credential, shared 
 		// A clock that stands at its epoch: the SDK takes the hub's.
 		ClockUnreliable: rng.Float64() < f.cfg.DeadClocks,
 	}
+	if f.cfg.Journals != "" {
+		config.JournalPath = filepath.Join(f.cfg.Journals, f.ids[i]+".journal")
+	}
 	if rng.Float64() < f.cfg.BadLinks && f.cfg.Dial == nil {
 		link := &badLink{latency: 30 * time.Millisecond, lifetime: 20 * time.Second, rng: rng}
 		config.NetDialContext = link.dial
 	}
 	return newDevice(DeviceConfig{
-		Model: models[i%len(models)].name, Interval: f.cfg.Interval, Seed: f.cfg.Seed + uint64(i), Client: config,
+		Model: models[i%len(models)].name, Interval: f.cfg.Interval, Seed: f.cfg.Seed + uint64(i),
+		OnCommand: f.cfg.OnCommand, Client: config,
 	}, f.tally)
 }
 
@@ -166,7 +177,7 @@ func (f *Fleet) Summary() Summary {
 func (f *Fleet) Online() int {
 	n := 0
 	for _, d := range f.devices {
-		if d.client.State() == client.Online {
+		if d.client().State() == client.Online {
 			n++
 		}
 	}
@@ -177,7 +188,7 @@ func (f *Fleet) Online() int {
 func (f *Fleet) Acked() map[string]uint64 {
 	acked := make(map[string]uint64, len(f.devices))
 	for i, d := range f.devices {
-		acked[f.ids[i]] = d.client.Stats().RowsAcked
+		acked[f.ids[i]] = d.stats().RowsAcked
 	}
 	return acked
 }

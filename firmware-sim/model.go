@@ -13,7 +13,7 @@ import (
 type model struct {
 	name     string
 	firmware string
-	fields   []*devicev1.FieldDescription
+	describe *devicev1.Describe // shared by all devices
 	start    func(rng *rand.Rand) sensors
 }
 
@@ -32,8 +32,14 @@ func field(name string, kind devicev1.Kind, unit, description string) *devicev1.
 	return &devicev1.FieldDescription{Name: name, Kind: kind, Unit: unit, Description: description}
 }
 
-// batteryFields are what every model measures of itself.
-var batteryFields = []*devicev1.FieldDescription{
+// describeModel is what a model tells of itself: its own fields, those of the
+// board, and the commands.
+func describeModel(own ...*devicev1.FieldDescription) *devicev1.Describe {
+	return &devicev1.Describe{Fields: append(own, boardFields...), Commands: commandDescriptions}
+}
+
+// boardFields are what every model measures of itself.
+var boardFields = []*devicev1.FieldDescription{
 	field("battery", double, "V", "voltage of the cell"),
 	field("rssi", whole, "dB[mW]", "signal strength"),
 	field("uptime", whole, "s", "since the last start"),
@@ -45,10 +51,9 @@ var models = []model{climateModel, motorModel, trackerModel, gateModel}
 
 var climateModel = model{
 	name: "climate", firmware: "sim-climate 1.4.0",
-	fields: append([]*devicev1.FieldDescription{
+	describe: describeModel(
 		field("temperature", double, "Cel", "air temperature"),
-		field("humidity", float, "%", "relative humidity"),
-	}, batteryFields...),
+		field("humidity", float, "%", "relative humidity")),
 	start: func(rng *rand.Rand) sensors {
 		temperature := &diurnal{rng: rng, mean: 14 + 4*rng.NormFloat64(), swing: 6, noise: 0.05, lo: -40, hi: 85}
 		humidity := &diurnal{rng: rng, mean: 65, swing: -18, noise: 0.3, lo: 5, hi: 100}
@@ -64,12 +69,11 @@ var climateModel = model{
 
 var motorModel = model{
 	name: "motor", firmware: "sim-motor 2.0.3",
-	fields: append([]*devicev1.FieldDescription{
+	describe: describeModel(
 		field("vibration", double, "mm/s", "RMS velocity at the bearing"),
 		field("rpm", whole, "/min", "speed of the shaft"),
 		field("winding", double, "Cel", "temperature of the winding"),
-		field("fault", truth, "", "vibration over the limit of ISO 10816 zone D"),
-	}, batteryFields...),
+		field("fault", truth, "", "vibration over the limit of ISO 10816 zone D")),
 	start: func(rng *rand.Rand) sensors {
 		bearing := &vibration{rng: rng, base: 0.9 + 0.2*rng.Float64()}
 		board := newBoard(rng, "run", "idle", "ramp")
@@ -89,11 +93,10 @@ var motorModel = model{
 
 var trackerModel = model{
 	name: "tracker", firmware: "sim-tracker 0.9.1",
-	fields: append([]*devicev1.FieldDescription{
+	describe: describeModel(
 		field("lat", double, "deg", "WGS 84"),
 		field("lon", double, "deg", "WGS 84"),
-		field("speed", float, "m/s", "over ground"),
-	}, batteryFields...),
+		field("speed", float, "m/s", "over ground")),
 	start: func(rng *rand.Rand) sensors {
 		lat, lon := 48+4*rng.Float64(), 8+5*rng.Float64()
 		path := &walk{rng: rng, lat: lat, lon: lon, home: [2]float64{lat, lon}, speed: 5}
@@ -111,10 +114,9 @@ var trackerModel = model{
 
 var gateModel = model{
 	name: "gate", firmware: "sim-gate 3.2.0",
-	fields: append([]*devicev1.FieldDescription{
+	describe: describeModel(
 		field("open", truth, "", "the contact of the door"),
-		field("cycles", whole, "", "times it was opened"),
-	}, batteryFields...),
+		field("cycles", whole, "", "times it was opened")),
 	start: func(rng *rand.Rand) sensors {
 		door := &contact{rng: rng}
 		board := newBoard(rng, "auto", "manual", "locked")

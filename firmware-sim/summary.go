@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
-
-	"github.com/tetherline/tetherline/device/client"
 )
 
 // Summary is what simulated devices have done. Rows published are those
@@ -27,7 +25,8 @@ type Summary struct {
 	Sessions      uint64        `json:"sessions"`
 	Reconnects    uint64        `json:"reconnects"`
 	Throttles     uint64        `json:"throttles"`
-	Refused       int           `json:"refused"` // devices that the hub told to stop
+	Commands      uint64        `json:"commands"` // that were run
+	Refused       int           `json:"refused"`  // devices that the hub told to stop
 	AckP50        time.Duration `json:"ack_p50_ns"`
 	AckP90        time.Duration `json:"ack_p90_ns"`
 	AckP99        time.Duration `json:"ack_p99_ns"`
@@ -52,6 +51,9 @@ func (s Summary) WriteTo(w io.Writer) (int64, error) {
 	line("acknowledgement", "p50 %v, p90 %v, p99 %v, max %v",
 		s.AckP50.Round(time.Microsecond*10), s.AckP90.Round(time.Microsecond*10),
 		s.AckP99.Round(time.Microsecond*10), s.AckMax.Round(time.Microsecond*10))
+	if s.Commands > 0 {
+		line("commands run", "%d", s.Commands)
+	}
 	if s.Refused > 0 {
 		line("refused by the hub", "%d devices", s.Refused)
 	}
@@ -68,12 +70,10 @@ func newTally() *tally { return &tally{started: time.Now()} }
 
 func (t *tally) acknowledged(_ int, latency time.Duration) { t.acks.add(latency) }
 
-func (t *tally) rejected(client.Rejection) {}
-
 func (t *tally) summary(devices []*device) Summary {
 	s := Summary{Devices: len(devices), Seconds: time.Since(t.started).Seconds()}
 	for _, d := range devices {
-		st := d.client.Stats()
+		st := d.stats()
 		s.RowsPublished += st.RowsPublished
 		s.RowsAcked += st.RowsAcked
 		s.RowsRejected += st.RowsRejected
@@ -83,6 +83,7 @@ func (t *tally) summary(devices []*device) Summary {
 		s.FramesResent += st.FramesResent
 		s.Sessions += st.Sessions
 		s.Throttles += st.Throttles
+		s.Commands += st.Commands
 		if st.Sessions > 1 {
 			s.Reconnects += st.Sessions - 1
 		}

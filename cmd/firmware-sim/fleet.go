@@ -71,6 +71,7 @@ some without a clock. Devices of an earlier run get a new credential.`,
 	flags.DurationVar(&config.Interval, "interval", time.Second, "between the rows of a device, from 1ms")
 	flags.DurationVar(&config.BatchAge, "batch-age", 0, "how long a row waits for others in its frame; 0: 1s, negative: not at all")
 	flags.StringVar(&config.Prefix, "prefix", "sim", "of the device ids")
+	flags.StringVar(&config.Journals, "journals", "", "folder where each device remembers the commands it has run; empty: in memory")
 	flags.Uint64Var(&config.Seed, "seed", 1, "of the signals and the faults")
 	flags.Float64Var(&config.BadLinks, "bad-links", 0, "share of devices with a slow link that is cut now and then, 0 to 1")
 	flags.Float64Var(&config.DeadClocks, "dead-clocks", 0, "share of devices without a clock, 0 to 1")

@@ -26,8 +26,9 @@ func runCommand() *cobra.Command {
 		Short: "Run one simulated ESP32",
 		Long: `Run one simulated ESP32 from the file that "hubctl device create ID --out
 device.json" has written, until Ctrl-C or for the time given by --for. A rotated
-credential is written back to the file. With --spool rows that the hub has not
-acknowledged survive a crash.`,
+credential is written back to the file, and the commands that it has run are
+remembered beside it, in device.json.journal. With --spool rows that the hub
+has not acknowledged survive a crash.`,
 		Example: "  firmware-sim run --device barn-1.json\n  firmware-sim run --device barn-1.json --model motor --interval 100ms --for 1m -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,6 +46,7 @@ acknowledged survive a crash.`,
 			config.Client.URL = device.HubURL
 			config.Client.RootCAs = roots
 			config.Client.Credentials = client.NewFileStore(file)
+			config.Client.JournalPath = file + ".journal"
 			config.Client.Logger = logger(cmd.ErrOrStderr(), verbose)
 			config.Client.OnStateChange = func(s client.State, why error) {
 				line := fmt.Sprintf("%s %s: %s", time.Now().Format(time.TimeOnly), device.DeviceID, s)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -89,9 +90,14 @@ func (d *demo) fleet(ctx context.Context, ended chan error) error {
 	if err := d.signIn(); err != nil {
 		return err
 	}
+	journals := filepath.Join(d.data, "devices")
+	if err := os.MkdirAll(journals, 0o700); err != nil {
+		return fmt.Errorf("make a folder for the devices: %w", err)
+	}
 	fleet, err := firmwaresim.NewFleet(ctx, firmwaresim.FleetConfig{
 		Hub: d.address, Token: d.token, RootCAs: d.client.Transport.(*http.Transport).TLSClientConfig.RootCAs,
 		Devices: d.devices, Prefix: "demo", Seed: 1, BadLinks: 0.1, DeadClocks: 0.1,
+		Journals: journals,
 	})
 	if err != nil {
 		return err
@@ -148,9 +154,9 @@ Try, in another terminal:
 
   %s device ls
   %s telemetry watch %s
-  %s status
+  %s command send %s set-relay --arg on=true --wait
 
-`, d.address, d.devices, d.token, d.data, hubctl, hubctl, first, hubctl)
+`, d.address, d.devices, d.token, d.data, hubctl, hubctl, first, hubctl, first)
 }
 
 // conclude waits until the store has what was acknowledged, and tells.
