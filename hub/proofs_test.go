@@ -1,0 +1,199 @@
+package hub_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/tetherline/tetherline/device"
+	"github.com/tetherline/tetherline/device/client"
+	"github.com/tetherline/tetherline/hub/hubtest"
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+// rotate makes the next generation and returns it.
+func rotate(t testing.TB, h hubtest.Endpoint, id string, grace *durationpb.Duration) (next device.Credential, handedOver bool) {
+	t.Helper()
+	answer, err := h.Devices.RotateDevice(t.Context(), connect.NewRequest(&operatorv1.RotateDeviceRequest{Id: id, Grace: grace}))
+	if err != nil {
+		t.Fatalf("rotate %s: %v", id, err)
+	}
+	if next, err = device.ParseCredential(answer.Msg.Credential); err != nil {
+		t.Fatal(err)
+	}
+	return next, answer.Msg.HandedOver
+}
+
+func enable(t testing.TB, h hubtest.Endpoint, id string, enabled bool) {
+	t.Helper()
+	_, err := h.Devices.SetDeviceEnabled(t.Context(), connect.NewRequest(&operatorv1.SetDeviceEnabledRequest{Id: id, Enabled: enabled}))
+	if err != nil {
+		t.Fatalf("enable %s, %v: %v", id, enabled, err)
+	}
+}
+
+func remove(t testing.TB, h hubtest.Endpoint, id string) {
+	t.Helper()
+	if _, err := h.Devices.DeleteDevice(t.Context(), connect.NewRequest(&operatorv1.DeleteDeviceRequest{Id: id})); err != nil {
+		t.Fatalf("delete %s: %v", id, err)
+	}
+}
+
+func getDevice(t testing.TB, h hubtest.Endpoint, id string) *operatorv1.Device {
+	t.Helper()
+	answer, err := h.Devices.GetDevice(t.Context(), connect.NewRequest(&operatorv1.GetDeviceRequest{Id: id}))
+	if err != nil {
+		t.Fatalf("get device %s: %v", id, err)
+	}
+	return answer.Msg.Device
+}
+
+// refused is every way to fail the device's proof: the credential to use, and
+// what is done to a good Hello.
+type refused struct {
+	credential device.Credential
+	spoil      func(*devicev1.Hello)
+}
+
+// From outside there is one refusal, whatever is wrong: the same bytes, the
+// same close code, and nothing that an operator of another device could see.
+func TestRefusedProofsAreAlikeAndLeaveNoTrace(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Config(t))
+	good := h.CreateDevice(t, "good")
+	dead := h.CreateDevice(t, "dead")
+	rotate(t, h.Endpoint, "dead", durationpb.New(0))
+	gone := h.CreateDevice(t, "gone")
+	remove(t, h.Endpoint, "gone")
+	reborn := h.CreateDevice(t, "reborn")
+	remove(t, h.Endpoint, "reborn")
+	h.CreateDevice(t, "reborn")
+	off := h.CreateDevice(t, "off")
+	enable(t, h.Endpoint, "off", false)
+
+	wrong := func(c device.Credential) device.Credential { c.Secret[0] ^= 1; return c }
+	future := good
+	future.Generation = 9
+	unknown := good
+	unknown.ID = "nobody"
+	first := connectPeer(t, h.Endpoint, good)
+	cases := map[string]refused{
+		"wrong secret":               {wrong(good), nil},
+		"unknown device":             {unknown, nil},
+		"dead generation":            {dead, nil},
+		"future generation":          {future, nil},
+		"deleted device":             {gone, nil},
+		"deleted and made again":     {reborn, nil},
+		"disabled, and wrong secret": {wrong(off), nil},
+		"no channel binding": {good, func(h *devicev1.Hello) {
+			h.BindingType = devicev1.BindingType_BINDING_TYPE_NONE
+		}},
+		"another boot": {good, func(h *devicev1.Hello) { h.BootId[0] ^= 1 }},
+	}
+	before := metric(t, h.Endpoint, `tetherline_handshakes_total{outcome="unauthorized"}`)
+	var last string
+	for name, c := range cases {
+		p := dialPeer(t, h.Endpoint)
+		p.sendHello(c.credential, c.spoil)
+		closed := p.wantClose(4500)
+		if last != "" && closed.Text != last {
+			t.Errorf("%s: reason %q, another had %q", name, closed.Text, last)
+		}
+		last = closed.Text
+	}
+	// The Hello of a session that stands is worth nothing on another one.
+	p := dialPeer(t, h.Endpoint)
+	if err := p.ws.WriteMessage(2, first.hello); err != nil {
+		t.Fatal(err)
+	}
+	if closed := p.wantClose(4500); closed.Text != last {
+		t.Errorf("replay: reason %q, others had %q", closed.Text, last)
+	}
+	if n := metric(t, h.Endpoint, `tetherline_handshakes_total{outcome="unauthorized"}`) - before; n != float64(len(cases)+1) {
+		t.Errorf("%v refusals are counted; want %d", n, len(cases)+1)
+	}
+	wantNoTrace(t, h.Endpoint)
+}
+
+// wantNoTrace: nobody but "good" has ever been seen, and the audit log knows
+// of what operators did alone.
+func wantNoTrace(t testing.TB, h hubtest.Endpoint) {
+	t.Helper()
+	answer, err := h.Devices.ListDevices(t.Context(), connect.NewRequest(&operatorv1.ListDevicesRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range answer.Msg.Devices {
+		if d.Id != "good" && (d.Presence.GetSince() != nil || d.Presence.GetRemoteAddr() != "") {
+			t.Errorf("%s was refused, but its presence is %v", d.Id, d.Presence)
+		}
+	}
+	log, err := h.Operators.ListAudit(t.Context(), connect.NewRequest(&operatorv1.ListAuditRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range log.Msg.Records {
+		if !strings.HasPrefix(r.Method, "DeviceService/") || strings.Contains(r.String(), "tl1.") || r.Subject == "nobody" {
+			t.Errorf("audit record %v", r)
+		}
+	}
+}
+
+// The SDK tells the one who runs the device which of the ends it is, and does
+// not come back by itself.
+func TestRefusedDeviceStopsWithItsReason(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Config(t))
+	wrong := h.CreateDevice(t, "wrong")
+	wrong.Secret[5] ^= 1
+	disabled := h.CreateDevice(t, "disabled")
+	enable(t, h.Endpoint, "disabled", false)
+	for want, c := range map[error]device.Credential{client.ErrUnauthorized: wrong, client.ErrDisabled: disabled} {
+		cfg := h.Client(c)
+		cfg.FlushTimeout = -1
+		sdk, err := client.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sdk.Publish(t.Context(), client.Reading(client.Int("n", 1))); err != nil {
+			t.Fatal(err)
+		}
+		if err := sdk.Run(t.Context()); !errors.Is(err, want) {
+			t.Errorf("%s: Run returns %v; want %v", c.ID, err, want)
+		}
+		if st := sdk.Stats(); st.FramesSent != 0 || st.Sessions != 0 || st.Attempts != 1 {
+			t.Errorf("%s: %+v; want one attempt and nothing sent", c.ID, st)
+		}
+		if n := h.Count(t, c.ID); n != 0 {
+			t.Errorf("%s: %d rows are stored", c.ID, n)
+		}
+	}
+}
+
+// A hub with another master key has the same device id, but not its token: no
+// reading of the device ends there, though its certificate is trusted.
+func TestAnotherHubGetsNothing(t *testing.T) {
+	home, other := hubtest.Start(t, hubtest.Config(t)), hubtest.Start(t, hubtest.Config(t))
+	c := home.CreateDevice(t, "dev-1")
+	other.CreateDevice(t, "dev-1")
+	cfg := other.Client(c)
+	cfg.FlushTimeout = -1
+	sdk, err := client.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sdk.Publish(t.Context(), client.Reading(client.Int("n", 1))); err != nil {
+		t.Fatal(err)
+	}
+	if err := sdk.Run(t.Context()); !errors.Is(err, client.ErrUnauthorized) {
+		t.Fatalf("Run returns %v; want %v", err, client.ErrUnauthorized)
+	}
+	if st := sdk.Stats(); st.FramesSent != 0 {
+		t.Errorf("%d frames left", st.FramesSent)
+	}
+	if got := status(t, other.Endpoint).RowsAcknowledged; got != 0 {
+		t.Errorf("%d rows ended at the other hub", got)
+	}
+}
