@@ -90,7 +90,12 @@ func (s *Session) Run(ctx context.Context) CloseCode {
 		defer context.AfterFunc(ctx, func() { s.Stop(CloseShutdown, "") })()
 		ctx = context.WithoutCancel(ctx)
 	}
-	err := s.handshake(ctx)
+	// The handshake needs more stack than an idle reader, and a stack in use
+	// does not shrink to the reader's 4 KiB: it is done on another goroutine,
+	// whose stack goes with it.
+	shaken := make(chan error, 1)
+	go func() { shaken <- s.handshake(ctx) }()
+	err := <-shaken
 	if err == nil {
 		err = s.read(ctx)
 	}
