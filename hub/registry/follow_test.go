@@ -101,6 +101,31 @@ func changeBehindItsBack(t *testing.T, srv *server.Server) {
 	other.Close()
 }
 
+// Somebody clears the last traces of a deleted operator: the next change must
+// not wait for them for ever, neither on a running node nor on a new one.
+func TestOperatorsAfterAPurge(t *testing.T) {
+	js := startNode(t, t.TempDir()).JetStream()
+	r := open(t, js)
+	purge := func() {
+		t.Helper()
+		createOperator(t, r, "gone", registry.RoleViewer, "")
+		if err := r.DeleteOperator(testContext(t), "gone"); err != nil {
+			t.Fatal(err)
+		}
+		kv, err := js.KeyValue(testContext(t), "operators")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := kv.PurgeDeletes(testContext(t), jetstream.DeleteMarkersOlderThan(-1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	purge()
+	createOperator(t, open(t, js), "new-node", registry.RoleViewer, "")
+	purge()
+	createOperator(t, r, "here", registry.RoleViewer, "")
+}
+
 func TestCloseWakesWriters(t *testing.T) {
 	r := newRegistry(t)
 	r.Close()

@@ -49,6 +49,7 @@ type waiter struct {
 const (
 	minWatchPause = 100 * time.Millisecond
 	maxWatchPause = 5 * time.Second
+	statusTimeout = 5 * time.Second
 )
 
 // lostAfter is how long a writer waits for its own change before the watch is
@@ -87,6 +88,10 @@ func (m *mirror) run(ctx context.Context) {
 func (m *mirror) watch(ctx context.Context, first bool, healthy func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	last, err := m.lastRevision(ctx)
+	if err != nil {
+		return err
+	}
 	w, err := m.kv.WatchAll(ctx)
 	if err != nil {
 		return fmt.Errorf("watch: %w", err)
@@ -120,10 +125,27 @@ func (m *mirror) watch(ctx context.Context, first bool, healthy func()) error {
 				continue
 			}
 			m.copied(seen)
+			m.advance(max(last, m.revision()))
 			seen = nil
 			healthy()
 		}
 	}
+}
+
+// lastRevision is that of the last write to the bucket, which may have been
+// purged since: then no watch ever brings it.
+func (m *mirror) lastRevision(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	status, err := m.kv.Status(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the state of bucket %s: %w", m.kv.Bucket(), err)
+	}
+	bucket, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok {
+		return 0, fmt.Errorf("bucket %s has an unknown kind of state", m.kv.Bucket())
+	}
+	return bucket.StreamInfo().State.LastSeq, nil
 }
 
 func (m *mirror) applyEntry(entry jetstream.KeyValueEntry) {

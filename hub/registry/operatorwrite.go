@@ -104,14 +104,12 @@ func (r *Registry) changeOperators(ctx context.Context, name string, msg *nats.M
 		if !isMismatch(err) {
 			return 0, fmt.Errorf("save operator %s: %w", name, err)
 		}
-		status, err := m.kv.Status(ctx)
+		last, err := m.lastRevision(ctx)
 		if err != nil {
-			return 0, fmt.Errorf("read operators: %w", err)
+			return 0, err
 		}
-		if s, ok := status.(*jetstream.KeyValueBucketStatus); ok {
-			if err := m.wait(ctx, s.StreamInfo().State.LastSeq); err != nil {
-				return 0, err
-			}
+		if err := m.wait(ctx, last); err != nil {
+			return 0, err
 		}
 	}
 	return 0, fmt.Errorf("operator %s %w", name, ErrConflict)
