@@ -15,14 +15,19 @@ func (s *Store) Latest(ctx context.Context, device, measurement string) ([]telem
 	if err := telemetry.CheckTarget(device, measurement); err != nil {
 		return nil, err
 	}
-	streams, err := s.newest(ctx, device, measurement)
+	session, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer session.close()
+	streams, err := session.newest(ctx, device, measurement)
 	if err != nil {
 		return nil, err
 	}
 	var out []telemetry.Latest
 	for _, st := range streams {
 		for h, pending := range st.hours {
-			if out, err = s.latestOf(ctx, out, &st, h, pending); err != nil {
+			if out, err = session.latestOf(ctx, out, &st, h, pending); err != nil {
 				return nil, err
 			}
 		}
@@ -41,12 +46,12 @@ type newestOf struct {
 	hours       map[int64]map[uint64]string
 }
 
-func (s *Store) newest(ctx context.Context, device, measurement string) ([]newestOf, error) {
+func (s *session) newest(ctx context.Context, device, measurement string) ([]newestOf, error) {
 	const query = `SELECT s.id, s.measurement, f.id, f.name, f.newest
 		FROM streams s JOIN fields f ON f.stream = s.id
 		WHERE s.device = ?1 AND (?2 = '' OR s.measurement = ?2)
 		ORDER BY s.id`
-	rows, err := s.read.QueryContext(ctx, query, device, measurement)
+	rows, err := s.conn.QueryContext(ctx, query, device, measurement)
 	if err != nil {
 		return nil, fmt.Errorf("find fields: %w", err)
 	}
@@ -71,7 +76,7 @@ func (s *Store) newest(ctx context.Context, device, measurement string) ([]newes
 }
 
 // latestOf goes backwards through the hour until every pending field is found.
-func (s *Store) latestOf(ctx context.Context, out []telemetry.Latest, st *newestOf, h int64, pending map[uint64]string) ([]telemetry.Latest, error) {
+func (s *session) latestOf(ctx context.Context, out []telemetry.Latest, st *newestOf, h int64, pending map[uint64]string) ([]telemetry.Latest, error) {
 	err := s.scan(ctx, st.id, h*hour, (h+1)*hour, true, 16, func(t int64, blob []byte) (bool, error) {
 		for len(blob) > 0 {
 			c, rest, err := nextCell(blob)
@@ -140,17 +145,22 @@ func (s *Store) Query(ctx context.Context, query telemetry.Query) (telemetry.Pag
 	if err != nil {
 		return telemetry.Page{}, err
 	}
-	stream, ok, err := s.findStream(ctx, q.Device, q.Measurement)
+	session, err := s.session(ctx)
+	if err != nil {
+		return telemetry.Page{}, err
+	}
+	defer session.close()
+	stream, ok, err := session.findStream(ctx, q.Device, q.Measurement)
 	if err != nil || !ok {
 		return telemetry.Page{}, err
 	}
 	if q.Aggregate != telemetry.Raw {
-		return s.windows(ctx, &q, stream, from, to)
+		return session.windows(ctx, &q, stream, from, to)
 	}
-	return s.raw(ctx, &q, stream, from, to)
+	return session.raw(ctx, &q, stream, from, to)
 }
 
-func (s *Store) raw(ctx context.Context, q *telemetry.Query, stream, from, to int64) (telemetry.Page, error) {
+func (s *session) raw(ctx context.Context, q *telemetry.Query, stream, from, to int64) (telemetry.Page, error) {
 	names := s.newDictionary(stream, q.Fields)
 	var page telemetry.Page
 	size := 0

@@ -2,8 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
-	"log/slog"
 	"math"
 	"time"
 )
@@ -161,17 +161,29 @@ func (s *Store) streamsPage(ctx context.Context, query string, after, arg int64)
 // more deletes the fields whose newest value was among them.
 func (s *Store) deleteStep(ctx context.Context, stream, cutoff int64) (n int64, err error) {
 	err = s.withWriter(ctx, func(w *writer) error {
+		defer s.foldLog()
 		return w.transaction(func() error {
-			res, err := w.conn.ExecContext(context.WithoutCancel(ctx), `DELETE FROM rows WHERE stream = ?1 AND time < ?2 AND time <= (
-				SELECT max(time) FROM (SELECT time FROM rows WHERE stream = ?1 AND time < ?2 ORDER BY time LIMIT ?3))`,
-				stream, cutoff, stepRows)
+			ctx := context.WithoutCancel(ctx)
+			var until sql.NullInt64
+			err := w.conn.QueryRowContext(ctx, "SELECT max(time) FROM (SELECT time FROM rows WHERE stream = ? AND time < ? ORDER BY time LIMIT ?)",
+				stream, cutoff, stepRows).Scan(&until)
 			if err != nil {
-				return fmt.Errorf("delete rows: %w", err)
+				return fmt.Errorf("find old rows: %w", err)
 			}
-			if n, err = res.RowsAffected(); err != nil || n == stepRows {
-				return err
+			const old = " FROM rows WHERE stream = ? AND time <= ?"
+			if until.Valid {
+				if _, err = w.conn.ExecContext(ctx, "DELETE FROM large WHERE id IN (SELECT fields"+old+" AND typeof(fields) = 'integer')", stream, until); err != nil {
+					return fmt.Errorf("delete large rows: %w", err)
+				}
+				res, err := w.conn.ExecContext(ctx, "DELETE"+old, stream, until)
+				if err != nil {
+					return fmt.Errorf("delete rows: %w", err)
+				}
+				if n, err = res.RowsAffected(); err != nil || n == stepRows {
+					return err
+				}
 			}
-			res, err = w.conn.ExecContext(context.WithoutCancel(ctx), "DELETE FROM fields WHERE stream = ? AND newest < ?", stream, hourOf(cutoff))
+			res, err := w.conn.ExecContext(ctx, "DELETE FROM fields WHERE stream = ? AND newest < ?", stream, hourOf(cutoff))
 			if err != nil {
 				return fmt.Errorf("delete fields: %w", err)
 			}
@@ -217,6 +229,7 @@ func (s *Store) release(ctx context.Context) error {
 		}
 		released = true
 		err = s.withWriter(ctx, func(w *writer) error {
+			defer s.foldLog()
 			_, err := w.conn.ExecContext(context.WithoutCancel(ctx), fmt.Sprintf("PRAGMA incremental_vacuum(%d)", min(surplus, stepPages)))
 			return err
 		})
@@ -229,10 +242,8 @@ func (s *Store) release(ctx context.Context) error {
 	}
 	// The file gets shorter when the log is folded into it.
 	return s.withWriter(ctx, func(w *writer) error {
-		if _, err := w.conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-			return fmt.Errorf("fold the log into the file: %w", err)
-		}
-		s.log.Debug("gave free pages back", slog.String("file", s.config.Path))
+		w.foldAt = 0
+		s.foldLog()
 		return nil
 	})
 }

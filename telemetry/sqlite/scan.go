@@ -12,13 +12,29 @@ import (
 // file: long scans go slice by slice.
 const sliceRows = 4096
 
+// session is one reader's connection. What is asked while rows are open sees
+// what they see.
+type session struct{ conn *sql.Conn }
+
+func (s *Store) session(ctx context.Context) (*session, error) {
+	conn, err := s.read.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("wait for a reader: %w", err)
+	}
+	return &session{conn}, nil
+}
+
+func (s *session) close() { _ = s.conn.Close() }
+
 // scan calls each with the rows of a stream in [from, to), oldest first, or
 // newest first with backwards, until each returns false. The blob is valid
 // within the call. first is how many rows the caller reckons with; 0: many.
-func (s *Store) scan(ctx context.Context, stream, from, to int64, backwards bool, first int, each func(t int64, blob []byte) (bool, error)) error {
-	query := "SELECT time, fields FROM rows WHERE stream = ? AND time >= ? AND time < ? ORDER BY time LIMIT ?"
+func (s *session) scan(ctx context.Context, stream, from, to int64, backwards bool, first int, each func(t int64, blob []byte) (bool, error)) error {
+	const rows = `SELECT r.time, coalesce(l.fields, r.fields) FROM rows r LEFT JOIN large l ON l.id = r.fields
+		WHERE r.stream = ? AND r.time >= ? AND r.time < ? ORDER BY r.time `
+	query := rows + "ASC LIMIT ?"
 	if backwards {
-		query = "SELECT time, fields FROM rows WHERE stream = ? AND time >= ? AND time < ? ORDER BY time DESC LIMIT ?"
+		query = rows + "DESC LIMIT ?"
 	}
 	limit := sliceRows
 	if first > 0 {
@@ -42,8 +58,8 @@ func (s *Store) scan(ctx context.Context, stream, from, to int64, backwards bool
 	return nil
 }
 
-func (s *Store) scanSlice(ctx context.Context, query string, stream, from, to int64, limit int, each func(int64, []byte) (bool, error)) (n int, last int64, more bool, err error) {
-	rows, err := s.read.QueryContext(ctx, query, stream, from, to, limit)
+func (s *session) scanSlice(ctx context.Context, query string, stream, from, to int64, limit int, each func(int64, []byte) (bool, error)) (n int, last int64, more bool, err error) {
+	rows, err := s.conn.QueryContext(ctx, query, stream, from, to, limit)
 	if err != nil {
 		return 0, 0, false, err
 	}
@@ -61,8 +77,8 @@ func (s *Store) scanSlice(ctx context.Context, query string, stream, from, to in
 }
 
 // findStream is the id of a stream; ok is false where there is none.
-func (s *Store) findStream(ctx context.Context, device, measurement string) (id int64, ok bool, err error) {
-	err = s.read.QueryRowContext(ctx, "SELECT id FROM streams WHERE device = ? AND measurement = ?", device, measurement).Scan(&id)
+func (s *session) findStream(ctx context.Context, device, measurement string) (id int64, ok bool, err error) {
+	err = s.conn.QueryRowContext(ctx, "SELECT id FROM streams WHERE device = ? AND measurement = ?", device, measurement).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, false, nil
 	}
@@ -74,14 +90,14 @@ func (s *Store) findStream(ctx context.Context, device, measurement string) (id 
 
 // dictionary knows the names of a stream's fields.
 type dictionary struct {
-	store  *Store
-	stream int64
-	names  map[uint64]string
-	wanted map[string]bool // nil: all
+	session *session
+	stream  int64
+	names   map[uint64]string
+	wanted  map[string]bool // nil: all
 }
 
-func (s *Store) newDictionary(stream int64, fields []string) *dictionary {
-	d := &dictionary{store: s, stream: stream}
+func (s *session) newDictionary(stream int64, fields []string) *dictionary {
+	d := &dictionary{session: s, stream: stream}
 	if len(fields) > 0 {
 		d.wanted = make(map[string]bool, len(fields))
 		for _, f := range fields {
@@ -108,7 +124,7 @@ func (d *dictionary) name(ctx context.Context, id uint64) (string, error) {
 
 func (d *dictionary) load(ctx context.Context) error {
 	d.names = make(map[uint64]string)
-	rows, err := d.store.read.QueryContext(ctx, "SELECT id, name FROM fields WHERE stream = ?", d.stream)
+	rows, err := d.session.conn.QueryContext(ctx, "SELECT id, name FROM fields WHERE stream = ?", d.stream)
 	if err != nil {
 		return fmt.Errorf("find fields: %w", err)
 	}

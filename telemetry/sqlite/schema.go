@@ -19,6 +19,12 @@ const (
 	schemaVersion = 1
 )
 
+// inlineBytes is the largest blob in the table rows. The tree of a table WITHOUT
+// ROWID compares whole rows, and a row that does not fit the page it is on
+// (from about 1,000 bytes) would be read in full by every search that passes
+// it. Larger blobs are in the table large, and their id in their place.
+const inlineBytes = 900
+
 // schema: fields.id is what a blob in rows calls the field; newest is the
 // hour (Unix) of its newest value, so that the newest value is found without
 // a search through the past. streams.fields counts ids given out, ever.
@@ -40,19 +46,25 @@ CREATE TABLE fields (
 CREATE TABLE rows (
 	stream INTEGER NOT NULL,
 	time   INTEGER NOT NULL,
-	fields BLOB NOT NULL,
+	fields ANY NOT NULL,
 	PRIMARY KEY (stream, time)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE large (
+	id     INTEGER PRIMARY KEY,
+	fields BLOB NOT NULL
+) STRICT;
 `
 
-// Memory and log bounds. A checkpoint after 32 MiB instead of 4 writes a page
-// that many commits have touched once.
+// Memory and log bounds. The log is folded into the file by foldLog, not by
+// SQLite's own checkpoints: those begin the log anew only when no reader is in
+// it, so that it grows without bound where readers overlap without end, and
+// every commit then goes through all of it once more. 16 MiB instead of
+// SQLite's 4 write a page that many commits have touched once.
 const (
-	writerCacheKiB  = 32 << 10
-	readerCacheKiB  = 8 << 10
-	checkpointPages = 8 << 10
-	walBytesKept    = 64 << 20
-	busyMillis      = 10_000
+	writerCacheKiB = 32 << 10
+	readerCacheKiB = 8 << 10
+	logBytes       = 16 << 20
+	busyMillis     = 10_000
 )
 
 // openFile opens the file twice: one connection that writes, several that
@@ -76,8 +88,7 @@ func openFile(ctx context.Context, path string) (write, read *sql.DB, err error)
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
 		"cache_size(-"+strconv.Itoa(writerCacheKiB)+")",
-		"wal_autocheckpoint("+strconv.Itoa(checkpointPages)+")",
-		"journal_size_limit("+strconv.Itoa(walBytesKept)+")",
+		"wal_autocheckpoint(0)",
 		"temp_store(MEMORY)")
 	if err != nil {
 		return nil, nil, err

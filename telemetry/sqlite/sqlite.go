@@ -43,7 +43,7 @@ type Config struct {
 	MaxAge time.Duration
 	// MaxBytes bounds the database file: the oldest rows are deleted. It may
 	// be exceeded by some seconds of writes; the write-ahead log beside the
-	// file takes up to 64 MiB more. 0: no bound; else at least 1 MiB.
+	// file takes some 16 MiB more. 0: no bound; else at least 1 MiB.
 	MaxBytes int64
 	Logger   *slog.Logger // nil: slog.Default
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // windows folds the rows of [from, to) into windows, one at a time.
-func (s *Store) windows(ctx context.Context, q *telemetry.Query, stream, from, to int64) (telemetry.Page, error) {
+func (s *session) windows(ctx context.Context, q *telemetry.Query, stream, from, to int64) (telemetry.Page, error) {
 	p := pager{q: q, names: s.newDictionary(stream, q.Fields), cut: telemetry.Windows{Length: q.Window, Location: q.Location}}
 	p.fold.aggregate = q.Aggregate
 	p.whole(from, to)

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -32,8 +33,10 @@ type writer struct {
 	setNewest, setFields            *sql.Stmt
 	insertOne, insertGroup          *sql.Stmt
 	selectRow, updateRow, pageCount *sql.Stmt
+	addLarge, deleteLarge, fold     *sql.Stmt
 
 	catalog *catalog
+	foldAt  int64 // size of the log
 
 	// Of one batch.
 	arena []byte // blobs
@@ -46,6 +49,7 @@ type writer struct {
 type item struct {
 	stream, time int64
 	from, to     int
+	large        int64 // id of the blob in the table large; 0: inline
 }
 
 func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
@@ -53,7 +57,7 @@ func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{conn: conn, catalog: newCatalog()}
+	w := &writer{conn: conn, catalog: newCatalog(), foldAt: logBytes}
 	const insert = "INSERT INTO rows (stream, time, fields) VALUES (?, ?, ?)"
 	const keep = " ON CONFLICT DO NOTHING"
 	for _, s := range []struct {
@@ -71,8 +75,11 @@ func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 		{&w.setFields, "UPDATE streams SET fields = ? WHERE id = ?"},
 		{&w.insertOne, insert + keep},
 		{&w.insertGroup, insert + strings.Repeat(", (?, ?, ?)", groupRows-1) + keep},
-		{&w.selectRow, "SELECT fields FROM rows WHERE stream = ? AND time = ?"},
+		{&w.selectRow, "SELECT coalesce(l.fields, r.fields), coalesce(l.id, 0) FROM rows r LEFT JOIN large l ON l.id = r.fields WHERE r.stream = ? AND r.time = ?"},
 		{&w.updateRow, "UPDATE rows SET fields = ? WHERE stream = ? AND time = ?"},
+		{&w.addLarge, "INSERT INTO large (fields) VALUES (?)"},
+		{&w.deleteLarge, "DELETE FROM large WHERE id = ?"},
+		{&w.fold, "PRAGMA wal_checkpoint(TRUNCATE)"},
 		{&w.pageCount, "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"},
 	} {
 		if *s.stmt, err = conn.PrepareContext(ctx, s.sql); err != nil {
@@ -97,6 +104,7 @@ func (s *Store) Write(ctx context.Context, b telemetry.Batch) error {
 	if err := s.writer.write(ctx, b); err != nil {
 		return sinkError(err)
 	}
+	s.foldLog()
 	if s.config.MaxBytes > 0 {
 		if size, err := s.writer.fileBytes(); err == nil && size > s.config.MaxBytes {
 			select {
@@ -106,6 +114,25 @@ func (s *Store) Write(ctx context.Context, b telemetry.Batch) error {
 		}
 	}
 	return nil
+}
+
+// foldLog moves the log into the file and empties it when it has grown by
+// logBytes. It waits for the readers that are in the log, which take it slice
+// by slice. The rows are stored either way: a disk that fails shows in the
+// next write.
+func (s *Store) foldLog() {
+	w := s.writer
+	info, err := os.Stat(s.config.Path + "-wal")
+	if err != nil || info.Size() < w.foldAt {
+		return
+	}
+	w.foldAt = logBytes
+	var busy, frames, folded int64
+	err = w.fold.QueryRow().Scan(&busy, &frames, &folded)
+	if err != nil || busy != 0 {
+		w.foldAt = info.Size() + logBytes
+		s.log.Warn("the log of the store cannot be folded into its file yet", "bytes", info.Size(), "error", err)
+	}
 }
 
 // write runs without the caller's context once the transaction is open, but
@@ -227,7 +254,11 @@ func (w *writer) store(ctx context.Context) error {
 		items = items[n:]
 		w.args = w.args[:0]
 		for i := range group {
-			w.args = append(w.args, group[i].stream, group[i].time, w.blob(&group[i]))
+			fields, err := w.place(&group[i])
+			if err != nil {
+				return err
+			}
+			w.args = append(w.args, group[i].stream, group[i].time, fields)
 		}
 		res, err := stmt.Exec(w.args...)
 		if err != nil {
@@ -249,21 +280,58 @@ func (w *writer) store(ctx context.Context) error {
 	return nil
 }
 
+// place is what the table rows holds for an item: its blob, or the id of it.
+func (w *writer) place(it *item) (any, error) {
+	blob := w.blob(it)
+	if len(blob) <= inlineBytes {
+		it.large = 0
+		return blob, nil
+	}
+	res, err := w.addLarge.Exec(blob)
+	if err != nil {
+		return nil, fmt.Errorf("insert a large row: %w", err)
+	}
+	it.large, err = res.LastInsertId()
+	return it.large, err
+}
+
 // merge writes an item over the row of its identity, field by field.
 func (w *writer) merge(it *item) error {
 	var old []byte
-	if err := w.selectRow.QueryRow(it.stream, it.time).Scan(&old); err != nil {
+	var oldLarge int64
+	if err := w.selectRow.QueryRow(it.stream, it.time).Scan(&old, &oldLarge); err != nil {
 		return fmt.Errorf("read row: %w", err)
 	}
-	if bytes.Equal(old, w.blob(it)) {
-		return nil
+	if it.large != 0 && it.large == oldLarge {
+		return nil // it was inserted
 	}
-	merged, err := appendMerged(nil, old, w.blob(it))
-	if err != nil || bytes.Equal(old, merged) {
+	if err := w.drop(it.large); err != nil || bytes.Equal(old, w.blob(it)) {
 		return err
 	}
-	if _, err := w.updateRow.Exec(merged, it.stream, it.time); err != nil {
+	from := len(w.arena)
+	merged, err := appendMerged(w.arena, old, w.blob(it))
+	if err != nil || bytes.Equal(old, merged[from:]) {
+		return err
+	}
+	w.arena = merged
+	it.from, it.to = from, len(merged)
+	fields, err := w.place(it)
+	if err != nil {
+		return err
+	}
+	if _, err := w.updateRow.Exec(fields, it.stream, it.time); err != nil {
 		return fmt.Errorf("update row: %w", err)
+	}
+	return w.drop(oldLarge)
+}
+
+// drop deletes a blob from the table large; 0: none.
+func (w *writer) drop(large int64) error {
+	if large == 0 {
+		return nil
+	}
+	if _, err := w.deleteLarge.Exec(large); err != nil {
+		return fmt.Errorf("delete a large row: %w", err)
 	}
 	return nil
 }
