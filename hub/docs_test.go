@@ -9,32 +9,86 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
+	"github.com/tetherline/tetherline/hub"
 	"github.com/tetherline/tetherline/hub/session"
 	"github.com/tetherline/tetherline/telemetry/wire"
 )
 
-var update = flag.Bool("update", false, "write the generated parts of proto/README.md anew")
+var update = flag.Bool("update", false, "write the generated parts of the documents anew")
 
-const protocolPage = "../proto/README.md"
+const (
+	protocolPage = "../proto/README.md"
+	operatorPage = "../deploy/README.md"
+)
 
 // What clients are written from says what the code does: the table of close
 // codes and the worked bytes. (go test ./hub -run Page -update)
 func TestProtocolPageIsUpToDate(t *testing.T) {
-	page, err := os.ReadFile(protocolPage)
+	generated(t, protocolPage, map[string]string{"close codes": closeCodes(), "vectors": vectors(t)})
+}
+
+// What operators read has every key of the config, with its default.
+func TestOperatorPageIsUpToDate(t *testing.T) {
+	generated(t, operatorPage, map[string]string{"keys": configKeys()})
+}
+
+// The example of the README is one that compiles.
+func TestReadmePageIsUpToDate(t *testing.T) {
+	source, err := os.ReadFile("../device/client/example_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := section(t, page, "close codes", closeCodes())
-	want = section(t, want, "vectors", vectors(t))
+	_, body, _ := strings.Cut(string(source), "func Example() {\n")
+	lines := strings.Split(strings.TrimSuffix(strings.TrimRight(body, "\n"), "\n}"), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimPrefix(lines[i], "\t")
+	}
+	generated(t, "../README.md", map[string]string{"go example": "```go\n" + strings.Join(lines, "\n") + "\n```\n"})
+}
+
+// generated compares the marked parts of a page with what they should be, or
+// writes them.
+func generated(t *testing.T, file string, parts map[string]string) {
+	t.Helper()
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := page
+	for name, text := range parts {
+		want = section(t, file, want, name, text)
+	}
 	if *update {
-		if err := os.WriteFile(protocolPage, want, 0o644); err != nil {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if !bytes.Equal(page, want) {
-		t.Errorf("%s is out of date: run go test ./hub -run Page -update", protocolPage)
+		t.Errorf("%s is out of date: run go test ./hub -run Page -update", file)
 	}
+}
+
+func configKeys() string {
+	var b strings.Builder
+	b.WriteString("| key | default | what it is |\n|---|---|---|\n")
+	cfg := hub.DefaultConfig()
+	fs := pflag.NewFlagSet("keys", pflag.ContinueOnError)
+	fs.SortFlags = false
+	cfg.Flags(fs)
+	fs.VisitAll(func(f *pflag.Flag) {
+		value := f.DefValue
+		if value == "[]" {
+			value = ""
+		}
+		if value != "" {
+			value = "`" + value + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Name, value, f.Usage)
+	})
+	return b.String()
 }
 
 // The page names every reserved column, and no other.
@@ -59,16 +113,16 @@ func TestProtocolPageNamesReservedColumns(t *testing.T) {
 }
 
 // section replaces what stands between the marks of a generated part.
-func section(t *testing.T, page []byte, name, text string) []byte {
+func section(t *testing.T, file string, page []byte, name, text string) []byte {
 	t.Helper()
 	begin, end := fmt.Sprintf("<!-- begin %s -->\n", name), fmt.Sprintf("<!-- end %s -->\n", name)
 	head, rest, ok := strings.Cut(string(page), begin)
 	if !ok {
-		t.Fatalf("%s has no mark %q", protocolPage, begin)
+		t.Fatalf("%s has no mark %q", file, begin)
 	}
 	_, tail, ok := strings.Cut(rest, end)
 	if !ok {
-		t.Fatalf("%s has no mark %q", protocolPage, end)
+		t.Fatalf("%s has no mark %q", file, end)
 	}
 	return []byte(head + begin + text + end + tail)
 }
