@@ -286,3 +286,32 @@ func TestFramesBeforeTheUpgrade(t *testing.T) {
 	_, _ = bufio.NewReader(nc).ReadByte()
 	eventually(t, "no place is taken", func() bool { return h.gw.Connections() == 0 && h.gwm.Handshakes.Load() == 0 })
 }
+
+// The close frame reaches a device that is still sending: the hub takes in
+// what is under way before it closes, so that the connection is not reset.
+func TestCloseFrameIsNotLostToAReset(t *testing.T) {
+	h := startHub(t, options{})
+	c := h.create("dev-1")
+	const linger = 400 * time.Millisecond // of the 500 that the hub gives
+	for range 20 {
+		p := h.connect(c, 1)
+		p.ws.SetCloseHandler(func(int, string) error { return nil }) // no answer yet
+		began := time.Now()
+		nc := p.ws.NetConn()
+		if _, err := nc.Write(frame(0x82, make([]byte, 100<<10), true)[:20]); err != nil {
+			t.Fatal(err)
+		}
+		p.wantClose(1009)
+		var err error
+		for i := 0; i < 10 && err == nil; i++ {
+			_, err = nc.Write(make([]byte, 1<<10))
+		}
+		if took := time.Since(began); took < linger {
+			if err != nil {
+				t.Errorf("the connection was reset after %v: %v", took, err)
+			}
+			return
+		}
+	}
+	t.Fatal("the machine is too slow to tell")
+}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"container/list"
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -17,13 +18,15 @@ const (
 	defaultMaxStrangers  = 4096
 	strangerGrace        = 5 * time.Second
 	readHeaderTimeout    = 10 * time.Second // of TLS handshake, and then of the request's header
+	requestTimeout       = 30 * time.Second // of the request with its body
+	answerTimeout        = 30 * time.Second // from the end of the request's header
 	idleTimeout          = 2 * time.Minute
 	maxRequestHeaderSize = 16 << 10
 )
 
-// ListenerConfig bounds connections that have not got as far as a request:
-// in the TLS handshake, before the end of the request's header, or idle
-// between requests. 0 means the default.
+// ListenerConfig bounds connections of strangers: in the TLS handshake, in a
+// request of somebody who is not Known, or idle between requests. 0 means the
+// default.
 type ListenerConfig struct {
 	MaxStrangers        int // 0: 4,096
 	MaxStrangersPerAddr int // of one address, or one IPv6 /64; 0: half of MaxStrangers. Behind a proxy: MaxStrangers
@@ -35,7 +38,7 @@ type ListenerConfig struct {
 // connections on which nothing happens neither use up the descriptors nor
 // shut others out. When there are too many, the oldest goes where it has had
 // its Grace; else the next one waits in the kernel's queue. Connections in a
-// request, and WebSockets, are not counted.
+// request of somebody who is Known, and WebSockets, are not counted.
 type Listener struct {
 	net.Listener
 	max, maxPerAddr int
@@ -44,8 +47,9 @@ type Listener struct {
 	closeOnce       sync.Once
 
 	// Evicted counts strangers that were cut off, Refused those of an
-	// address that had too many.
-	Evicted, Refused atomic.Uint64
+	// address that had too many, and Speechless those whose connection ended
+	// without a request, by their will or for being too slow.
+	Evicted, Refused, Speechless atomic.Uint64
 
 	mu        sync.Mutex
 	strangers *list.List // of *stranger, the oldest first
@@ -60,6 +64,7 @@ type stranger struct {
 	place    *list.Element // nil: not counted
 	addr     netip.Addr
 	since    time.Time
+	spoke    bool // made a request, or was cut off
 }
 
 // NewListener wraps inner.
@@ -81,16 +86,21 @@ func NewListener(inner net.Listener, cfg ListenerConfig) *Listener {
 }
 
 // NewServer is an http.Server for l with the limits that belong to it: serve
-// it with server.ServeTLS(l, "", "") or server.Serve(l). Streams of handler
-// have no time limit.
+// it with server.ServeTLS(l, "", "") or server.Serve(l). A request and its
+// answer have 30 s each: a handler that takes longer, or streams, moves the
+// deadlines with an http.ResponseController, and calls Known once it knows
+// whom it serves.
 func NewServer(handler http.Handler, l *Listener, config *tls.Config, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxRequestHeaderSize,
 		ConnState:         l.ConnState,
+		ConnContext:       connContext,
 		// Everybody who scans the port makes net/http log a line.
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
@@ -124,26 +134,59 @@ func (l *Listener) Strangers() int {
 	return l.strangers.Len()
 }
 
-// ConnState is for http.Server.ConnState: a connection is a stranger until
-// its first request, and again between requests.
-func (l *Listener) ConnState(c net.Conn, state http.ConnState) {
+// strangerKey is the stranger in the context of a request.
+type strangerKey struct{}
+
+// connContext is for http.Server.ConnContext.
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	if s := strangerOf(c); s != nil {
+		return context.WithValue(ctx, strangerKey{}, s)
+	}
+	return ctx
+}
+
+// Known says that whoever makes the request of ctx has proved who he is: his
+// connection is none of a stranger's until the request is over.
+func Known(ctx context.Context) {
+	if s, ok := ctx.Value(strangerKey{}).(*stranger); ok {
+		s.listener.release(s)
+	}
+}
+
+// strangerOf is the accepted connection below c; nil: of no Listener.
+func strangerOf(c net.Conn) *stranger {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	s, ok := c.(*stranger)
-	if !ok {
+	s, _ := c.(*stranger)
+	return s
+}
+
+// ConnState is for http.Server.ConnState: a connection is a stranger's until
+// it is a WebSocket or Known, and again when the request is over.
+func (l *Listener) ConnState(c net.Conn, state http.ConnState) {
+	s := strangerOf(c)
+	if s == nil {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch state {
-	case http.StateActive, http.StateHijacked, http.StateClosed:
-		l.release(s)
+	case http.StateActive:
+		s.spoke = true
+	case http.StateHijacked:
+		l.uncount(s)
+	case http.StateClosed:
+		if !s.spoke {
+			l.Speechless.Add(1)
+		}
+		l.uncount(s)
 	case http.StateIdle:
-		l.mu.Lock()
+		l.uncount(s)
 		l.count(s)
 		if l.strangers.Len() > l.max {
 			l.evict(l.strangers.Front())
 		}
-		l.mu.Unlock()
 	}
 }
 
@@ -201,6 +244,7 @@ func (l *Listener) evictOf(a netip.Addr) bool {
 func (l *Listener) evict(e *list.Element) {
 	s := e.Value.(*stranger)
 	l.uncount(s)
+	s.spoke = true
 	l.Evicted.Add(1)
 	_ = s.Conn.Close()
 }

@@ -170,6 +170,7 @@ type world struct {
 	held     bool // Durable waits for release
 	pending  []func()
 	entries  []uint64 // seqs appended
+	onAttach func()
 }
 
 func (w *world) Secret(_, id string, g uint32) (device.Secret, bool) {
@@ -199,6 +200,9 @@ func (w *world) Attach(s *Session) (uint64, *Memory, error) {
 	w.live = s
 	w.epoch++
 	epoch := w.epoch
+	if w.onAttach != nil {
+		w.onAttach()
+	}
 	w.mu.Unlock()
 	if older != nil {
 		older.Stop(CloseSuperseded, "")
@@ -295,8 +299,19 @@ func (w *world) start(p *pipe) *client {
 func (w *world) connect(p *pipe, wish uint32) *client {
 	w.t.Helper()
 	c := w.start(p)
+	c.hello(w, wish)
+	c.welcome = c.next().GetWelcome()
+	if c.welcome == nil {
+		w.t.Fatal("no welcome")
+	}
+	return c
+}
+
+// hello answers the challenge with a good proof.
+func (c *client) hello(w *world, wish uint32) {
+	c.t.Helper()
 	challenge := c.next().GetChallenge()
-	tr := device.Transcript{DeviceID: "dev-1", Generation: 1, Binding: p.Binding(), BootID: [16]byte{1}}
+	tr := device.Transcript{DeviceID: "dev-1", Generation: 1, Binding: c.Binding(), BootID: [16]byte{1}}
 	copy(tr.HubNonce[:], challenge.GetHubNonce())
 	_, _ = rand.Read(tr.DeviceNonce[:])
 	proof := w.master.Secret("dev-1", 1).DeviceProof(&tr)
@@ -304,11 +319,6 @@ func (w *world) connect(p *pipe, wish uint32) *client {
 		DeviceId: "dev-1", Generation: 1, DeviceNonce: tr.DeviceNonce[:], DeviceProof: proof[:], BootId: tr.BootID[:],
 		BindingType: devicev1.BindingType_BINDING_TYPE_TLS_EXPORTER, HeartbeatWishS: wish,
 	}}})
-	c.welcome = c.next().GetWelcome()
-	if c.welcome == nil {
-		w.t.Fatal("no welcome")
-	}
-	return c
 }
 
 func (c *client) send(f *devicev1.DeviceFrame) {

@@ -488,3 +488,22 @@ func TestCloseCodes(t *testing.T) {
 }
 
 var _ telemetry.Buffer = (*world)(nil)
+
+// A device that is disabled between its proof and its place in the table is
+// told by nobody else: the session looks again.
+func TestChangeBeforeAttachIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Limits{})
+		w.onAttach = func() {
+			d := w.dev.Clone()
+			d.Disabled = true
+			w.dev = d
+		}
+		c := w.start(newPipe())
+		c.hello(w, 0)
+		c.wantEnd(CloseDisabled)
+		if w.live != nil {
+			t.Error("still in the table")
+		}
+	})
+}
