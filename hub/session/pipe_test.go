@@ -113,6 +113,13 @@ func (p *pipe) SetReadDeadline(t time.Time) error {
 		p.read.Stop()
 		p.read = nil
 	}
+	if t.IsZero() || t.After(time.Now()) { // a later deadline undoes one that has passed
+		select {
+		case <-p.late:
+			p.late = make(chan struct{})
+		default:
+		}
+	}
 	if t.IsZero() {
 		return nil
 	}
