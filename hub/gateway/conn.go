@@ -36,10 +36,12 @@ type conn struct {
 	activity session.Activity
 	proved   bool // the reader's
 	broken   error
+	limit    int       // bytes of a message
+	below    *stranger // below TLS; nil: not of a Listener
 }
 
 func newConn(g *Gateway, ws *websocket.Conn, addr netip.Addr, remote string) *conn {
-	c := &conn{ws: ws, gateway: g, remote: remote, addr: addr}
+	c := &conn{ws: ws, gateway: g, remote: remote, addr: addr, limit: session.MaxHelloBytes, below: strangerOf(ws.NetConn())}
 	ws.SetReadLimit(session.MaxHelloBytes)
 	ws.SetPingHandler(c.ping)
 	ws.SetPongHandler(c.pong)
@@ -53,11 +55,13 @@ func noAnswer(int, string) error { return nil }
 func (c *conn) Watch(a session.Activity) { c.activity = a }
 
 func (c *conn) ping(payload string) error {
+	c.allowControl()
 	c.broken = c.activity.Pinged([]byte(payload))
 	return c.broken
 }
 
 func (c *conn) pong(string) error {
+	c.allowControl()
 	c.broken = c.activity.Ponged()
 	return c.broken
 }
@@ -65,6 +69,7 @@ func (c *conn) pong(string) error {
 // ReadFrame implements session.Conn. A buffer is taken from the pool only
 // when a frame has begun to come.
 func (c *conn) ReadFrame() (*session.Buffer, error) {
+	c.allowMessage()
 	kind, r, err := c.ws.NextReader()
 	if err != nil {
 		return nil, c.readError(err)
@@ -105,7 +110,7 @@ func (c *conn) readError(err error) error {
 			return io.ErrUnexpectedEOF
 		}
 		return &session.PeerClosed{Code: closed.Code, Reason: closed.Text}
-	case errors.Is(err, websocket.ErrReadLimit):
+	case errors.Is(err, websocket.ErrReadLimit), errors.Is(err, errPieces):
 		return &session.Violation{Code: session.CloseTooBig}
 	case errors.As(err, &network):
 		if network.Timeout() {
@@ -155,6 +160,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error { return c.ws.NetConn().SetWr
 // Authenticated implements session.Conn.
 func (c *conn) Authenticated(maxFrame int) {
 	c.proved = true
+	c.limit = maxFrame
 	c.ws.SetReadLimit(int64(maxFrame))
 	c.gateway.handshakeDone(c.addr, true)
 }
@@ -171,7 +177,7 @@ func (c *conn) Close(code session.CloseCode, reason string, linger time.Duration
 	}
 	nc := c.ws.NetConn()
 	if linger > 0 {
-		c.linger(nc, linger)
+		c.linger(c.beneath(nc), linger)
 	}
 	// The alert that crypto/tls would send at Close could block for 5 s.
 	_ = nc.SetWriteDeadline(time.Now().Add(closeWait))

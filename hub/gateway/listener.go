@@ -65,6 +65,10 @@ type stranger struct {
 	addr     netip.Addr
 	since    time.Time
 	spoke    bool // made a request, or was cut off
+
+	// The reader's; see Read.
+	bounded bool
+	left    int // bytes that may still come
 }
 
 // NewListener wraps inner.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,11 +71,6 @@ func measure(b *testing.B, n int, connect func(i int) *websocket.Conn) {
 	}
 	time.Sleep(2 * time.Second) // acknowledgements of presence; nothing is waited for
 	heap, stack, rssAfter := inUse()
-	if f := os.Getenv("HEAP_PROFILE"); f != "" {
-		w, _ := os.Create(f + strconv.Itoa(int(heap)%997))
-		_ = pprof.WriteHeapProfile(w)
-		_ = w.Close()
-	}
 	b.ReportMetric(float64(heap-heapBefore)/float64(n), "heap-B/device")
 	b.ReportMetric(float64(stack-stackBefore)/float64(n), "stack-B/device")
 	b.ReportMetric(float64(rssAfter-rssBefore)/float64(n), "rss-B/device")

@@ -162,13 +162,12 @@ func (t *Table) onDelete(id string) {
 
 // change tells a peer what its device has become.
 func change(p Peer, dev *registry.Device) {
-	switch p := p.(type) {
-	case interface{ Changed(*registry.Device) }:
-		p.Changed(dev)
-	default:
-		if dev.Disabled {
-			p.(Peer).Stop(session.CloseDisabled, "")
-		}
+	if c, ok := p.(interface{ Changed(*registry.Device) }); ok {
+		c.Changed(dev)
+		return
+	}
+	if dev.Disabled {
+		p.Stop(session.CloseDisabled, "")
 	}
 }
 

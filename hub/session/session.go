@@ -1,10 +1,10 @@
 // Package session is one device's connection, from the challenge to the close
 // frame. It does not know the transport below it: a Conn carries whole frames.
 //
-// A session is one blocking Run: the caller's goroutine reads. A writer is
-// started when something is to be sent and ends when nothing is left; Run
-// joins it. Nothing else is started for a session: heartbeats of all sessions
-// come from one Wheel. So an idle device costs its reader's stack, the
+// A session is one blocking Run: after the handshake the caller's goroutine
+// reads. A writer is started when something is to be sent and ends when
+// nothing is left; Run joins it. Nothing else is started for a session:
+// heartbeats of all sessions come from one Wheel. So an idle device costs its reader's stack, the
 // transport's buffers, and one Session.
 //
 // What may be in memory for one device is bounded: the frame being read
