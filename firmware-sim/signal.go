@@ -6,11 +6,8 @@ import (
 	"time"
 )
 
-// A signal is one measured quantity of a simulated device. Its values depend
-// on its random source and on the time alone, so that a seed repeats them.
-type signal interface {
-	at(t time.Time) float64
-}
+// The values of a signal depend on its random source and on the time alone, so
+// that a seed repeats them.
 
 // diurnal swings over the day: lowest before dawn, highest in mid-afternoon,
 // with slow weather on top and sensor noise.
