@@ -98,13 +98,15 @@ func (m *metrics) collectDevices(c collector) {
 	for i, info := range session.CloseCodes() {
 		c.counter("closes_total", "Sessions closed, by close code.", s.Closes[i].Load(), "code", info.Name)
 	}
-	var evicted, refused uint64
+	var evicted, refused, speechless uint64
 	for _, l := range h.listeners {
 		evicted += l.Evicted.Load()
 		refused += l.Refused.Load()
+		speechless += l.Speechless.Load()
 	}
-	c.counter("strangers_evicted_total", "Connections cut off before they made a request, to make room.", evicted)
-	c.counter("strangers_refused_total", "Connections of an address that had too many without a request.", refused)
+	c.counter("strangers_evicted_total", "Connections of nobody known cut off to make room.", evicted)
+	c.counter("strangers_refused_total", "Connections of an address that had too many of nobody known.", refused)
+	c.counter("strangers_speechless_total", "Connections that ended without a request: given up, or too slow.", speechless)
 	c.counter("frames_received_total", "Frames of devices after the welcome.", s.Frames.Load())
 	c.counter("received_bytes_total", "Bytes in them.", s.Bytes.Load())
 	c.counter("sent_bytes_total", "Bytes of frames to devices.", s.BytesSent.Load())

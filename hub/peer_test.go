@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ type peer struct {
 func dialPeer(t testing.TB, h hubtest.Endpoint) *peer {
 	t.Helper()
 	d := &websocket.Dialer{
-		TLSClientConfig: &tls.Config{RootCAs: h.Roots, MinVersion: tls.VersionTLS12}, Subprotocols: []string{device.Protocol},
+		TLSClientConfig: tlsFor(h), Subprotocols: []string{device.Protocol},
 		HandshakeTimeout: hubtest.Patience, NetDialContext: dialSmall,
 	}
 	ws, _, err := d.DialContext(t.Context(), "wss://"+h.Addr+device.Path, nil)
@@ -60,12 +61,23 @@ func dialPeer(t testing.TB, h hubtest.Endpoint) *peer {
 	return p
 }
 
+func tlsFor(h hubtest.Endpoint) *tls.Config {
+	return &tls.Config{RootCAs: h.Roots, MinVersion: tls.VersionTLS12}
+}
+
+// dialSmall connects with a receive buffer of a few KiB. It is set before
+// the handshake: a window must not shrink.
 func dialSmall(ctx context.Context, network, addr string) (net.Conn, error) {
-	c, err := new(net.Dialer).DialContext(ctx, network, addr)
-	if tcp, ok := c.(*net.TCPConn); ok {
-		err = tcp.SetReadBuffer(4 << 10)
-	}
-	return c, err
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if failed := c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10)
+		}); failed != nil {
+			return failed
+		}
+		return err
+	}}
+	return d.DialContext(ctx, network, addr)
 }
 
 // connectPeer is dialPeer and a handshake that must succeed.
@@ -107,20 +119,32 @@ func (p *peer) sendHello(c device.Credential, change func(*devicev1.Hello)) {
 // send sends a frame and returns its bytes.
 func (p *peer) send(f *devicev1.DeviceFrame) []byte {
 	p.t.Helper()
-	b, err := proto.Marshal(f)
-	if err == nil {
-		err = p.ws.WriteMessage(websocket.BinaryMessage, b)
-	}
+	b, err := p.trySend(f)
 	if err != nil {
 		p.t.Fatalf("send: %v", err)
 	}
 	return b
 }
 
+func (p *peer) trySend(f *devicev1.DeviceFrame) ([]byte, error) {
+	b, err := proto.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	return b, p.ws.WriteMessage(websocket.BinaryMessage, b)
+}
+
 // sendSeries sends one Telemetry frame.
 func (p *peer) sendSeries(seq uint64, series ...*devicev1.Series) {
 	p.t.Helper()
-	p.send(&devicev1.DeviceFrame{Frame: &devicev1.DeviceFrame_Telemetry{Telemetry: &devicev1.Telemetry{Seq: seq, Series: series}}})
+	if err := p.trySeries(seq, series...); err != nil {
+		p.t.Fatalf("send seq %d: %v", seq, err)
+	}
+}
+
+func (p *peer) trySeries(seq uint64, series ...*devicev1.Series) error {
+	_, err := p.trySend(&devicev1.DeviceFrame{Frame: &devicev1.DeviceFrame_Telemetry{Telemetry: &devicev1.Telemetry{Seq: seq, Series: series}}})
+	return err
 }
 
 // oneReading is a series of one good row.
@@ -186,7 +210,7 @@ func (p *peer) wantClose(code int) *websocket.CloseError {
 // get is an answer of the hub over plain HTTP, with the operator's token.
 func get(t testing.TB, h hubtest.Endpoint, path, token string) (status int, body string) {
 	t.Helper()
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.Roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
+	transport := &http.Transport{TLSClientConfig: tlsFor(h), DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.URL+path, nil)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/tetherline/tetherline/device"
@@ -99,11 +100,25 @@ func (h *Hub) handler(devices http.Handler, operators bool) http.Handler {
 	mux.HandleFunc("GET /readyz", h.serveReady)
 	if operators {
 		for _, path := range h.api.Paths() {
-			mux.Handle(path, h.api)
+			mux.Handle(path, h.knowing(h.api))
 		}
 		mux.Handle("GET /metrics", h.viewersOnly(h.metrics.handler()))
 	}
 	return mux
+}
+
+// knowing tells the listener of requests with an operator's token, so that a
+// crowd of strangers does not push them out. next checks the token itself.
+func (h *Hub) knowing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			if _, ok := h.registry.Authenticate(strings.TrimSpace(token)); ok {
+				gateway.Known(r.Context())
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // serve runs the server of one listener until closeDoors ends it.
