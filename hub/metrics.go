@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/hub/gateway"
 	"github.com/tetherline/tetherline/hub/session"
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
@@ -80,6 +81,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	c := collector{out}
 	m.collectDevices(c)
 	m.collectTelemetry(c)
+	m.collectCommands(c)
 }
 
 func (m *metrics) collectDevices(c collector) {
@@ -141,6 +143,23 @@ func (m *metrics) collectTelemetry(c collector) {
 		c.counter("store_errors_total", "Failed writes to the store, by class.", p.Errors[i].Load(), "class", telemetry.Class(i).String())
 	}
 	c.gauge("store_last_success_timestamp_seconds", "Unix time of the last stored batch; 0: none yet.", float64(p.LastStored.Load())/1e9)
+}
+
+func (m *metrics) collectCommands(c collector) {
+	s := m.hub.commands.Stats()
+	c.gauge("commands_pending", "Commands without an end, of all nodes.", float64(s.Pending))
+	c.gauge("commands_owed_ends", "Ends of commands that wait for the store.", float64(s.OwedEnds))
+	c.counter("commands_accepted_total", "Commands accepted by this node.", s.Accepted)
+	c.counter("commands_refused_total", "Commands refused because the device had too many pending.", s.Refused)
+	c.counter("commands_sent_total", "Commands handed to a session, repetitions included.", s.Sent)
+	c.counter("commands_resent_total", "Repetitions among them.", s.Resent)
+	c.counter("commands_late_total", "Ends that a device reported after the hub had decided.", s.Late)
+	c.counter("commands_store_errors_total", "Steps that the store did not take at first.", s.StoreErrors)
+	for _, state := range commands.States() {
+		if state.Ended() {
+			c.counter("commands_ended_total", "Commands that this node has seen end, by state.", s.Ended[state], "state", state.String())
+		}
+	}
 }
 
 // collector makes Prometheus metrics of plain numbers.
