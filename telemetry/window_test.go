@@ -72,7 +72,7 @@ func TestWindowsTile(t *testing.T) {
 		loc := load(t, name)
 		for _, length := range lengths {
 			w := Windows{Length: length, Location: loc}
-			for range 200 {
+			for range 60 {
 				at := time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano() + rand.Int64N(int64(20*365*24*time.Hour))
 				start, end := w.At(at)
 				if at < start || at >= end {

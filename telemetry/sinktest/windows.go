@@ -187,7 +187,7 @@ func (s *suite) clockChanges() {
 			s.Fatal(err)
 		}
 		device := s.device(name)
-		rows := readings(c.change.Add(-60*time.Hour), 480, 15*time.Minute)
+		rows := readings(c.change.Add(-60*time.Hour), 240, 30*time.Minute)
 		s.write(device, rows...)
 		midnight := func(t time.Time) time.Time {
 			t = t.In(loc)

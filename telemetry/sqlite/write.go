@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
@@ -36,7 +35,8 @@ type writer struct {
 	addLarge, deleteLarge, fold     *sql.Stmt
 
 	catalog *catalog
-	foldAt  int64 // size of the log
+	logStep int64 // the log is folded when it has grown by so many bytes
+	foldAt  int64 // size of the log that is too large
 
 	// Of one batch.
 	arena []byte // blobs
@@ -57,7 +57,7 @@ func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{conn: conn, catalog: newCatalog(), foldAt: logBytes}
+	w := &writer{conn: conn, catalog: newCatalog(), logStep: logBytes, foldAt: logBytes}
 	const insert = "INSERT INTO rows (stream, time, fields) VALUES (?, ?, ?)"
 	const keep = " ON CONFLICT DO NOTHING"
 	for _, s := range []struct {
@@ -117,7 +117,7 @@ func (s *Store) Write(ctx context.Context, b telemetry.Batch) error {
 }
 
 // foldLog moves the log into the file and empties it when it has grown by
-// logBytes. It waits for the readers that are in the log, which take it slice
+// logStep. It waits for the readers that are in the log, which take it slice
 // by slice. The rows are stored either way: a disk that fails shows in the
 // next write.
 func (s *Store) foldLog() {
@@ -126,11 +126,11 @@ func (s *Store) foldLog() {
 	if err != nil || info.Size() < w.foldAt {
 		return
 	}
-	w.foldAt = logBytes
+	w.foldAt = w.logStep
 	var busy, frames, folded int64
 	err = w.fold.QueryRow().Scan(&busy, &frames, &folded)
 	if err != nil || busy != 0 {
-		w.foldAt = info.Size() + logBytes
+		w.foldAt = info.Size() + w.logStep
 		s.log.Warn("the log of the store cannot be folded into its file yet", "bytes", info.Size(), "error", err)
 	}
 }
@@ -239,102 +239,6 @@ func (w *writer) arrange() error {
 }
 
 func (w *writer) blob(it *item) []byte { return w.arena[it.from:it.to:it.to] }
-
-// store inserts the items. Where an identity is there already, it merges.
-func (w *writer) store(ctx context.Context) error {
-	for items := w.items; len(items) > 0; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		stmt, n := w.insertGroup, groupRows
-		if len(items) < groupRows {
-			stmt, n = w.insertOne, 1
-		}
-		group := items[:n]
-		items = items[n:]
-		w.args = w.args[:0]
-		for i := range group {
-			fields, err := w.place(&group[i])
-			if err != nil {
-				return err
-			}
-			w.args = append(w.args, group[i].stream, group[i].time, fields)
-		}
-		res, err := stmt.Exec(w.args...)
-		if err != nil {
-			return fmt.Errorf("insert rows: %w", err)
-		}
-		inserted, err := res.RowsAffected()
-		if err != nil {
-			return fmt.Errorf("insert rows: %w", err)
-		}
-		if int(inserted) == n {
-			continue
-		}
-		for i := range group {
-			if err := w.merge(&group[i]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// place is what the table rows holds for an item: its blob, or the id of it.
-func (w *writer) place(it *item) (any, error) {
-	blob := w.blob(it)
-	if len(blob) <= inlineBytes {
-		it.large = 0
-		return blob, nil
-	}
-	res, err := w.addLarge.Exec(blob)
-	if err != nil {
-		return nil, fmt.Errorf("insert a large row: %w", err)
-	}
-	it.large, err = res.LastInsertId()
-	return it.large, err
-}
-
-// merge writes an item over the row of its identity, field by field.
-func (w *writer) merge(it *item) error {
-	var old []byte
-	var oldLarge int64
-	if err := w.selectRow.QueryRow(it.stream, it.time).Scan(&old, &oldLarge); err != nil {
-		return fmt.Errorf("read row: %w", err)
-	}
-	if it.large != 0 && it.large == oldLarge {
-		return nil // it was inserted
-	}
-	if err := w.drop(it.large); err != nil || bytes.Equal(old, w.blob(it)) {
-		return err
-	}
-	from := len(w.arena)
-	merged, err := appendMerged(w.arena, old, w.blob(it))
-	if err != nil || bytes.Equal(old, merged[from:]) {
-		return err
-	}
-	w.arena = merged
-	it.from, it.to = from, len(merged)
-	fields, err := w.place(it)
-	if err != nil {
-		return err
-	}
-	if _, err := w.updateRow.Exec(fields, it.stream, it.time); err != nil {
-		return fmt.Errorf("update row: %w", err)
-	}
-	return w.drop(oldLarge)
-}
-
-// drop deletes a blob from the table large; 0: none.
-func (w *writer) drop(large int64) error {
-	if large == 0 {
-		return nil
-	}
-	if _, err := w.deleteLarge.Exec(large); err != nil {
-		return fmt.Errorf("delete a large row: %w", err)
-	}
-	return nil
-}
 
 // fileBytes is the size of the file when all of the log is in it.
 func (w *writer) fileBytes() (n int64, err error) {

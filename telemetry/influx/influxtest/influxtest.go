@@ -4,7 +4,6 @@
 package influxtest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -259,30 +258,6 @@ func findBinary(tb testing.TB) string {
 }
 
 func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"` }
-
-// tailBuffer keeps the end of the server's log for the message of a failure.
-type tailBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-const tailBytes = 16 << 10
-
-func (b *tailBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf.Write(p)
-	if over := b.buf.Len() - tailBytes; over > 0 {
-		b.buf.Next(over)
-	}
-	return len(p), nil
-}
-
-func (b *tailBuffer) tail() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
 
 // healthy asks once whether the server answers.
 func (s *Server) healthy(ctx context.Context) error {
