@@ -2,6 +2,7 @@ package hub
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,11 +119,16 @@ func (m *metrics) collectDevices(c collector) {
 	c.counter("acks_total", "Ack frames sent.", s.Acks.Load())
 	for i := range s.Rejects {
 		if i > 0 {
-			c.counter("rejects_total", "Telemetry frames refused for good, by code.", s.Rejects[i].Load(), "code", devicev1.RejectCode(i).String())
+			c.counter("rejects_total", "Telemetry frames refused for good, by code.", s.Rejects[i].Load(), "code", rejectName(i))
 		}
 	}
 	c.counter("duplicates_total", "Telemetry frames that were durable already.", s.Duplicates.Load())
 	c.counter("renewals_total", "Credentials handed over in-band.", s.Renewals.Load())
+}
+
+// rejectName is "bad_name" for REJECT_CODE_BAD_NAME.
+func rejectName(code int) string {
+	return strings.ToLower(strings.TrimPrefix(devicev1.RejectCode(code).String(), "REJECT_CODE_"))
 }
 
 func (m *metrics) collectTelemetry(c collector) {
