@@ -10,7 +10,7 @@ export PATH := $(TETHERLINE_CACHE)/bin:$(PATH)
 FUZZTIME ?= 30s
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help demo build test test-deps fuzz bench generate drift lint tidy clean
+.PHONY: help demo build test test-deps chaos fuzz bench generate drift lint tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: test-deps ## install what the tests need, then run all of them with the ra
 
 test-deps: ## install what the tests need: InfluxDB, into the cache
 	@deploy/test-deps
+
+chaos: test-deps ## 10,000 commands to 500 devices on bad links, hub and devices killed all the while; CHAOS_SEED=n repeats a schedule
+	TETHERLINE_TEST_LONG=1 go test -run '^TestChaos$$' -count=1 -v -timeout 40m ./hub -chaos.seed=$(or $(CHAOS_SEED),0)
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@deploy/fuzz $(FUZZTIME)

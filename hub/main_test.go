@@ -10,5 +10,10 @@ import (
 
 func TestMain(m *testing.M) {
 	hubtest.Main()
-	goleak.VerifyTestMain(m)
+	crowdMain()
+	hostMain()
+	goleak.VerifyTestMain(m,
+		// toxiproxy leaves it behind when a connection breaks with data on its way.
+		goleak.IgnoreTopFunction("github.com/Shopify/toxiproxy/v2/toxics.(*LatencyToxic).Pipe"),
+	)
 }
