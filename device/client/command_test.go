@@ -144,7 +144,7 @@ func TestCommandIDsAreRememberedOverARestart(t *testing.T) {
 	conn.wantUpdate("c1", phaseSucceeded, 0)
 	c.stop(t)
 
-	c = start(t, cfg)
+	start(t, cfg)
 	conn = hub.accept(t).welcome()
 	if u := conn.wantUpdate("c1", phaseSucceeded, 0); u.GetJson() != `{"on":true}` {
 		t.Fatalf("recorded result %v", u)
