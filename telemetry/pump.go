@@ -116,6 +116,9 @@ type Pump struct {
 	leases   leases
 	suspects suspects
 	repairs  chan *haul
+	hold     hold
+	bound    bound
+	back     news
 
 	trouble atomic.Pointer[trouble]
 	warned  atomic.Bool // of a Misconfigured store

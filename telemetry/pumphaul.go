@@ -73,6 +73,14 @@ func cut(entries []Entry, rows, bytes int) []Batch {
 	return batches
 }
 
+// bytes of telemetry in all entries of b.
+func (b Batch) bytes() (n int) {
+	for i := range b.Entries {
+		n += len(b.Entries[i].Telemetry)
+	}
+	return n
+}
+
 // leases keeps the chunks that the Pump holds from being handed out again.
 type leases struct {
 	mu   sync.Mutex

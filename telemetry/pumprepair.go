@@ -83,7 +83,7 @@ func (p *Pump) repair(ctx context.Context, h *haul) (*search, error) {
 	p.Stats.Repairs.Add(1)
 	slices.SortStableFunc(h.repair, func(a, b Entry) int { return cmp.Compare(a.Device, b.Device) })
 	s := new(search)
-	for _, b := range cut(h.repair, p.cfg.BatchRows, p.cfg.BatchBytes) {
+	for _, b := range cut(h.repair, p.cfg.BatchRows, p.batchBytes()) {
 		if err := p.settle(ctx, b, s); err != nil {
 			return nil, err
 		}

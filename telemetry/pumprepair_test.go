@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,5 +141,62 @@ func TestPumpIsFollowedByAnother(t *testing.T) {
 	r.empty()
 	if took := time.Since(started); took > telemetry.ChunkLease/2 {
 		t.Errorf("the rows came after %s: the first pump did not hand them back", took)
+	}
+}
+
+// A store behind a proxy that takes little at once is learnt, not searched:
+// nearly every write is of a size that it takes.
+func TestPumpLearnsWhatTheStoreTakes(t *testing.T) {
+	const rows, most = 20_000, 50
+	r := newRig(t)
+	tooLarge := 0
+	s := &store{before: func(b telemetry.Batch) error {
+		if b.Rows > most {
+			tooLarge++
+			return &telemetry.SinkError{Class: telemetry.TooLarge, Status: 413, Err: errors.New("too large")}
+		}
+		return nil
+	}}
+	r.add("d", 0, rows)
+	pump, stop := r.run(s, nil)
+	eventually(t, "all rows are stored", func() bool { return s.count() == rows })
+	r.empty()
+	stop()
+	if n := pump.Stats.Repairs.Load(); n != 0 {
+		t.Errorf("%d batches were searched for rows at fault; none is", n)
+	}
+	if tooLarge > 40 {
+		t.Errorf("%d of %d writes were too large", tooLarge, s.writes)
+	}
+}
+
+// A pause that the store asks for holds for every write, and no row is
+// suspected for it.
+func TestPumpKeepsAway(t *testing.T) {
+	const pause = 300 * time.Millisecond
+	r := newRig(t)
+	var mu sync.Mutex
+	var until time.Time
+	early := 0
+	asked := 0
+	s := &store{before: func(telemetry.Batch) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Now().Before(until) {
+			early++
+		}
+		if asked == 8 {
+			return nil
+		}
+		asked++
+		until = time.Now().Add(pause)
+		return &telemetry.SinkError{Class: telemetry.Retry, Status: 429, RetryAfter: pause, Err: errors.New("slow down")}
+	}}
+	r.add("d", 0, 1000)
+	pump, stop := r.run(s, func(c *telemetry.PumpConfig) { c.Writers = 1 })
+	eventually(t, "all rows are stored", func() bool { return s.count() == 1000 })
+	stop()
+	if early != 0 || pump.Stats.Repairs.Load() != 0 {
+		t.Errorf("%d writes came before the pause was over, %d batches were suspected; want none", early, pump.Stats.Repairs.Load())
 	}
 }

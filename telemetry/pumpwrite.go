@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -42,12 +43,19 @@ func (p *Pump) writeAll(ctx context.Context, hauls <-chan *haul) {
 // write stores a haul, except for batches that the store refuses and entries
 // of suspects, which it hands over to be repaired.
 func (p *Pump) write(ctx context.Context, h *haul) {
-	for _, b := range cut(h.clean(&p.suspects), p.cfg.BatchRows, p.cfg.BatchBytes) {
+	batches := cut(h.clean(&p.suspects), p.cfg.BatchRows, p.batchBytes())
+	for len(batches) > 0 {
+		b := batches[0]
+		batches = batches[1:]
 		refused, err := p.try(ctx, b, stickyTries)
-		if err != nil {
+		switch {
+		case err != nil:
 			return // ctx has ended
-		}
-		if refused != nil {
+		case refused == nil:
+		case refused.class == TooLarge && len(b.Entries) > 1:
+			p.bound.shrink(b.bytes() / 2)
+			batches = slices.Concat(cut(b.Entries, p.cfg.BatchRows, p.batchBytes()), batches)
+		default:
 			h.repair = append(h.repair, b.Entries...)
 		}
 	}
@@ -94,10 +102,12 @@ func (p *Pump) tryUntil(ctx context.Context, b Batch, tries int, counts func(err
 		}
 		class := ClassOf(err)
 		p.failed(b, class, err)
-		wait := max(delay, retryAfter(err))
+		wait := delay
 		switch {
 		case class == BadRows || class == TooLarge:
 			return &refusal{err, class}, nil
+		case p.hold.extend(retryAfter(err)):
+			failures = 0 // the store is busy and says so: no row is at fault
 		case class == Misconfigured:
 			p.complain(err)
 			failures = 0
@@ -110,7 +120,11 @@ func (p *Pump) tryUntil(ctx context.Context, b Batch, tries int, counts func(err
 		if failures >= tries {
 			return &refusal{fmt.Errorf("refused %d times while the store was well: %w", failures, err), Retry}, nil
 		}
-		if !pause(ctx, jitter(wait)) {
+		sleep := pause
+		if failures == 0 {
+			sleep = p.rest // it is the store's fault alone
+		}
+		if !sleep(ctx, jitter(wait)) {
 			return nil, ctx.Err()
 		}
 		delay = min(delay*2, p.cfg.LastRetry)
@@ -121,6 +135,9 @@ func (p *Pump) tryUntil(ctx context.Context, b Batch, tries int, counts func(err
 func (p *Pump) attempt(ctx context.Context, b Batch) error {
 	if b.Rows == 0 {
 		return nil
+	}
+	if err := p.hold.wait(ctx); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.WriteTimeout)
 	defer cancel()
@@ -137,6 +154,7 @@ func (p *Pump) attempt(ctx context.Context, b Batch) error {
 	p.Stats.LastStored.Store(time.Now().UnixNano())
 	if p.trouble.Load() != nil && p.trouble.Swap(nil) != nil {
 		p.warned.Store(false)
+		p.back.announce()
 		p.log.Info("store takes rows again", "store", p.cfg.Sink.Name())
 	}
 	return nil
@@ -169,6 +187,9 @@ func (p *Pump) complain(err error) {
 }
 
 func (p *Pump) check(ctx context.Context) bool {
+	if p.hold.wait(ctx) != nil {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	return p.cfg.Sink.Check(ctx) == nil
