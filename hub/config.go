@@ -38,6 +38,8 @@ type Config struct {
 	InfluxTokenFile string // file that holds the token; wins over InfluxToken
 	InfluxOrg       string //
 	InfluxBucket    string //
+	InfluxDatabase  string // that InfluxQL knows the bucket by; "": as the bucket is named
+	InfluxRetention string // retention policy of InfluxDatabase; "": as the bucket is named
 	InfluxTimeout   time.Duration
 	LabelTags       []string      // device labels that become tags in InfluxDB
 	RetentionAge    time.Duration // of the embedded store; 0: keep for ever
@@ -113,6 +115,8 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.InfluxTokenFile, "influx-token-file", c.InfluxTokenFile, "file that holds the token of InfluxDB")
 	fs.StringVar(&c.InfluxOrg, "influx-org", c.InfluxOrg, "organisation in InfluxDB")
 	fs.StringVar(&c.InfluxBucket, "influx-bucket", c.InfluxBucket, "bucket in InfluxDB; database/retention-policy for 1.8")
+	fs.StringVar(&c.InfluxDatabase, "influx-database", c.InfluxDatabase, "database that the bucket is mapped to for reading (2.x); empty: as the bucket is named")
+	fs.StringVar(&c.InfluxRetention, "influx-retention-policy", c.InfluxRetention, "retention policy that the bucket is mapped to for reading (2.x); empty: as the bucket is named")
 	fs.DurationVar(&c.InfluxTimeout, "influx-timeout", c.InfluxTimeout, "longest wait for one answer of InfluxDB")
 	fs.StringSliceVar(&c.LabelTags, "label-tags", c.LabelTags, "device labels that become tags in InfluxDB")
 	fs.DurationVar(&c.RetentionAge, "retention-age", c.RetentionAge, "age at which the embedded store drops rows; 0: never")
@@ -311,7 +315,7 @@ func (c *Config) checkAddresses() error {
 
 func (c *Config) checkStore() error {
 	if c.InfluxURL == "" {
-		for key, value := range map[string]string{"influx-token": c.InfluxToken, "influx-token-file": c.InfluxTokenFile, "influx-org": c.InfluxOrg, "influx-bucket": c.InfluxBucket} {
+		for key, value := range map[string]string{"influx-token": c.InfluxToken, "influx-token-file": c.InfluxTokenFile, "influx-org": c.InfluxOrg, "influx-bucket": c.InfluxBucket, "influx-database": c.InfluxDatabase, "influx-retention-policy": c.InfluxRetention} {
 			if value != "" {
 				return bad(key, "is set, but influx-url is not")
 			}

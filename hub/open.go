@@ -139,6 +139,7 @@ func (h *Hub) newInflux() (*influx.Store, error) {
 	}
 	s, err := influx.New(influx.Config{
 		URL: h.cfg.InfluxURL, Token: token, Org: h.cfg.InfluxOrg, Bucket: h.cfg.InfluxBucket,
+		Database: h.cfg.InfluxDatabase, RetentionPolicy: h.cfg.InfluxRetention,
 		Timeout: h.cfg.InfluxTimeout, Logger: h.log,
 	})
 	if err != nil {
