@@ -101,10 +101,13 @@ func TestWindowOfBytesTakesOneFrameAtLeast(t *testing.T) {
 
 // The hub counts whole frames, and closes on one byte too many.
 func TestWindowOfBytesCountsWholeFrames(t *testing.T) {
-	const window = 200
+	b := newBatch()
+	row := Reading(Int("n", 1))
+	b.add(&row, time.Now().UnixNano())
+	window := 5*frameSize(1, len(b.encode())) - 1 // a fifth frame is one byte too many
 	hub := newPeer(t)
 	c := start(t, hub.config())
-	conn := hub.accept(t).welcome(func(w *devicev1.Welcome) { w.WindowBytes = window })
+	conn := hub.accept(t).welcome(func(w *devicev1.Welcome) { w.WindowBytes = uint32(window) })
 	for i := range int64(40) {
 		c.publish(t, i)
 	}
