@@ -80,7 +80,7 @@ func TestGroupRunsOnEveryDeviceThatMatches(t *testing.T) {
 	wantError(t, err, commands.ErrEnded)
 	_, err = h.d.GetGroup(ctx, "none")
 	wantError(t, err, commands.ErrNotFound)
-	list, next, err := h.d.ListGroups(ctx, commands.Page{})
+	list, next, err := h.d.ListGroups(ctx, nil, commands.Page{})
 	if err != nil || next != "" || len(list) != 1 || list[0].ID != "g.1" {
 		t.Errorf("%v %q %v", list, next, err)
 	}

@@ -127,9 +127,10 @@ func (d *Dispatcher) GetGroup(ctx context.Context, id string) (Group, error) {
 	return *g, nil
 }
 
-// ListGroups returns groups, newest first, and the token of the next page.
-// Errors wrap ErrInvalid or ErrBadPageToken.
-func (d *Dispatcher) ListGroups(ctx context.Context, p Page) ([]Group, string, error) {
+// ListGroups returns the groups that match, newest first, and the token of
+// the next page, which tells of no other group. match nil: all. Errors wrap
+// ErrInvalid or ErrBadPageToken.
+func (d *Dispatcher) ListGroups(ctx context.Context, match func(*Group) bool, p Page) ([]Group, string, error) {
 	size, err := p.size()
 	if err != nil {
 		return nil, "", err
@@ -153,7 +154,7 @@ func (d *Dispatcher) ListGroups(ctx context.Context, p Page) ([]Group, string, e
 	})
 	var out []Group
 	for _, g := range all {
-		if !from.before(&Command{Created: g.Created, ID: g.ID}) {
+		if !from.before(&Command{Created: g.Created, ID: g.ID}) || match != nil && !match(g) {
 			continue
 		}
 		if len(out) == size {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"connectrpc.com/connect"
@@ -21,7 +22,7 @@ type Commands interface {
 	Watch(ctx context.Context, f commands.WatchFilter, fn func(commands.Command) error) error
 	SendGroup(ctx context.Context, r commands.GroupRequest) (g commands.Group, existed bool, err error)
 	GetGroup(ctx context.Context, id string) (commands.Group, error)
-	ListGroups(ctx context.Context, p commands.Page) ([]commands.Group, string, error)
+	ListGroups(ctx context.Context, match func(*commands.Group) bool, p commands.Page) ([]commands.Group, string, error)
 	CancelGroup(ctx context.Context, id, operator string) (commands.Group, error)
 	Pending() int
 }
@@ -68,8 +69,8 @@ func (s *commandService) GetCommand(ctx context.Context, req *connect.Request[op
 // visibleCommand is a command to a device that the caller may see.
 func (s *commandService) visibleCommand(ctx context.Context, id string) (commands.Command, []commands.Event, error) {
 	c, events, err := s.deps.Commands.Get(ctx, id)
-	if err == nil && !s.sees(ctx, c.Device) {
-		err = noCommand(id)
+	if errors.Is(err, commands.ErrNotFound) || err == nil && !s.sees(ctx, c.Device) {
+		err = noCommand(id) // the same words for both
 	}
 	if err != nil {
 		return commands.Command{}, nil, err

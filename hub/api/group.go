@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"connectrpc.com/connect"
@@ -29,6 +30,9 @@ func (s *commandService) SendGroupCommand(ctx context.Context, req *connect.Requ
 		Allow: s.matching(narrowed),
 	}
 	g, existed, err := s.deps.Commands.SendGroup(ctx, r)
+	if err == nil && existed && !ownGroup(ctx, &g) {
+		err = fmt.Errorf("key %s: %w", m.GetKey(), commands.ErrConflict)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +53,8 @@ func (s *commandService) GetGroup(ctx context.Context, req *connect.Request[oper
 // tell of devices that do not exist for him.
 func (s *commandService) visibleGroup(ctx context.Context, id string) (commands.Group, error) {
 	g, err := s.deps.Commands.GetGroup(ctx, id)
-	if err == nil && !ownGroup(ctx, &g) {
-		err = noGroup(id)
+	if errors.Is(err, commands.ErrNotFound) || err == nil && !ownGroup(ctx, &g) {
+		err = noGroup(id) // the same words for both
 	}
 	if err != nil {
 		return commands.Group{}, err
@@ -73,15 +77,14 @@ func (s *commandService) ListGroups(ctx context.Context, req *connect.Request[op
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := s.deps.Commands.ListGroups(ctx, commands.Page{Size: size, Token: place})
+	match := func(g *commands.Group) bool { return ownGroup(ctx, g) }
+	list, next, err := s.deps.Commands.ListGroups(ctx, match, commands.Page{Size: size, Token: place})
 	if err != nil {
 		return nil, err
 	}
 	res := &operatorv1.ListGroupsResponse{NextPageToken: q.token(next)}
 	for i := range list {
-		if ownGroup(ctx, &list[i]) {
-			res.Groups = append(res.Groups, groupProto(&list[i]))
-		}
+		res.Groups = append(res.Groups, groupProto(&list[i]))
 	}
 	return connect.NewResponse(res), nil
 }

@@ -125,8 +125,12 @@ func (h *hub) startCommands(node *natsd.Node) {
 type registered struct{ *registry.Registry }
 
 func (r registered) CheckDevice(_ context.Context, id string) error {
-	if _, ok := r.Get(id); !ok {
-		return commands.ErrUnknownDevice
+	d, ok := r.Get(id)
+	if !ok {
+		return fmt.Errorf("device %s: %w", id, commands.ErrUnknownDevice)
+	}
+	if d.Disabled {
+		return fmt.Errorf("device %s: %w", id, commands.ErrDeviceDisabled)
 	}
 	return nil
 }
@@ -186,6 +190,7 @@ func (h *hub) as(token string, options ...connect.ClientOption) clients {
 		quarantine: connectv1.NewQuarantineServiceClient(c, url, options...),
 		operators:  connectv1.NewOperatorServiceClient(c, url, options...),
 		hub:        connectv1.NewHubServiceClient(c, url, options...),
+		commands:   connectv1.NewCommandServiceClient(c, url, options...),
 	}
 }
 
