@@ -207,10 +207,11 @@ func (p *peer) wantClose(code int) *websocket.CloseError {
 	return closed
 }
 
-// get is an answer of the hub over plain HTTP, with the operator's token.
+// get is an answer of the hub over HTTP, to an operator at an address that no
+// test uses for anything else. token "": none.
 func get(t testing.TB, h hubtest.Endpoint, path, token string) (status int, body string) {
 	t.Helper()
-	transport := &http.Transport{TLSClientConfig: tlsFor(h), DisableKeepAlives: true}
+	transport := &http.Transport{TLSClientConfig: tlsFor(h), DisableKeepAlives: true, DialContext: dialFrom("127.0.0.9")}
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.URL+path, nil)
 	if err != nil {

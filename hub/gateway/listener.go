@@ -18,7 +18,7 @@ const (
 	defaultMaxStrangers  = 4096
 	strangerGrace        = 5 * time.Second
 	readHeaderTimeout    = 10 * time.Second // of TLS handshake, and then of the request's header
-	requestTimeout       = 30 * time.Second // of the request with its body
+	requestTimeout       = 15 * time.Second // of the request with its body
 	answerTimeout        = 30 * time.Second // from the end of the request's header
 	idleTimeout          = 2 * time.Minute
 	maxRequestHeaderSize = 16 << 10
@@ -91,12 +91,12 @@ func NewListener(inner net.Listener, cfg ListenerConfig) *Listener {
 
 // NewServer is an http.Server for l with the limits that belong to it: serve
 // it with server.ServeTLS(l, "", "") or server.Serve(l). A request and its
-// answer have 30 s each: a handler that takes longer, or streams, moves the
+// answer have 15 s and 30 s: a handler that takes longer, or streams, moves the
 // deadlines with an http.ResponseController, and calls Known once it knows
 // whom it serves.
 func NewServer(handler http.Handler, l *Listener, config *tls.Config, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           handler,
+		Handler:           spoken(handler),
 		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       requestTimeout,
@@ -157,6 +157,18 @@ func Known(ctx context.Context) {
 	}
 }
 
+// spoken notes that a request has come on the connection.
+func spoken(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s, ok := r.Context().Value(strangerKey{}).(*stranger); ok {
+			s.listener.mu.Lock()
+			s.spoke = true
+			s.listener.mu.Unlock()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // strangerOf is the accepted connection below c; nil: of no Listener.
 func strangerOf(c net.Conn) *stranger {
 	if t, ok := c.(*tls.Conn); ok {
@@ -176,8 +188,6 @@ func (l *Listener) ConnState(c net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch state {
-	case http.StateActive:
-		s.spoke = true
 	case http.StateHijacked:
 		l.uncount(s)
 	case http.StateClosed:
