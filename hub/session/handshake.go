@@ -39,6 +39,10 @@ func (s *Session) handshake(ctx context.Context) error {
 	if dev.Retiring != nil && dev.Clone().Proved(s.generation) {
 		s.retireOlder(ctx)
 	}
+	// A rotation that the device was away for, or one since the look above.
+	if now, ok := s.deps.Registry.Get(s.id); ok {
+		s.offerNewest(now)
+	}
 	if s.deps.Commands != nil {
 		s.deps.Commands.Connected(s.id, s.epoch)
 	}
@@ -203,6 +207,25 @@ func (s *Session) Changed(dev *registry.Device) {
 		s.Stop(CloseRenewed, "")
 	default:
 		s.Relabel(dev)
+		s.offerNewest(dev)
+	}
+}
+
+// offerNewest hands over the newest credential to a device that has proved an
+// older one, so that it is not locked out when that one's grace ends.
+func (s *Session) offerNewest(dev *registry.Device) {
+	s.mu.Lock()
+	ready := s.open && !s.stopped
+	s.mu.Unlock()
+	if !ready || dev.Generation <= s.generation || !dev.Accepts(s.generation, time.Now()) {
+		return
+	}
+	next, ok := s.deps.Keyring.Secret(dev.KeyID, s.id, dev.Generation)
+	if !ok {
+		return
+	}
+	if err := s.Renew(next, dev.Generation); err != nil {
+		s.deps.Logger.Warn("credential could not be handed over", "device", s.id, "generation", dev.Generation, "error", err)
 	}
 }
 
@@ -256,8 +279,16 @@ func (s *Session) retireOlder(ctx context.Context) {
 }
 
 // Renew hands the device the secret of its next generation, sealed so that
-// only who proved the present one on this connection can open it.
+// only who proved the present one on this connection can open it. It does so
+// once for each generation.
 func (s *Session) Renew(next device.Secret, generation uint32) error {
+	s.mu.Lock()
+	known := s.renewed >= generation
+	s.renewed = max(s.renewed, generation)
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
 	secret, ok := s.deps.Keyring.Secret(s.keyID, s.id, s.generation)
 	if !ok {
 		return errors.New("the master key of the device's present credential is gone")

@@ -61,7 +61,8 @@ type Session struct {
 	// Guarded by mu.
 	out        outbox
 	flight     flight
-	open       bool // the welcome is queued: others may send
+	open       bool   // the welcome is queued: others may send
+	renewed    uint32 // newest generation that was handed over
 	stopped    bool
 	code       CloseCode     // why, once stopped
 	reason     string        // for the close frame; "": the code's own
