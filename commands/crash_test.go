@@ -205,6 +205,7 @@ func (s *flakyStore) Update(ctx context.Context, c *commands.Command) error {
 // A store that takes nothing for a while delays ends and deadlines; it loses
 // none, and no CommandAck goes out before the end is recorded.
 func TestAStoreThatIsAwayForAWhile(t *testing.T) {
+	t.Parallel()
 	store := &flakyStore{Store: newStore(t, startNATS(t))}
 	h := startHub(t, "a", store)
 	v := newDevice("d1")

@@ -19,7 +19,7 @@ func (d *Dispatcher) Connected(device string, epoch uint64) {
 	if epoch <= q.epoch {
 		return
 	}
-	q.epoch = epoch
+	q.epoch, q.hold = epoch, false
 	if len(q.pending) > 0 {
 		d.wakeLocked(q)
 	}
@@ -62,7 +62,7 @@ func (d *Dispatcher) loseLocked(e *entry) {
 
 // wakeLocked has the queue's commands delivered soon.
 func (d *Dispatcher) wakeLocked(q *queue) {
-	if q.woken || q.epoch == 0 {
+	if q.woken || q.hold || q.epoch == 0 {
 		return
 	}
 	q.woken = true
@@ -102,9 +102,13 @@ func (d *Dispatcher) retryLater(q *queue, e *entry, err error) {
 		d.stats.storeErrors.Add(1)
 		d.log.Warn("a command was not sent; trying again", "command", e.id, "device", q.device, "error", err)
 	}
+	d.mu.Lock()
+	q.hold = true
+	d.mu.Unlock()
 	time.AfterFunc(retryAfter, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
+		q.hold = false
 		if d.queues[q.device] == q {
 			d.wakeLocked(q)
 		}
@@ -205,6 +209,9 @@ func (d *Dispatcher) push(ctx context.Context, e *entry, c *Command) error {
 		d.mu.Unlock()
 		return nil
 	}
+	d.mu.Lock()
+	e.queue.hold = true // until retryLater, which the caller goes on to
+	d.mu.Unlock()
 	if c.Attempts > 1 {
 		// It may have reached the device before: it stays SENT.
 		d.mu.Lock()

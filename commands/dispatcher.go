@@ -46,7 +46,7 @@ type Config struct {
 	// can go over it by one command each.
 	MaxPending int
 	// OnEnd is called with each command that this node has seen to its end,
-	// once; it must not block. nil: nothing.
+	// once; it must neither block nor call the Dispatcher. nil: nothing.
 	OnEnd  func(*Command)
 	Logger *slog.Logger // nil: slog.Default()
 }
@@ -206,17 +206,20 @@ func (d *Dispatcher) learn(ch Change) {
 // caughtUp is called when every live command of the store was learned. What
 // is still in the index without being live has ended while nobody followed.
 func (d *Dispatcher) caughtUp(ctx context.Context, live map[string]bool) {
-	var missed []string
+	var missed []*entry
 	d.mu.Lock()
-	for id := range d.entries {
+	for id, e := range d.entries {
 		if !live[id] {
-			missed = append(missed, id)
+			missed = append(missed, e)
 		}
 	}
 	d.mu.Unlock()
-	for _, id := range missed {
-		if c, err := d.cfg.Store.Command(ctx, id); err == nil {
+	for _, e := range missed {
+		switch c, err := d.cfg.Store.Command(ctx, e.id); {
+		case err == nil:
 			d.install(c, false)
+		case errors.Is(err, ErrNotFound):
+			d.drop(e)
 		}
 	}
 	select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,6 +98,7 @@ func TestStatesSurviveARestart(t *testing.T) {
 
 // thingsboard#8712: a command without an answer blocked those behind it.
 func TestACommandNeverBlocksAnothersExpiry(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "a", newStore(t, startNATS(t)))
 	v := newDevice("d1")
 	v.do = func(c *devicev1.Command) []*devicev1.CommandUpdate {
@@ -146,6 +148,96 @@ func TestCommandFollowsTheDeviceToAnotherNode(t *testing.T) {
 	c = a.want(c.ID, commands.Succeeded)
 	if c.SentNode != "b" || c.Events[0].Node != "a" || v.runs(c.ID) != 1 {
 		t.Errorf("accepted by %s, sent by %s, ran %d times", c.Events[0].Node, c.SentNode, v.runs(c.ID))
+	}
+}
+
+// The same, while the node that the device has left still believes in its
+// session: what goes to the dead socket is sent again on the living one, and
+// what the living one has got does not go to the dead one.
+func TestCommandToADeadSocketIsSentOnTheLivingOne(t *testing.T) {
+	nats := startNATS(t)
+	a, b := startHub(t, "a", newStore(t, nats)), startHub(t, "b", newStore(t, nats))
+	v := newDevice("d1")
+	a.connect(v)
+	a.sever("d1")
+	epoch := b.connect(v)
+	c := a.send(commands.Request{Device: "d1"})
+	c = b.want(c.ID, commands.Succeeded)
+	if c.Attempts != 2 || c.SentNode != "b" || c.SentEpoch != epoch || v.runs(c.ID) != 1 {
+		t.Errorf("ran %d times\n%s", v.runs(c.ID), story(c))
+	}
+	v.deafen(true)
+	held := b.send(commands.Request{Device: "d1"})
+	a.want(held.ID, commands.Sent)
+	v.deafen(false)
+	c = a.send(commands.Request{Device: "d1"})
+	b.want(c.ID, commands.Succeeded)
+	if c := a.want(held.ID, commands.Sent); c.SentNode != "b" || c.Attempts != 1 {
+		t.Errorf("sent from the living session to the dead one\n%s", story(c))
+	}
+}
+
+// racingStore lets something else happen right before the next update.
+type racingStore struct {
+	commands.Store
+	mu   sync.Mutex
+	race func()
+}
+
+func (s *racingStore) Update(ctx context.Context, c *commands.Command) error {
+	s.mu.Lock()
+	race := s.race
+	s.race = nil
+	s.mu.Unlock()
+	if race != nil {
+		race()
+	}
+	return s.Store.Update(ctx, c)
+}
+
+// Two nodes change a command at the same moment: both changes count.
+func TestTwoNodesChangeACommandAtTheSameMoment(t *testing.T) {
+	nats := startNATS(t)
+	racing := &racingStore{Store: newStore(t, nats)}
+	a, b := startHub(t, "a", racing), startHub(t, "b", newStore(t, nats))
+	v := newDevice("d1")
+	v.do = only(delivered)
+	a.connect(v)
+	id := a.send(commands.Request{Device: "d1"}).ID
+	b.want(id, commands.Delivered)
+	racing.mu.Lock()
+	racing.race = func() {
+		if _, err := b.d.Cancel(context.Background(), id, "ann"); err != nil {
+			t.Error(err)
+		}
+	}
+	racing.mu.Unlock()
+	v.say(word(id, succeeded))
+	c := b.want(id, commands.Succeeded)
+	if !c.CancelRequested || !strings.Contains(story(c), "ann") {
+		t.Errorf("the cancellation is not in the story\n%s", story(c))
+	}
+	if n := a.d.Stats().StoreErrors; n != 0 {
+		t.Errorf("%d steps failed", n)
+	}
+
+	// And where the other node's change is an end.
+	queued := a.send(commands.Request{Device: "d2"}).ID
+	b.want(queued, commands.Queued)
+	racing.mu.Lock()
+	racing.race = func() {
+		if _, err := b.d.Cancel(context.Background(), queued, "ann"); err != nil {
+			t.Error(err)
+		}
+	}
+	racing.mu.Unlock()
+	w := newDevice("d2")
+	a.connect(w)
+	a.want(queued, commands.Canceled)
+	after := a.send(commands.Request{Device: "d2"}).ID
+	a.want(after, commands.Succeeded)
+	if w.runs(queued) != 0 {
+		t.Error("a command ran that was canceled before it was sent")
 	}
 }
 
@@ -226,12 +318,24 @@ func TestOnceIsNeverResent(t *testing.T) {
 }
 
 func TestOnceThatNeverLeftWaitsForTheNextSession(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "a", newStore(t, startNATS(t)))
 	// The dispatcher believes in a session that is gone already.
 	h.d.Connected("d1", 1)
 	c := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Replay: commands.Once}})
 	if c.State != commands.Queued || c.Attempts != 0 {
 		t.Errorf("%s after %d attempts, want QUEUED\n%s", c.State, c.Attempts, story(c))
+	}
+	// Not tried again in a hot loop.
+	var refused []time.Time
+	eventually(t, "a second try", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		refused = h.refused
+		return len(refused) > 1
+	})
+	if pause := refused[1].Sub(refused[0]); pause < 500*time.Millisecond {
+		t.Errorf("tried again after %s", pause)
 	}
 	h.d.Disconnected("d1", 1)
 	v := newDevice("d1")

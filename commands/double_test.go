@@ -77,6 +77,7 @@ type hub struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session
+	refused  []time.Time // Sends without a session
 }
 
 type session struct {
@@ -85,6 +86,8 @@ type session struct {
 	frames chan *devicev1.HubFrame
 	over   chan struct{}
 	ended  chan struct{}
+
+	severed bool // guarded by hub.mu
 }
 
 type hubOption func(*commands.Config)
@@ -140,6 +143,7 @@ func (h *hub) Send(id string, f *devicev1.HubFrame) (uint64, bool) {
 	defer h.mu.Unlock()
 	s := h.sessions[id]
 	if s == nil {
+		h.refused = append(h.refused, time.Now())
 		return 0, false
 	}
 	select {
@@ -169,6 +173,16 @@ func (h *hub) connect(v *device) uint64 {
 	return epoch
 }
 
+// sever cuts a session without the hub noticing: what it sends is lost.
+func (h *hub) sever(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.sessions[id]
+	close(s.over)
+	<-s.ended
+	s.severed = true
+}
+
 func (h *hub) disconnect(id string) {
 	h.mu.Lock()
 	s := h.sessions[id]
@@ -177,8 +191,10 @@ func (h *hub) disconnect(id string) {
 	if s == nil {
 		return
 	}
-	close(s.over)
-	<-s.ended
+	if !s.severed {
+		close(s.over)
+		<-s.ended
+	}
 	h.d.Disconnected(id, s.epoch)
 }
 

@@ -139,6 +139,7 @@ func TestGroupStopsAfterItsFailureShare(t *testing.T) {
 }
 
 func TestGroupIsCanceled(t *testing.T) {
+	t.Parallel()
 	nats := startNATS(t)
 	ids := fleet(50)
 	a := startHub(t, "a", newStore(t, nats), withDevices(&devices{selected: ids}))
@@ -165,6 +166,7 @@ func TestGroupIsCanceled(t *testing.T) {
 // A hub is killed at every step of a group in turn; the next one resumes it.
 // No device gets two commands, and none is left out.
 func TestAGroupSurvivesHubsThatAreKilled(t *testing.T) {
+	t.Parallel()
 	store := newStore(t, startNATS(t))
 	ids := fleet(60)
 	all := map[string]*device{}
@@ -217,6 +219,7 @@ func TestAGroupSurvivesHubsThatAreKilled(t *testing.T) {
 }
 
 func TestAGroupIsTakenOverFromANodeThatIsGone(t *testing.T) {
+	t.Parallel()
 	nats := startNATS(t)
 	store := newStore(t, nats)
 	ids := fleet(30)

@@ -46,6 +46,7 @@ type queue struct {
 	admitting []string // ids that have a place, and are perhaps not in pending yet
 	users     int      // holders that need this very queue, because of its lane
 	woken     bool     // in Dispatcher.lanes
+	hold      bool     // the session or the store has just refused: a pause until retried
 }
 
 // acquire the device's queue; release it.
@@ -152,16 +153,34 @@ func (d *Dispatcher) afterLocked(e *entry, before *Command) {
 		d.removeLocked(e)
 	} else {
 		d.scheduleLocked(e)
-		if e.view.State == Queued || e.view.CancelRequested && e.canceled != e.queue.epoch {
+		if e.unservedLocked() {
 			d.wakeLocked(e.queue)
 		}
 	}
 	d.tellLocked(before, e.view)
 }
 
+// unservedLocked reports whether the session on this node has still to get
+// the command, or the cancellation: also a command that another node has sent
+// on an older session, which the device had left.
+func (e *entry) unservedLocked() bool {
+	c, epoch := e.view, e.queue.epoch
+	switch {
+	case epoch == 0:
+		return false
+	case c.CancelRequested:
+		return e.canceled != epoch
+	case c.State == Sent:
+		return c.SentEpoch < epoch && e.pushed != epoch && !e.owed
+	}
+	return c.State == Queued
+}
+
 func (d *Dispatcher) removeLocked(e *entry) {
 	e.gone = true
-	d.ends.note(e.view)
+	if e.view.State.Ended() {
+		d.ends.note(e.view)
+	}
 	delete(d.entries, e.id)
 	d.unscheduleLocked(e)
 	q := e.queue
@@ -169,6 +188,17 @@ func (d *Dispatcher) removeLocked(e *entry) {
 		q.pending = slices.Delete(q.pending, i, i+1)
 	}
 	d.forgetLocked(q)
+}
+
+// drop forgets a command that the store has lost: an operator has removed its
+// stream, or put an older one back.
+func (d *Dispatcher) drop(e *entry) {
+	d.log.Error("a command has vanished from the store", "command", e.id, "device", e.queue.device)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !e.gone {
+		d.removeLocked(e)
+	}
 }
 
 func (q *queue) insert(e *entry) {
@@ -206,6 +236,10 @@ func (d *Dispatcher) change(ctx context.Context, e *entry, fn func(*Command) (*C
 			return nil, err
 		}
 		fresh, err := d.cfg.Store.Command(ctx, e.id)
+		if errors.Is(err, ErrNotFound) {
+			d.drop(e)
+			return nil, errGone
+		}
 		if err != nil {
 			return nil, err
 		}

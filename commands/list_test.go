@@ -15,6 +15,7 @@ import (
 // Commands end in another order than they were accepted in, some never; a
 // listing is by acceptance all the same, in pages of any size.
 func TestListIsNewestFirstWhateverEndedWhen(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "a", newStore(t, startNATS(t)))
 	ctx := context.Background()
 	random := rand.New(rand.NewPCG(1, 2))

@@ -122,6 +122,8 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 			return Command{}, false, err
 		}
 		c, direct = n, true
+	} else {
+		c.wait("waiting for the device to connect, or for those before it")
 	}
 	wctx, cancel := storeContext(ctx)
 	defer cancel()
@@ -178,7 +180,7 @@ func (d *Dispatcher) installNew(c *Command, owed bool) *entry {
 func (d *Dispatcher) open(q *queue) uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if q.epoch == 0 {
+	if q.epoch == 0 || q.hold {
 		return 0
 	}
 	for _, e := range q.pending {

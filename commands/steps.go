@@ -33,9 +33,9 @@ func (c *Command) step(to State, a at, reason string) (*Command, error) {
 // sent is the command as it must be recorded before it goes out on the
 // session a.epoch of the node a.node.
 func (c *Command) sent(a at) (*Command, error) {
-	reason := fmt.Sprintf("sent on session %d", a.epoch)
+	reason := "sent to the device"
 	if c.Attempts > 0 {
-		reason = fmt.Sprintf("sent again on session %d: not confirmed on session %d", a.epoch, c.SentEpoch)
+		reason = "sent again on a new connection, for want of a confirmation on the one before"
 	}
 	d := *c
 	d.Attempts++
@@ -48,7 +48,7 @@ func (c *Command) unsent(a at) (*Command, error) {
 	if c.CancelRequested {
 		return c.step(Canceled, a, "canceled; it was not sent")
 	}
-	n, err := c.step(Queued, a, fmt.Sprintf("session %d was gone before it was sent; waiting for the next", c.SentEpoch))
+	n, err := c.step(Queued, a, "the connection was gone before it was sent; waiting for the next")
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (c *Command) expire(a at) (*Command, error) {
 func (c *Command) timeOut(a at) (*Command, error) {
 	switch {
 	case c.State == Sent:
-		return c.step(TimedOut, a, "delivery unknown; not resent")
+		return c.step(TimedOut, a, "the connection was lost before the device confirmed it: delivery unknown; not resent")
 	case c.CancelRequested:
 		return c.step(TimedOut, a, fmt.Sprintf("delivered, but no end within %s; its cancellation was not answered", c.Spec.Timeout))
 	}
@@ -217,7 +217,7 @@ func (c *Command) hearLate(w word) (*Command, error) {
 		n.DeliveredAt = w.time
 		n.record(Event{
 			Time: w.time, State: Delivered, Node: w.node, Epoch: w.epoch, Attempt: c.Attempts,
-			Reason: "the device has it, after " + c.State.String() + "; its end is still awaited",
+			Reason: "the device has it, after the hub had ended it as " + c.State.String() + "; its own end is still awaited",
 		})
 		return n, nil
 	}

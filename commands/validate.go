@@ -161,3 +161,9 @@ func newCommand(id string, r *Request, group, node string, now time.Time) *Comma
 	c.record(Event{Time: now, State: Queued, Reason: c.Reason, Node: node})
 	return c
 }
+
+// wait says why a command that is about to be stored is not sent at once.
+func (c *Command) wait(reason string) {
+	c.Reason += "; " + reason
+	c.Events[0].Reason = c.Reason
+}
