@@ -306,7 +306,7 @@ func TestOnceIsNeverResent(t *testing.T) {
 	v.deafen(false)
 	h.connect(v)
 	c = h.want(c.ID, commands.TimedOut)
-	if c.Reason != "delivery unknown; not resent" || c.Attempts != 1 || len(v.got()) != 0 {
+	if !strings.HasPrefix(c.Reason, "delivery unknown; not resent") || c.Attempts != 1 || len(v.got()) != 0 {
 		t.Errorf("%q after %d attempts, the device got %v", c.Reason, c.Attempts, v.got())
 	}
 	// The device had it after all.

@@ -74,7 +74,7 @@ func (c *Command) expire(a at) (*Command, error) {
 func (c *Command) timeOut(a at) (*Command, error) {
 	switch {
 	case c.State == Sent:
-		return c.step(TimedOut, a, "the connection was lost before the device confirmed it: delivery unknown; not resent")
+		return c.step(TimedOut, a, "delivery unknown; not resent: the connection was lost before the device confirmed it")
 	case c.CancelRequested:
 		return c.step(TimedOut, a, fmt.Sprintf("delivered, but no end within %s; its cancellation was not answered", c.Spec.Timeout))
 	}

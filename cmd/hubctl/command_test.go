@@ -163,18 +163,22 @@ func TestCommandWhyTellsTheStory(t *testing.T) {
 			{Time: at(0), State: queued, Node: "n1"},
 			{Time: at(2 * time.Millisecond), State: sent, Attempt: 1, Node: "n1", SessionEpoch: 42},
 			{Time: at(12 * time.Second), State: queued, Attempt: 1, Reason: "heartbeat missed"},
-			{Time: at(time.Hour), State: expired, Reason: "not delivered within 1 h"},
+			{Time: at(13 * time.Second), State: sent, Attempt: 2, Node: "n1", SessionEpoch: 43, Reason: "sent again"},
+			{Time: at(14 * time.Second), State: operatorv1.CommandState_COMMAND_STATE_DELIVERED, Attempt: 2, Node: "n1", SessionEpoch: 43},
+			{Time: at(time.Hour), State: expired, Reason: "not delivered within 1 h", Code: 4, Message: "to\ao hot"},
 		}}, nil
 	})
 	got := p.hubctl("command", "why", "c1").want(t, exitOK).out
 	head, story, _ := strings.Cut(got, "\n\n")
 	wantContains(t, head, `"open" to pump-1: EXPIRED after 1 h`, "Sent by alice on 2026-03-01 12:00:00.000 UTC", `Payload: {"n":1}`, "for at most 1 h; the device has 30 s to answer")
 	wantText(t, story, `      +0 s  queued (node n1)
-     +2 ms  attempt 1: sent to the device (node n1, session 42)
-     +12 s  back in the queue after attempt 1: heartbeat missed
-      +1 h  its time to live was over: not delivered within 1 h
+     +2 ms  sent to the device (node n1, session 42)
+     +12 s  heartbeat missed
+     +13 s  attempt 2: sent again (node n1, session 43)
+     +14 s  the device has it
+      +1 h  not delivered within 1 h, code 4 (deadline_exceeded); it says "to\ao hot"
 
-The device never confirmed it: not delivered within 1 h.
+Whether the device got it is not known. It is not sent again; should the device's answer still come, it is recorded here.
 `)
 	wantContains(t, p.hubctl("command", "why", "c1", "-o", "json").want(t, exitOK).out, `"session_epoch": "42"`)
 	wantContains(t, p.hubctl("command", "why", "c1", "-o", "csv").want(t, exitOK).out, "2026-03-01T12:00:12Z,QUEUED,1,,0,0,0,,heartbeat missed\n")

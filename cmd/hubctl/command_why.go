@@ -80,11 +80,16 @@ func (a *app) story(c command, events []*operatorv1.CommandEvent, waits string) 
 	if len(events) == 0 {
 		line("The hub kept no events of it.")
 	}
+	place := ""
 	for _, e := range events {
-		line("%10s  %s", "+"+span(max(0, e.GetTime().AsTime().Sub(c.GetCreated().AsTime()))), eventWords(e, c))
+		where := ""
+		if p := eventPlace(e); p != "" && p != place {
+			place, where = p, " ("+p+")"
+		}
+		line("%10s  %s%s", "+"+span(max(0, e.GetTime().AsTime().Sub(c.GetCreated().AsTime()))), eventWords(e), where)
 	}
 	line("")
-	line("%s", endWords(c, waits))
+	line("%s", endWords(c, events, waits))
 	return b.String()
 }
 
@@ -108,69 +113,58 @@ func terms(c command) string {
 	return text + "."
 }
 
-// eventWords says what happened.
-func eventWords(e *operatorv1.CommandEvent, c command) string {
-	var text string
-	switch e.State {
-	case operatorv1.CommandState_COMMAND_STATE_QUEUED:
-		text = "queued"
-		if e.Attempt > 0 {
-			text = fmt.Sprintf("back in the queue after attempt %d", e.Attempt)
-		}
-	case operatorv1.CommandState_COMMAND_STATE_SENT:
-		text = fmt.Sprintf("attempt %d: sent to the device", max(1, e.Attempt))
-	case operatorv1.CommandState_COMMAND_STATE_DELIVERED:
-		text = "the device says it has it"
-	case operatorv1.CommandState_COMMAND_STATE_RUNNING:
-		text = "the device is at it"
-		if e.ProgressPercent > 0 {
-			text += fmt.Sprintf(", %d%%", e.ProgressPercent)
-		}
-	case operatorv1.CommandState_COMMAND_STATE_SUCCEEDED:
-		text = "the device says it succeeded"
-	case operatorv1.CommandState_COMMAND_STATE_FAILED:
-		text = "it failed"
-	case operatorv1.CommandState_COMMAND_STATE_REJECTED:
-		text = "the device refused it"
-	case operatorv1.CommandState_COMMAND_STATE_TIMED_OUT:
-		text = "no answer in time"
-	case operatorv1.CommandState_COMMAND_STATE_EXPIRED:
-		text = "its time to live was over"
-	case operatorv1.CommandState_COMMAND_STATE_CANCELED:
-		text = "canceled"
-	default:
-		text = e.State.String()
+// eventWords says what happened: in the hub's words, where it gave some.
+func eventWords(e *operatorv1.CommandEvent) string {
+	text := firstOf(e.Reason, plainWords(e.State))
+	if e.State == operatorv1.CommandState_COMMAND_STATE_SENT && e.Attempt > 1 {
+		text = fmt.Sprintf("attempt %d: %s", e.Attempt, text)
 	}
-	if e.Code > 0 {
-		text += fmt.Sprintf(", code %d (%s)", e.Code, connect.Code(e.Code))
-	}
-	if e.Message != "" {
-		text += fmt.Sprintf(", in its words: %q", e.Message)
-	}
-	if e.Reason != "" {
-		text += ": " + e.Reason
-	}
-	return text + eventPlace(e)
+	return text + deviceWords(e.Code, e.Message)
 }
 
+// plainWords are for an event without a reason.
+func plainWords(s operatorv1.CommandState) string {
+	switch s {
+	case operatorv1.CommandState_COMMAND_STATE_QUEUED:
+		return "queued"
+	case operatorv1.CommandState_COMMAND_STATE_SENT:
+		return "sent to the device"
+	case operatorv1.CommandState_COMMAND_STATE_DELIVERED:
+		return "the device has it"
+	case operatorv1.CommandState_COMMAND_STATE_RUNNING:
+		return "the device is at it"
+	}
+	return stateName(s)
+}
+
+// deviceWords are what the device has said beside the bare state.
+func deviceWords(code uint32, message string) string {
+	text := ""
+	if code > 0 {
+		text = fmt.Sprintf(", code %d (%s)", code, connect.Code(code))
+	}
+	if message != "" {
+		text += fmt.Sprintf("; it says %q", message)
+	}
+	return text
+}
+
+// eventPlace is the node, and the session that took part.
 func eventPlace(e *operatorv1.CommandEvent) string {
 	switch {
 	case e.Node != "" && e.SessionEpoch > 0:
-		return fmt.Sprintf(" (node %s, session %d)", e.Node, e.SessionEpoch)
+		return fmt.Sprintf("node %s, session %d", e.Node, e.SessionEpoch)
 	case e.Node != "":
-		return fmt.Sprintf(" (node %s)", e.Node)
+		return "node " + e.Node
 	case e.SessionEpoch > 0:
-		return fmt.Sprintf(" (session %d)", e.SessionEpoch)
+		return fmt.Sprintf("session %d", e.SessionEpoch)
 	}
 	return ""
 }
 
-// endWords sum up how it ended, or what it waits for.
-func endWords(c command, waits string) string {
-	because := ""
-	if r := firstOf(c.GetReason(), c.GetMessage()); r != "" {
-		because = ": " + r
-	}
+// endWords sum up what its end means, or what it waits for. Why it came to
+// that, the last event has told.
+func endWords(c command, events []*operatorv1.CommandEvent, waits string) string {
 	switch c.GetState() {
 	case operatorv1.CommandState_COMMAND_STATE_SUCCEEDED:
 		text := "It did what it should."
@@ -179,20 +173,30 @@ func endWords(c command, waits string) string {
 		}
 		return text
 	case operatorv1.CommandState_COMMAND_STATE_FAILED:
-		return "It ended as FAILED" + because + "."
+		return "The device took it and failed. It is not sent again."
 	case operatorv1.CommandState_COMMAND_STATE_REJECTED:
-		return "The device did nothing, it REJECTED the command" + because + "."
+		return "The device refused it and did nothing."
 	case operatorv1.CommandState_COMMAND_STATE_TIMED_OUT:
-		return "Whether the device did it is not known; should its answer still come, it is recorded here" + because + "."
-	case operatorv1.CommandState_COMMAND_STATE_EXPIRED:
-		if c.GetAttempts() == 0 {
-			return "It was never sent; the device did nothing" + because + "."
+		return "Whether the device did it is not known. Should its answer still come, it is recorded here."
+	case operatorv1.CommandState_COMMAND_STATE_EXPIRED, operatorv1.CommandState_COMMAND_STATE_CANCELED:
+		switch {
+		case c.GetAttempts() == 0:
+			return "The device never got it and did nothing."
+		case stoppedByDevice(events):
+			return "The device stopped it; what it had done by then stays done."
 		}
-		return "The device never confirmed it" + because + "."
-	case operatorv1.CommandState_COMMAND_STATE_CANCELED:
-		return "It was canceled" + because + "."
+		return "Whether the device got it is not known. It is not sent again; should the device's answer still come, it is recorded here."
 	}
 	return "It has not ended. " + waits
+}
+
+// stoppedByDevice reports whether a cancellation was the device's own word.
+func stoppedByDevice(events []*operatorv1.CommandEvent) bool {
+	if len(events) == 0 {
+		return false
+	}
+	last := events[len(events)-1]
+	return last.GetState() == operatorv1.CommandState_COMMAND_STATE_CANCELED && last.GetSessionEpoch() > 0
 }
 
 // waitsFor says what holds a command up. The device's presence is part of it;
