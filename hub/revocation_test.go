@@ -1,0 +1,61 @@
+package hub_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tetherline/tetherline/device"
+	"github.com/tetherline/tetherline/device/client"
+	"github.com/tetherline/tetherline/hub/hubtest"
+)
+
+// revoked is how an operator ends a device's access, and what it hears.
+var revoked = map[string]struct {
+	revoke func(t testing.TB, h hubtest.Endpoint, id string)
+	want   error
+}{
+	"disabled": {func(t testing.TB, h hubtest.Endpoint, id string) { enable(t, h, id, false) }, client.ErrDisabled},
+	"deleted":  {remove, client.ErrUnauthorized},
+}
+
+// Promise 10: revocation closes the live socket at once, while others go on.
+func TestRevocationClosesTheLiveSocket(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Config(t))
+	honest := newFlock(t, h.Endpoint, 2, nil)
+	honest.publish(t, 5*time.Millisecond)
+	credentials := make(map[string]device.Credential)
+	for id, tt := range revoked {
+		credentials[id] = h.CreateDevice(t, id)
+		c, err := client.New(h.Client(credentials[id]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- c.Run(t.Context()) }()
+		hubtest.Eventually(t, "online", func() bool { return c.State() == client.Online })
+		began := time.Now()
+		tt.revoke(t, h.Endpoint, id)
+		select {
+		case err = <-ended:
+		case <-time.After(hubtest.Patience):
+			t.Fatalf("%s: is never closed", id)
+		}
+		took := time.Since(began)
+		t.Logf("%s: the device knew after %v", id, took.Round(time.Millisecond))
+		if !errors.Is(err, tt.want) || took > 5*time.Second {
+			t.Errorf("%s: Run returns %v after %v; want %v within a second", id, err, took, tt.want)
+		}
+		hubtest.Eventually(t, "its socket is gone", func() bool { return h.Hub.Online() == len(honest.gauges) })
+	}
+	wantSteady(t, honest)
+	wantAllStored(t, h.Endpoint, honest)
+
+	// Enabled again it comes back with the credential it has.
+	if p := getDevice(t, h.Endpoint, "disabled").Presence; p.GetOnline() || p.GetReason() != "disabled by an operator" {
+		t.Errorf("presence of the disabled device is %v", p)
+	}
+	enable(t, h.Endpoint, "disabled", true)
+	c, _ := hubtest.Run(t, h.Client(credentials["disabled"]))
+	hubtest.Eventually(t, "the enabled device is back", func() bool { return c.State() == client.Online })
+}
