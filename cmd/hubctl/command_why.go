@@ -80,13 +80,9 @@ func (a *app) story(c command, events []*operatorv1.CommandEvent, waits string) 
 	if len(events) == 0 {
 		line("The hub kept no events of it.")
 	}
-	place := ""
+	var place eventPlace
 	for _, e := range events {
-		where := ""
-		if p := eventPlace(e); p != "" && p != place {
-			place, where = p, " ("+p+")"
-		}
-		line("%10s  %s%s", "+"+span(max(0, e.GetTime().AsTime().Sub(c.GetCreated().AsTime()))), eventWords(e), where)
+		line("%10s  %s%s", "+"+span(max(0, e.GetTime().AsTime().Sub(c.GetCreated().AsTime()))), eventWords(e), place.moved(e))
 	}
 	line("")
 	line("%s", endWords(c, events, waits))
@@ -149,15 +145,27 @@ func deviceWords(code uint32, message string) string {
 	return text
 }
 
-// eventPlace is the node, and the session that took part.
-func eventPlace(e *operatorv1.CommandEvent) string {
+// eventPlace is where a story has come to.
+type eventPlace struct {
+	node    string
+	session uint64
+}
+
+// moved names the node and the session of an event that takes the story to
+// another one.
+func (p *eventPlace) moved(e *operatorv1.CommandEvent) string {
+	before := *p
+	if e.GetNode() != "" {
+		p.node = e.GetNode()
+	}
+	if e.GetSessionEpoch() > 0 {
+		p.session = e.GetSessionEpoch()
+	}
 	switch {
-	case e.Node != "" && e.SessionEpoch > 0:
-		return fmt.Sprintf("node %s, session %d", e.Node, e.SessionEpoch)
-	case e.Node != "":
-		return "node " + e.Node
-	case e.SessionEpoch > 0:
-		return fmt.Sprintf("session %d", e.SessionEpoch)
+	case p.session != before.session:
+		return fmt.Sprintf(" (node %s, session %d)", firstOf(p.node, "unknown"), p.session)
+	case p.node != before.node:
+		return fmt.Sprintf(" (node %s)", p.node)
 	}
 	return ""
 }
