@@ -382,7 +382,7 @@ func (h *hub) send(r commands.Request) commands.Command {
 // want waits until the command is in the state.
 func (h *hub) want(id string, state commands.State) commands.Command {
 	h.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		c, _, err := h.d.Get(context.Background(), id)
 		if err == nil && c.State == state {
@@ -397,7 +397,7 @@ func (h *hub) want(id string, state commands.State) commands.Command {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}

@@ -38,12 +38,42 @@ type getRequest struct {
 // errNoMessage says that the stream has no such message.
 var errNoMessage = errors.New("no such message")
 
+// A read is asked again when no answer has come: the server that was to give
+// it may have gone with the request. It is given up after readTimeout.
+const (
+	readTimeout = 5 * time.Second
+	askTimeout  = time.Second
+)
+
 // get one message. With replicas the leader is asked: a follower may be
 // behind, and steps are decided on what is read here.
 func (s *Store) get(ctx context.Context, stream string, r getRequest) (*storedMessage, error) {
+	ask := s.getDirect
 	if s.cfg.Replicas > 1 {
-		return s.getFromLeader(ctx, stream, r)
+		ask = s.getFromLeader
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	for {
+		once, cancel := context.WithTimeout(ctx, askTimeout)
+		m, err := ask(once, stream, r)
+		cancel()
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			continue
+		case errors.Is(err, nats.ErrNoResponders) && ctx.Err() == nil:
+			// No leader, for the moment.
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+				continue
+			}
+		}
+		return m, err
+	}
+}
+
+func (s *Store) getDirect(ctx context.Context, stream string, r getRequest) (*storedMessage, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,159 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// await the ends of what was issued.
+func (r *groupRun) await(ctx context.Context) error {
+	for {
+		if err := r.cancelChildren(ctx); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		ended, _ := r.g.ended()
+		done := ended+r.aged >= r.g.Issued
+		if done {
+			if r.g.State == GroupRunning {
+				r.g.State, r.g.Reason = GroupDone, "every command has ended"
+			}
+			r.g.Ended, r.dirty = r.d.here(0).time, true
+		}
+		r.mu.Unlock()
+		if err := r.record(ctx, done); err != nil || done {
+			return err
+		}
+		wait := time.NewTimer(groupPersist)
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return ctx.Err()
+		case <-r.changed:
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+}
+
+// cancelChildren cancels what has not ended, when the group is canceled.
+func (r *groupRun) cancelChildren(ctx context.Context) error {
+	r.mu.Lock()
+	var open []string
+	if r.g.State == GroupCanceled {
+		for id, child := range r.states {
+			if !child.state.Ended() {
+				open = append(open, id)
+			}
+		}
+	}
+	operator := r.g.Operator
+	r.mu.Unlock()
+	for _, id := range open {
+		e := r.d.entry(id)
+		if e == nil {
+			continue // its end is about to be told
+		}
+		if c := r.d.look(e); c == nil || c.CancelRequested {
+			continue
+		}
+		_, err := r.d.cancelEntry(ctx, e, operator)
+		if err != nil && !errors.Is(err, errGone) && !errors.Is(err, ErrEnded) {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell takes the state of one of the group's commands in. It may be called
+// with Dispatcher.mu held.
+func (r *groupRun) tell(c *Command) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, known := r.states[c.ID]
+	if known && (c.Revision < old.revision || c.Revision == old.revision && c.State < old.state) {
+		return
+	}
+	r.states[c.ID] = childState{state: c.State, revision: c.Revision}
+	if old.state == c.State {
+		return
+	}
+	if r.loaded {
+		if known {
+			r.g.ByState[old.state]--
+		}
+		r.g.ByState[c.State]++
+	}
+	r.dirty = true
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// snapshot is the group as it stands; nil before that is known.
+func (r *groupRun) snapshot() *Group {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.loaded {
+		return nil
+	}
+	return r.g.clone()
+}
+
+// adopt takes over that the stored group was canceled.
+func (r *groupRun) adopt(stored *Group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if stored.Revision <= r.g.Revision {
+		return
+	}
+	r.g.Revision = stored.Revision
+	if stored.State == GroupCanceled {
+		r.g.State, r.g.Reason = stored.State, stored.Reason
+	}
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// record stores the group's progress when that is due, or now.
+func (r *groupRun) record(ctx context.Context, now bool) error {
+	for {
+		r.mu.Lock()
+		age := time.Since(r.recorded)
+		if !now && (age < groupPersist || !r.dirty && age < groupRenew) {
+			r.mu.Unlock()
+			return nil
+		}
+		g := r.g.clone()
+		r.dirty = false
+		r.mu.Unlock()
+		g.Runner, g.Lease = r.d.cfg.Node, time.Now().UTC().Add(groupLease)
+		wctx, cancel := storeContext(ctx)
+		err := r.d.cfg.Store.UpdateGroup(wctx, g)
+		cancel()
+		if err == nil {
+			r.mu.Lock()
+			r.g.Revision, r.recorded = max(r.g.Revision, g.Revision), time.Now()
+			r.mu.Unlock()
+			return nil
+		}
+		r.mu.Lock()
+		r.dirty = true
+		r.mu.Unlock()
+		if !errors.Is(err, ErrStale) {
+			return err
+		}
+		stored, err := r.d.cfg.Store.Group(ctx, g.ID)
+		if err != nil {
+			return err
+		}
+		if !stored.Ended.IsZero() || stored.Runner != r.d.cfg.Node && time.Now().Before(stored.Lease) {
+			return errNotOurs
+		}
+		r.adopt(stored)
+	}
+}
