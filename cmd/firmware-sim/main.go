@@ -15,8 +15,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	firmwaresim "github.com/tetherline/tetherline/firmware-sim"
 )
 
 func main() {
@@ -36,7 +34,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(), fleetCommand())
+	root.AddCommand(runCommand(), fleetCommand(), loadCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		_, _ = fmt.Fprintln(stderr, "firmware-sim:", err)
 		return 1
@@ -58,7 +56,8 @@ func (o output) check() error {
 	return nil
 }
 
-func (o output) write(w io.Writer, s firmwaresim.Summary) error {
+// write a summary, which is fit for JSON.
+func (o output) write(w io.Writer, s io.WriterTo) error {
 	if o == "json" {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	firmwaresim "github.com/tetherline/tetherline/firmware-sim"
+)
+
+func loadCommand() *cobra.Command {
+	var (
+		config firmwaresim.LoadConfig
+		ca     string
+		out    output
+	)
+	cmd := &cobra.Command{
+		Use:   "load --hub URL --token T --ca FILE --devices N --rate R --for D",
+		Short: "Measure what a hub takes: values a second, acknowledgements, CPU, memory",
+		Long: `Enrol N devices at a hub, connect them, have them send frames of one shape for
+the time given by --for, wait until all is acknowledged and stored, and report.
+
+With --rate the loop is open: every frame has a time at which it is due, and
+its acknowledgement is counted from then on, so that a hub that stalls cannot
+hide it. With --rate 0 each device sends as fast as the hub's window allows.
+With --idle the devices hold still, after --frames frames each.
+
+On the machine of the hub, --hub-pid adds the CPU time and the memory of its
+process. A hub refuses a device that sends more than its limits: for --rate 0
+start it with --device-frames 1e6 --device-bytes 1e9. Devices of an earlier load
+get a new credential.`,
+		Example: `  firmware-sim load --hub https://127.0.0.1:8443 --token @hub-data/admin.token --ca hub-data/ca.pem \
+    --devices 200 --rate 20000 --rows-per-frame 10 --for 30s --hub-pid $(pidof hubd)
+  firmware-sim load --devices 15000 --idle --for 10s --hub-pid $(pidof hubd) -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err := out.check(); err != nil {
+				return err
+			}
+			if config.Token, err = readToken(config.Token); err != nil {
+				return err
+			}
+			if config.RootCAs, err = readRoots(cmp.Or(ca, os.Getenv("TETHERLINE_CA"))); err != nil {
+				return err
+			}
+			config.WaitUntilStored = true
+			config.Progress = func(what string, done, of int) {
+				_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s %d of %d devices\n", what, done, of)
+			}
+			summary, err := firmwaresim.Load(cmd.Context(), config)
+			if summary.Devices == 0 {
+				return err
+			}
+			return errors.Join(err, out.write(cmd.OutOrStdout(), summary))
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&config.Hub, "hub", cmp.Or(os.Getenv("TETHERLINE_HUB"), "https://127.0.0.1:8443"), "URL of the hub's operator API")
+	flags.StringVar(&config.Token, "token", "", "operator's token, or @file that holds it; empty: TETHERLINE_TOKEN")
+	flags.StringVar(&ca, "ca", "", "CA of the hub, PEM; empty: TETHERLINE_CA, then the system's roots")
+	flags.StringVar(&config.Prefix, "prefix", "load", "of the device ids")
+	flags.IntVar(&config.Devices, "devices", 100, "how many, to 100000")
+	flags.Float64Var(&config.Rate, "rate", 0, "rows a second of all devices together; 0: as fast as windows allow")
+	flags.IntVar(&config.RowsPerFrame, "rows-per-frame", 1, "1 to 1000")
+	flags.IntVar(&config.FieldsPerRow, "fields-per-row", 10, "1 to 256")
+	flags.DurationVar(&config.Ramp, "ramp", 0, "time in which the devices connect; 0: as fast as the hub takes them")
+	flags.DurationVar(&config.For, "for", 10*time.Second, "how long they send or hold still, to 1h")
+	flags.BoolVar(&config.Idle, "idle", false, "hold still")
+	flags.IntVar(&config.FramesAtFirst, "frames", 0, "that each device sends before it holds still")
+	flags.IntVar(&config.HubPID, "hub-pid", 0, "process id of the hub on this machine; 0: do not look")
+	out.add(cmd)
+	return cmd
+}

@@ -1,0 +1,319 @@
+package firmwaresim
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	credential "github.com/tetherline/tetherline/device"
+)
+
+// Bounds of a load.
+const (
+	maxLoadDevices    = 100_000
+	maxLoadTime       = time.Hour
+	loadDialers       = 64               // handshakes at once
+	loadConnectFloor  = 100              // devices a second that a hub connects at least
+	loadConnectMargin = time.Minute      // beside that
+	loadDrainTimeout  = 30 * time.Second // for what is sent to be acknowledged, and then stored
+)
+
+// LoadConfig describes a load: devices that do nothing but send frames of one
+// shape, on a client of the protocol that is as small as can be, so that what
+// is measured is the hub.
+type LoadConfig struct {
+	Hub     string         // URL of the operator API, https://host:port
+	Token   string         // of an operator
+	RootCAs *x509.CertPool // that the hub's certificate comes from; nil: the system's
+	Prefix  string         // of the ids; "": "load"
+
+	Devices         int           // 1 to 100,000
+	Rate            float64       // rows a second of all devices together; 0: as fast as windows allow
+	RowsPerFrame    int           // 1 to 1,000; 0: 1
+	FieldsPerRow    int           // 1 to 256; 0: 10
+	Ramp            time.Duration // in which the devices connect; 0: as fast as the hub takes them
+	For             time.Duration // of sending, or of holding still, from when all are connected; to 1 h
+	Idle            bool          // connect and hold still; Rate is not looked at
+	FramesAtFirst   int           // that each idle device sends before it holds still
+	HubPID          int           // of a hub on this machine, whose CPU time and memory are reported; 0: none
+	WaitUntilStored bool          // the hub's CPU time is taken when all is stored; else when all is acknowledged
+
+	// Progress hears what is going on; nil: nobody.
+	Progress func(what string, done, of int)
+	// Stage is called between the stages of a load, which waits for it:
+	// "enrolled", "connected", and where it is Idle "settled", when each
+	// device has sent its first frames. An error ends the load. nil: nobody
+	// is asked.
+	Stage func(ctx context.Context, stage string) error
+}
+
+func (c *LoadConfig) complete() error {
+	if c.Prefix == "" {
+		c.Prefix = "load"
+	}
+	if c.RowsPerFrame == 0 {
+		c.RowsPerFrame = 1
+	}
+	if c.FieldsPerRow == 0 {
+		c.FieldsPerRow = 10
+	}
+	if c.Progress == nil {
+		c.Progress = func(string, int, int) {}
+	}
+	u, err := url.Parse(c.Hub)
+	switch {
+	case err != nil || u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("hub %q is no URL, as https://127.0.0.1:8443", c.Hub)
+	case c.Devices < 1 || c.Devices > maxLoadDevices:
+		return fmt.Errorf("a load has 1 to %d devices, not %d", maxLoadDevices, c.Devices)
+	case c.Rate < 0:
+		return fmt.Errorf("rate %v is negative", c.Rate)
+	case c.RowsPerFrame < 1 || c.RowsPerFrame > 1000:
+		return fmt.Errorf("a frame has 1 to 1000 rows, not %d", c.RowsPerFrame)
+	case c.FieldsPerRow < 1 || c.FieldsPerRow > 256:
+		return fmt.Errorf("a row has 1 to 256 fields, not %d", c.FieldsPerRow)
+	case c.For <= 0 || c.For > maxLoadTime:
+		return fmt.Errorf("a load lasts up to %v, not %v", maxLoadTime, c.For)
+	case c.Ramp < 0 || c.Ramp > maxLoadTime:
+		return fmt.Errorf("a ramp lasts up to %v, not %v", maxLoadTime, c.Ramp)
+	case c.FramesAtFirst < 0:
+		return fmt.Errorf("%d frames at first", c.FramesAtFirst)
+	}
+	if err := credential.CheckID(loadID(c.Prefix, c.Devices)); err != nil {
+		return fmt.Errorf("prefix of device ids: %w", err)
+	}
+	if n := newLoadFrames(c.RowsPerFrame, c.FieldsPerRow, 1).longest(); n > maxLoadFrame {
+		return fmt.Errorf("a frame of %d rows of %d fields has %d bytes; the protocol allows %d",
+			c.RowsPerFrame, c.FieldsPerRow, n, maxLoadFrame)
+	}
+	if c.Stage == nil {
+		c.Stage = func(context.Context, string) error { return nil }
+	}
+	return nil
+}
+
+func loadID(prefix string, n int) string { return fmt.Sprintf("%s-%06d", prefix, n) }
+
+// loadRun is one load under way.
+type loadRun struct {
+	// Set once.
+	cfg     LoadConfig
+	hub     string // that devices dial
+	tls     *tls.Config
+	devices []*loadDevice
+	gate    chan struct{} // handshakes under way
+	began   chan struct{} // closed when sending begins
+	epoch   int64         // Unix ns: of the first row
+	frames  int           // of each device; 0: until the end, or none where it is idle
+	period  time.Duration // between the frames of a device; 0: as windows allow
+	step    int64         // between rows, in ns
+
+	frameBytes int // of a frame, at most
+
+	// Set before began is closed.
+	start, end time.Time
+
+	online    atomic.Int64
+	sessions  atomic.Int64
+	finished  atomic.Int64 // devices that have sent all and are acknowledged
+	refused   atomic.Int64
+	sent      atomic.Int64 // frames, those sent again too
+	resent    atomic.Int64
+	acked     atomic.Int64 // frames, those rejected too
+	rejected  atomic.Int64
+	throttles atomic.Int64
+	lastAck   atomic.Int64 // Unix ns
+	failure   atomic.Pointer[error]
+	latency   histogram
+}
+
+// Load enrols devices, connects them, sends, waits until all is acknowledged,
+// and reports. Devices of an earlier load get a new credential. A summary that
+// comes with an error tells of what was done until then.
+//
+// With a Rate the loop is open: every frame has a time at which it is to be
+// sent, and its acknowledgement is counted from then on, whether or not the
+// device could send it at that time. Without one each device sends as the
+// hub's window allows, and an acknowledgement is counted from the sending on.
+func Load(ctx context.Context, cfg LoadConfig) (LoadSummary, error) {
+	if err := cfg.complete(); err != nil {
+		return LoadSummary{}, err
+	}
+	r, err := newLoadRun(ctx, cfg)
+	if err != nil {
+		return LoadSummary{}, err
+	}
+	if err := r.cfg.Stage(ctx, "enrolled"); err != nil {
+		return LoadSummary{}, err
+	}
+	m, err := newLoadMeter(ctx, &r.cfg)
+	if err != nil {
+		return LoadSummary{}, err
+	}
+	defer m.close()
+	work, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	connecting := time.Now()
+	for i, d := range r.devices {
+		wait := time.Duration(float64(cfg.Ramp) * float64(i) / float64(len(r.devices)))
+		running.Go(func() {
+			if sleep(work, wait) {
+				d.run(work)
+			}
+		})
+	}
+	if err := r.connected(work); err != nil {
+		return r.summary(m), err
+	}
+	r.cfg.Progress("connected", cfg.Devices, cfg.Devices)
+	m.connected(time.Since(connecting))
+	if err := r.cfg.Stage(ctx, "connected"); err != nil {
+		return r.summary(m), err
+	}
+	err = r.measure(work, m)
+	return r.summary(m), err
+}
+
+func newLoadRun(ctx context.Context, cfg LoadConfig) (*loadRun, error) {
+	ids := make([]string, cfg.Devices)
+	for i := range ids {
+		ids[i] = loadID(cfg.Prefix, i+1)
+	}
+	enrolment, err := enrol(ctx, &FleetConfig{
+		Hub: cfg.Hub, Token: cfg.Token, RootCAs: cfg.RootCAs,
+		Enrolled: func(done int) { cfg.Progress("enrolled", done, cfg.Devices) },
+	}, ids)
+	if err != nil {
+		return nil, err
+	}
+	host, err := url.Parse(enrolment.hubURL)
+	if err != nil {
+		return nil, fmt.Errorf("the hub's address for devices: %w", err)
+	}
+	r := &loadRun{
+		cfg: cfg, hub: enrolment.hubURL, gate: make(chan struct{}, loadDialers), began: make(chan struct{}),
+		tls: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host.Hostname(), RootCAs: enrolment.roots},
+		// Of this load alone, so that its rows overwrite no others.
+		epoch: time.Now().UnixNano(), step: flatOutStep,
+	}
+	switch {
+	case cfg.Idle:
+		r.frames = cfg.FramesAtFirst
+	case cfg.Rate > 0:
+		r.period = time.Duration(float64(time.Second) * float64(cfg.RowsPerFrame*cfg.Devices) / cfg.Rate)
+		r.frames = int(cfg.For / max(r.period, 1))
+		if r.frames == 0 {
+			return nil, fmt.Errorf("at %v rows/s no device has a frame within %v", cfg.Rate, cfg.For)
+		}
+		r.step = int64(r.period) / int64(cfg.RowsPerFrame)
+	}
+	r.frameBytes = newLoadFrames(cfg.RowsPerFrame, cfg.FieldsPerRow, r.step).longest()
+	for i, id := range ids {
+		d := &loadDevice{load: r, index: i, credential: enrolment.credentials[id], wake: make(chan struct{}, 1), next: 1}
+		_, _ = rand.Read(d.boot[:]) // it never fails
+		r.devices = append(r.devices, d)
+	}
+	return r, nil
+}
+
+// connected waits until every device is online.
+func (r *loadRun) connected(ctx context.Context) error {
+	patience := r.cfg.Ramp + loadConnectMargin + time.Duration(r.cfg.Devices)*time.Second/loadConnectFloor
+	deadline := time.Now().Add(patience)
+	for r.online.Load() < int64(r.cfg.Devices) {
+		if r.refused.Load() > 0 || time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("%d of %d devices are connected after %v",
+				r.online.Load(), r.cfg.Devices, patience), r.lastError())
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// measure lets the devices send, or hold still, and waits for what they sent.
+func (r *loadRun) measure(ctx context.Context, m *loadMeter) error {
+	r.start = time.Now().Add(10 * time.Millisecond)
+	r.end = r.start.Add(r.cfg.For)
+	m.begin()
+	close(r.began)
+	if r.cfg.Idle {
+		return r.hold(ctx, m)
+	}
+	if !sleep(ctx, time.Until(r.end)) {
+		return ctx.Err()
+	}
+	err := r.drained(ctx)
+	if r.cfg.WaitUntilStored && err == nil {
+		err = m.stored(ctx, r)
+	}
+	m.finish()
+	return err
+}
+
+// hold lets idle devices send what they send at first, and then waits.
+func (r *loadRun) hold(ctx context.Context, m *loadMeter) error {
+	if r.frames > 0 {
+		if err := r.drained(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.cfg.Stage(ctx, "settled"); err != nil {
+		return err
+	}
+	if !sleep(ctx, r.cfg.For) {
+		return ctx.Err()
+	}
+	m.finish()
+	return nil
+}
+
+// drained waits until everything that was sent is acknowledged.
+func (r *loadRun) drained(ctx context.Context) error {
+	deadline := time.Now().Add(loadDrainTimeout)
+	for r.finished.Load()+r.refused.Load() < int64(r.cfg.Devices) {
+		if time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("%d devices have frames that are not acknowledged after %v",
+				int64(r.cfg.Devices)-r.finished.Load(), loadDrainTimeout), r.lastError())
+		}
+		if !sleep(ctx, 5*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	if r.refused.Load() > 0 {
+		return fmt.Errorf("%d devices ended: %w", r.refused.Load(), r.lastError())
+	}
+	return nil
+}
+
+func (r *loadRun) lastError() error {
+	if err := r.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// sleep is false where ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

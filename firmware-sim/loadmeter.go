@@ -1,0 +1,113 @@
+package firmwaresim
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+	"github.com/tetherline/tetherline/proto/operator/v1/operatorv1connect"
+)
+
+// loadMeter watches the hub of a load from outside: by its operator API, and
+// where it runs on this machine by what the system knows of its process.
+type loadMeter struct {
+	pid       int
+	status    operatorv1connect.HubServiceClient
+	transport *http.Transport
+
+	connecting    time.Duration
+	rowsBefore    uint64 // stored
+	rowsStored    uint64 // since then
+	storedAt      time.Time
+	atStart       processUse // before the devices connected
+	atBegin       processUse
+	atEnd         processUse
+	selfBegin     time.Duration // CPU time of this process
+	selfEnd       time.Duration
+	ended, failed bool
+}
+
+func newLoadMeter(ctx context.Context, cfg *LoadConfig) (*loadMeter, error) {
+	m := &loadMeter{pid: cfg.HubPID}
+	m.transport = &http.Transport{
+		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs},
+		ForceAttemptHTTP2: true,
+	}
+	m.status = operatorv1connect.NewHubServiceClient(&http.Client{Transport: m.transport}, cfg.Hub,
+		connect.WithInterceptors(bearer(cfg.Token)))
+	rows, err := m.rows(ctx)
+	if err != nil {
+		m.close()
+		return nil, err
+	}
+	m.rowsBefore = rows
+	if m.pid != 0 {
+		if m.atStart, err = useOf(m.pid); err != nil {
+			m.close()
+			return nil, fmt.Errorf("the hub's process: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *loadMeter) close() { m.transport.CloseIdleConnections() }
+
+// rows that the hub has stored since it was started.
+func (m *loadMeter) rows(ctx context.Context) (uint64, error) {
+	answer, err := m.status.GetStatus(ctx, connect.NewRequest(&operatorv1.GetStatusRequest{}))
+	if err != nil {
+		return 0, fmt.Errorf("status of the hub: %w", err)
+	}
+	return answer.Msg.RowsStored + answer.Msg.RowsQuarantined, nil
+}
+
+func (m *loadMeter) connected(took time.Duration) { m.connecting = took }
+
+// begin is called right before devices send.
+func (m *loadMeter) begin() {
+	m.selfBegin = ownCPU()
+	m.atBegin = m.use()
+}
+
+// finish is called when everything that counts is over.
+func (m *loadMeter) finish() {
+	m.atEnd = m.use()
+	m.selfEnd = ownCPU()
+	m.ended = true
+}
+
+func (m *loadMeter) use() processUse {
+	if m.pid == 0 {
+		return processUse{}
+	}
+	u, err := useOf(m.pid)
+	m.failed = m.failed || err != nil
+	return u
+}
+
+// stored waits until the hub has stored what it has acknowledged.
+func (m *loadMeter) stored(ctx context.Context, r *loadRun) error {
+	want := uint64(r.acked.Load()-r.rejected.Load()) * uint64(r.cfg.RowsPerFrame)
+	deadline := time.Now().Add(loadDrainTimeout)
+	for {
+		rows, err := m.rows(ctx)
+		if err != nil {
+			return err
+		}
+		m.rowsStored, m.storedAt = rows-m.rowsBefore, time.Now()
+		if m.rowsStored >= want {
+			return nil
+		}
+		if m.storedAt.After(deadline) {
+			return fmt.Errorf("%d of %d rows are stored %v after they were acknowledged", m.rowsStored, want, loadDrainTimeout)
+		}
+		if !sleep(ctx, 50*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}

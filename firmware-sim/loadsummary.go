@@ -1,0 +1,148 @@
+package firmwaresim
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+// LoadSummary is what a load has measured. Rates are over the time from the
+// first frame to the last acknowledgement.
+type LoadSummary struct {
+	Devices        int     `json:"devices"`
+	OpenLoop       bool    `json:"open_loop"`
+	RateWanted     float64 `json:"rate_wanted"` // rows a second; 0: as windows allow
+	RowsPerFrame   int     `json:"rows_per_frame"`
+	FieldsPerRow   int     `json:"fields_per_row"`
+	ConnectSeconds float64 `json:"connect_seconds"` // until every device was connected
+	Seconds        float64 `json:"seconds"`
+
+	FramesSent      int64   `json:"frames_sent"` // those sent again too
+	FramesResent    int64   `json:"frames_resent"`
+	FramesAcked     int64   `json:"frames_acknowledged"`
+	FramesRejected  int64   `json:"frames_rejected"` // of those acknowledged
+	FramesDropped   int64   `json:"frames_dropped"`  // due, and never acknowledged
+	FramesPerSecond float64 `json:"frames_per_second"`
+	RowsPerSecond   float64 `json:"rows_per_second"`
+	ValuesPerSecond float64 `json:"values_per_second"`
+	// StoredPerSecond is values, until the hub had stored the last one; 0:
+	// it was not waited for.
+	StoredPerSecond float64 `json:"values_stored_per_second,omitempty"`
+
+	Reconnects int64         `json:"reconnects"`
+	Throttles  int64         `json:"throttles"`
+	Refused    int64         `json:"refused"` // devices that the hub told to stop
+	AckP50     time.Duration `json:"ack_p50_ns"`
+	AckP90     time.Duration `json:"ack_p90_ns"`
+	AckP99     time.Duration `json:"ack_p99_ns"`
+	AckP999    time.Duration `json:"ack_p999_ns"`
+	AckMax     time.Duration `json:"ack_max_ns"`
+
+	OwnCPUSeconds float64 `json:"own_cpu_seconds"` // of the simulator
+	Hub           *HubUse `json:"hub,omitempty"`
+}
+
+// HubUse is what the hub's process has used.
+type HubUse struct {
+	UserSeconds   float64 `json:"user_seconds"` // of CPU, from the first frame to the end
+	SystemSeconds float64 `json:"system_seconds"`
+	// MicrosPerFrame and MicrosPerRow are CPU time, user and system.
+	MicrosPerFrame float64 `json:"us_per_frame,omitempty"`
+	MicrosPerRow   float64 `json:"us_per_row,omitempty"`
+	RSSBefore      int64   `json:"rss_before_bytes"` // before the devices connected
+	RSSAfter       int64   `json:"rss_after_bytes"`
+	RSSPerDevice   int64   `json:"rss_per_device_bytes"`
+}
+
+func (r *loadRun) summary(m *loadMeter) LoadSummary {
+	c := &r.cfg
+	s := LoadSummary{
+		Devices: c.Devices, OpenLoop: r.period > 0, RateWanted: c.Rate,
+		RowsPerFrame: c.RowsPerFrame, FieldsPerRow: c.FieldsPerRow, ConnectSeconds: m.connecting.Seconds(),
+		FramesSent: r.sent.Load(), FramesResent: r.resent.Load(), FramesAcked: r.acked.Load(),
+		FramesRejected: r.rejected.Load(), Throttles: r.throttles.Load(), Refused: r.refused.Load(),
+		Reconnects: max(r.sessions.Load()-int64(c.Devices), 0),
+		AckP50:     r.latency.quantile(0.5), AckP90: r.latency.quantile(0.9), AckP99: r.latency.quantile(0.99),
+		AckP999: r.latency.quantile(0.999), AckMax: r.latency.quantile(1),
+		OwnCPUSeconds: (m.selfEnd - m.selfBegin).Seconds(),
+	}
+	due := s.FramesSent - s.FramesResent
+	if r.frames > 0 {
+		due = int64(r.frames) * int64(c.Devices)
+	}
+	s.FramesDropped = due - s.FramesAcked
+	perFrame := float64(c.RowsPerFrame)
+	if last := r.lastAck.Load(); last != 0 {
+		s.Seconds = time.Unix(0, last).Sub(r.start).Seconds()
+		s.FramesPerSecond = float64(s.FramesAcked) / s.Seconds
+		s.RowsPerSecond = s.FramesPerSecond * perFrame
+		s.ValuesPerSecond = s.RowsPerSecond * float64(c.FieldsPerRow)
+	}
+	if m.rowsStored > 0 {
+		s.StoredPerSecond = float64(m.rowsStored) * float64(c.FieldsPerRow) / m.storedAt.Sub(r.start).Seconds()
+	}
+	if m.pid != 0 && m.ended && !m.failed {
+		s.Hub = m.hubUse(s.FramesAcked, c)
+	}
+	return s
+}
+
+func (m *loadMeter) hubUse(frames int64, c *LoadConfig) *HubUse {
+	h := &HubUse{
+		UserSeconds:   (m.atEnd.user - m.atBegin.user).Seconds(),
+		SystemSeconds: (m.atEnd.system - m.atBegin.system).Seconds(),
+		RSSBefore:     m.atStart.rss, RSSAfter: m.atEnd.rss,
+		RSSPerDevice: (m.atEnd.rss - m.atStart.rss) / int64(c.Devices),
+	}
+	if frames > 0 {
+		h.MicrosPerFrame = (h.UserSeconds + h.SystemSeconds) * 1e6 / float64(frames)
+		h.MicrosPerRow = h.MicrosPerFrame / float64(c.RowsPerFrame)
+	}
+	return h
+}
+
+// WriteTo writes the summary for people.
+func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(table, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("devices", "%d, all connected after %.1f s", s.Devices, s.ConnectSeconds)
+	line("frames", "%d rows of %d fields", s.RowsPerFrame, s.FieldsPerRow)
+	if s.OpenLoop {
+		line("load", "%.0f rows/s wanted; acknowledgements are counted from when a frame was due", s.RateWanted)
+	} else if s.FramesSent > 0 {
+		line("load", "as windows allow; acknowledgements are counted from the sending")
+	}
+	if s.FramesSent > 0 {
+		line("acknowledged", "%.0f values/s, %.0f rows/s, %.0f frames/s, for %.1f s",
+			s.ValuesPerSecond, s.RowsPerSecond, s.FramesPerSecond, s.Seconds)
+		if s.StoredPerSecond > 0 {
+			line("stored", "%.0f values/s, until the last one", s.StoredPerSecond)
+		}
+		line("acknowledgement", "p50 %v, p90 %v, p99 %v, p99.9 %v, max %v", round10(s.AckP50), round10(s.AckP90),
+			round10(s.AckP99), round10(s.AckP999), round10(s.AckMax))
+		line("frames sent", "%d, %d of them again", s.FramesSent, s.FramesResent)
+		line("rejected, dropped", "%d, %d", s.FramesRejected, s.FramesDropped)
+	}
+	line("reconnects", "%d", s.Reconnects)
+	line("throttles", "%d", s.Throttles)
+	if s.Refused > 0 {
+		line("refused by the hub", "%d devices", s.Refused)
+	}
+	if h := s.Hub; h != nil {
+		line("CPU of the hub", "%.2f s user, %.2f s system", h.UserSeconds, h.SystemSeconds)
+		if s.FramesAcked > 0 {
+			line("", "%.2f µs a frame, %.2f µs a row", h.MicrosPerFrame, h.MicrosPerRow)
+		}
+		line("memory of the hub", "%.1f MiB before the devices, %.1f MiB after: %.1f KiB a device",
+			mebibytes(h.RSSBefore), mebibytes(h.RSSAfter), float64(h.RSSPerDevice)/1024)
+	}
+	line("CPU of the simulator", "%.2f s", s.OwnCPUSeconds)
+	return 0, table.Flush()
+}
+
+func round10(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
+
+func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
