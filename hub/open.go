@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -206,7 +207,7 @@ func (h *Hub) openDoors(context.Context) error {
 	h.api, err = api.New(api.Deps{
 		Registry: h.registry, Keyring: h.keyring, Live: h.live, Reader: h.store, Buffer: h.buffer,
 		Tail: h.buffer, Quarantine: h.quarantine, Commands: h.commands, Status: h.status, Endpoint: h.endpoint,
-		AllowedOrigins: h.cfg.AllowedOrigins, Logger: h.log,
+		AllowedOrigins: h.cfg.AllowedOrigins, ClientAddr: h.clientAddr, Logger: h.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open the operator API: %w", err)
@@ -227,6 +228,15 @@ func (h *Hub) newGateway(deps *session.Deps, proxied bool) (*gateway.Gateway, er
 		config.TrustedProxies = h.cfg.trustedProxies()
 	}
 	return gateway.New(config)
+}
+
+// clientAddr is where an operator's request comes from. Only behind the proxy
+// is there somebody else's word for it: the listener without TLS.
+func (h *Hub) clientAddr(r *http.Request) netip.Addr {
+	if r.TLS == nil && h.proxied != nil {
+		return h.proxied.ClientAddr(r)
+	}
+	return h.gateway.ClientAddr(r)
 }
 
 // labelTags makes the tags of a device from the labels that the config names.

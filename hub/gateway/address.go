@@ -35,6 +35,13 @@ func (g *Gateway) clientAddr(r *http.Request) (addr netip.Addr, text string) {
 	return addr, text
 }
 
+// ClientAddr is where a request of this gateway's listener comes from, for
+// other handlers there.
+func (g *Gateway) ClientAddr(r *http.Request) netip.Addr {
+	addr, _ := g.clientAddr(r)
+	return addr
+}
+
 func (g *Gateway) trusted(a netip.Addr) bool {
 	for _, p := range g.cfg.TrustedProxies {
 		if p.Contains(a) {
