@@ -149,6 +149,39 @@ func TestRefusedByTheServer(t *testing.T) {
 	eventually(t, "health is well", func() bool { return b.Health() == nil })
 }
 
+// Nobody makes room any more when a full buffer is closed: what does not fit
+// is given up, unacknowledged, without a wait.
+func TestCloseDoesNotWaitForRoom(t *testing.T) {
+	node := startNode(t, t.TempDir())
+	b, _ := openOn(t, node, jsbuffer.Config{
+		MaxBytes: jsbuffer.MinMaxBytes, ChunkBytes: jsbuffer.MinChunkBytes, MemoryBytes: 2 * jsbuffer.MinChunkBytes,
+	})
+	other, _ := openOn(t, node, jsbuffer.Config{MaxBytes: jsbuffer.MinMaxBytes})
+	others := newLedger()
+	for i := range uint64(16) {
+		if err := other.Append(sized("other", 60_000), i+1, others); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others.wait(t, 16)
+	l := newLedger()
+	for seq := range uint64(2) {
+		if err := b.Append(sized("d", 60_000), seq+1, l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "health says full", func() bool { return errors.Is(b.Health(), telemetry.ErrFull) })
+	acked := l.last()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := b.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	if l.last() != acked || acked == 2 {
+		t.Errorf("entries up to %d were acknowledged; %d before the close", l.last(), acked)
+	}
+}
+
 func TestCloseWritesWhatWasTaken(t *testing.T) {
 	node := startNode(t, t.TempDir())
 	b, _ := openOn(t, node, jsbuffer.Config{ChunkAge: time.Second})

@@ -79,7 +79,8 @@ func acknowledge(acks []ack, seen map[telemetry.Acker]struct{}) {
 	}
 }
 
-// write tries until data is durable; false: b.ctx has ended first.
+// write tries until data is durable; false: b.ctx has ended first, or the
+// Buffer is full and closing.
 func (b *Buffer) write(data []byte) bool {
 	delay := firstRetry
 	for {
@@ -92,6 +93,11 @@ func (b *Buffer) write(data []byte) bool {
 			return true
 		}
 		b.failed(err)
+		if errors.Is(err, telemetry.ErrFull) && b.pending.ending() {
+			// Room could come from a Pump alone, which is gone by now.
+			b.log.Warn("stopped with a full telemetry buffer; devices keep what was not acknowledged")
+			return false
+		}
 		timer := time.NewTimer(delay + rand.N(delay/4))
 		select {
 		case <-b.ctx.Done():

@@ -242,8 +242,9 @@ func (b *Buffer) Health() error {
 
 // Close takes no more entries, writes what it has taken, tells the Ackers,
 // and stops everything, running Fetches too. When ctx ends first, what is not
-// durable yet is given up, unacknowledged, and Close returns an error. Calling
-// it again returns the same.
+// durable yet is given up, unacknowledged, and Close returns an error. What
+// does not fit on the disk is given up at once, unacknowledged, which is no
+// error. Calling Close again returns the same.
 func (b *Buffer) Close(ctx context.Context) error {
 	b.closeOnce.Do(func() {
 		b.pending.close()

@@ -203,6 +203,13 @@ func (p *pending) usage() (bytes int64, chunks int) {
 	return p.bytes, chunks
 }
 
+// ending reports whether close was called.
+func (p *pending) ending() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
 func (p *pending) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -31,6 +31,9 @@ const (
 // the Buffer is closed. Chunks that cannot be decoded go into quarantine and
 // are not returned.
 func (b *Buffer) Fetch(ctx context.Context, max int) ([]telemetry.Chunk, error) {
+	if b.ctx.Err() != nil {
+		return nil, telemetry.ErrClosed // AfterFunc below would say so later
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(b.ctx, func() { cancel(telemetry.ErrClosed) })()
