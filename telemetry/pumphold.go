@@ -43,9 +43,13 @@ func (h *hold) wait(ctx context.Context) error {
 	}
 }
 
-// boundFor is how long a bound of the store is kept to before a larger batch
-// is tried again: it may have been raised.
-const boundFor = 10 * time.Minute
+// A bound that the store has shown doubles after every boundFor without
+// another word of it: it may have been raised, or was a mistake. Below
+// leastBound it is not the size of batches that is at fault.
+const (
+	boundFor   = time.Minute
+	leastBound = 1 << 10 // bytes of telemetry
+)
 
 // bound is the size of batches that the store takes, as far as it has said
 // that one is too large. Its zero value is ready.
@@ -55,29 +59,35 @@ type bound struct {
 	until time.Time
 }
 
-// shrink makes batches at most n bytes.
-func (b *bound) shrink(n int) {
+// shrink makes batches at most n bytes. False: that is too few.
+func (b *bound) shrink(n int) bool {
+	if n < leastBound {
+		return false
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.bytes == 0 || n < b.bytes {
-		b.bytes = max(n, 1)
+		b.bytes = n
 	}
 	b.until = time.Now().Add(boundFor)
+	return true
 }
 
-// now is the bound; 0: none is known.
-func (b *bound) now() int {
+// now is the bound, at most most.
+func (b *bound) now(most int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if time.Now().After(b.until) {
-		b.bytes = 0
+	for now := time.Now(); b.bytes > 0 && now.After(b.until); b.until = b.until.Add(boundFor) {
+		if b.bytes *= 2; b.bytes >= most {
+			b.bytes = 0
+		}
 	}
-	return b.bytes
+	return cmp.Or(b.bytes, most)
 }
 
 // batchBytes bounds one write now.
 func (p *Pump) batchBytes() int {
-	return min(p.cfg.BatchBytes, cmp.Or(p.bound.now(), p.cfg.BatchBytes))
+	return p.bound.now(p.cfg.BatchBytes)
 }
 
 // news wakes those who wait for the store to be back. Its zero value is

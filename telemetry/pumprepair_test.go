@@ -147,7 +147,7 @@ func TestPumpIsFollowedByAnother(t *testing.T) {
 // A store behind a proxy that takes little at once is learnt, not searched:
 // nearly every write is of a size that it takes.
 func TestPumpLearnsWhatTheStoreTakes(t *testing.T) {
-	const rows, most = 20_000, 50
+	const rows, most = 20_000, 500
 	r := newRig(t)
 	tooLarge := 0
 	s := &store{before: func(b telemetry.Batch) error {

@@ -52,8 +52,7 @@ func (p *Pump) write(ctx context.Context, h *haul) {
 		case err != nil:
 			return // ctx has ended
 		case refused == nil:
-		case refused.class == TooLarge && len(b.Entries) > 1:
-			p.bound.shrink(b.bytes() / 2)
+		case refused.class == TooLarge && len(b.Entries) > 1 && p.bound.shrink(b.bytes()/2):
 			batches = slices.Concat(cut(b.Entries, p.cfg.BatchRows, p.batchBytes()), batches)
 		default:
 			h.repair = append(h.repair, b.Entries...)
