@@ -28,6 +28,10 @@ import (
 // nothing acknowledged is lost by that.
 const stopTimeout = 9 * time.Second
 
+// doorsTimeout bounds the part of it in which devices and operators are sent
+// away, so that time is left to write what is in memory.
+const doorsTimeout = 7 * time.Second
+
 // Options are what a program, not its config, decides.
 type Options struct {
 	Version string       // shown in the status; "": "devel"

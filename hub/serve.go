@@ -139,6 +139,8 @@ func (h *Hub) serve(l *listener) {
 // closeDoors takes no new connection, ends the calls of operators, and
 // settles the sessions of devices.
 func (h *Hub) closeDoors(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, doorsTimeout)
+	defer cancel()
 	var wait sync.WaitGroup
 	for _, l := range h.listeners {
 		wait.Go(func() {
