@@ -33,7 +33,8 @@ chaos: test-deps ## 10,000 commands to 500 devices on bad links, hub and devices
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@deploy/fuzz $(FUZZTIME)
 
-bench: test-deps ## benchmarks of the hot paths, with allocations
+bench: test-deps ## benchmarks of the hot paths, with allocations; compares with Mosquitto
+	@deploy/test-deps bench
 	go test -run '^$$' -bench . -benchmem ./device/... ./telemetry/... ./commands/... ./hub/...
 
 generate: ## Go code from the .proto files

@@ -118,18 +118,11 @@ func newChaos(t *testing.T, plan *chaosPlan) *chaos {
 
 func (c *chaos) enrol() (credentials []string) {
 	c.t.Helper()
-	request := &operatorv1.CreateDevicesRequest{}
 	for i := range c.plan.scale.devices {
-		id := fmt.Sprintf("dev-%03d", i)
-		c.ids = append(c.ids, id)
-		request.Devices = append(request.Devices, &operatorv1.NewDevice{Id: id, Labels: map[string]string{"site": "field"}})
+		c.ids = append(c.ids, fmt.Sprintf("dev-%03d", i))
 	}
-	answer, err := c.api.Devices.CreateDevices(c.t.Context(), connect.NewRequest(request))
-	if err != nil {
-		c.t.Fatalf("enrol the devices: %v", err)
-	}
-	for _, o := range answer.Msg.Outcomes {
-		credentials = append(credentials, o.Credential)
+	for _, credential := range createDevices(c.t, c.api, c.ids) {
+		credentials = append(credentials, credential.Encode())
 	}
 	return credentials
 }

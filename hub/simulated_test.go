@@ -2,12 +2,14 @@ package hub_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/device/client"
 	firmwaresim "github.com/tetherline/tetherline/firmware-sim"
 	"github.com/tetherline/tetherline/hub/hubtest"
@@ -86,4 +88,27 @@ func cancel(t testing.TB, h hubtest.Endpoint, id string) {
 	if _, err := h.Commands.CancelCommand(t.Context(), connect.NewRequest(&operatorv1.CancelCommandRequest{Id: id})); err != nil {
 		t.Fatalf("cancel %s: %v", id, err)
 	}
+}
+
+// createDevices enrols many devices, with the label site=field, in order.
+func createDevices(t testing.TB, h hubtest.Endpoint, ids []string) (credentials []device.Credential) {
+	t.Helper()
+	for some := range slices.Chunk(ids, 500) {
+		request := &operatorv1.CreateDevicesRequest{}
+		for _, id := range some {
+			request.Devices = append(request.Devices, &operatorv1.NewDevice{Id: id, Labels: map[string]string{"site": "field"}})
+		}
+		answer, err := h.Devices.CreateDevices(t.Context(), connect.NewRequest(request))
+		if err != nil {
+			t.Fatalf("enrol devices: %v", err)
+		}
+		for _, o := range answer.Msg.Outcomes {
+			c, err := device.ParseCredential(o.Credential)
+			if err != nil {
+				t.Fatalf("enrol %s: %v; %s", o.Id, err, o.Error)
+			}
+			credentials = append(credentials, c)
+		}
+	}
+	return credentials
 }

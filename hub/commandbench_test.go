@@ -1,0 +1,221 @@
+package hub_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/tetherline/tetherline/device/client"
+	"github.com/tetherline/tetherline/hub/hubtest"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+var commandTime = flag.Duration("commands.time", 10*time.Second, "of BenchmarkCommandsUnderLoad")
+
+// BenchmarkCommandRoundTrip is one command at a time, from the operator's call
+// to the operator having the result: Tetherline over wss and the operator API,
+// hub in a process of its own, and in the same run, one after the other,
+// Mosquitto with QoS 1 over TLS, a request topic to the device and a topic
+// back. Tetherline has by then written and fsynced the command and its end;
+// Mosquitto keeps nothing. The device remembers ids in memory.
+func BenchmarkCommandRoundTrip(b *testing.B) {
+	hub := newHubTrip(b)
+	broker := newBrokerTrip(b)
+	var ours, theirs []time.Duration
+	for range 100 { // until everything is warm
+		hub.trip(b)
+		broker.trip(b)
+	}
+	for b.Loop() {
+		ours = append(ours, hub.trip(b))
+		theirs = append(theirs, broker.trip(b))
+	}
+	reportTrips(b, "hub", ours)
+	reportTrips(b, "mosquitto", theirs)
+	b.ReportMetric(float64(quantile(ours, 50))/float64(quantile(theirs, 50)), "of-mosquitto")
+	b.ReportMetric(0, "ns/op")
+}
+
+func reportTrips(b *testing.B, name string, took []time.Duration) {
+	b.ReportMetric(float64(quantile(took, 50).Microseconds()), name+"-p50-µs")
+	b.ReportMetric(float64(quantile(took, 99).Microseconds()), name+"-p99-µs")
+}
+
+// quantile of what was measured, in percent.
+func quantile(took []time.Duration, percent int) time.Duration {
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[min(len(took)-1, len(took)*percent/100)]
+}
+
+// benchProcess is a hub in a process of its own.
+func benchProcess(b *testing.B) *hubtest.Process {
+	cfg := hubtest.Config(b)
+	cfg.Listen = hubtest.FreeAddr(b)
+	cfg.LogLevel = "error"
+	cfg.AddressRate = 10_000
+	return hubtest.StartProcess(b, cfg)
+}
+
+// trips takes the ends of commands from one watch, which stands all the time.
+type trips struct {
+	api  hubtest.Endpoint
+	ends sync.Map // id to chan time.Time
+}
+
+func watchTrips(b *testing.B, api hubtest.Endpoint, filter *operatorv1.WatchCommandsRequest) *trips {
+	t := &trips{api: api}
+	ctx, cancel := context.WithCancel(context.Background())
+	stream, err := api.Commands.WatchCommands(ctx, connect.NewRequest(filter))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for stream.Receive() {
+			if c := stream.Msg().Command; ended(c.State) {
+				t.end(c.Id) <- time.Now()
+			}
+		}
+	})
+	b.Cleanup(func() { cancel(); reading.Wait(); _ = stream.Close() })
+	return t
+}
+
+// end of a command, which may be known before the answer to its sending is.
+func (t *trips) end(id string) chan time.Time {
+	c, _ := t.ends.LoadOrStore(id, make(chan time.Time, 1))
+	return c.(chan time.Time)
+}
+
+func (t *trips) do(ctx context.Context, device string) (time.Duration, error) {
+	began := time.Now()
+	answer, err := t.api.Commands.SendCommand(ctx, connect.NewRequest(&operatorv1.SendCommandRequest{
+		DeviceId: device, Spec: &operatorv1.CommandSpec{Name: "set-relay", Payload: &operatorv1.CommandSpec_Json{Json: `{"on":true}`}},
+	}))
+	if err != nil {
+		return 0, err
+	}
+	id := answer.Msg.Command.Id
+	defer t.ends.Delete(id)
+	select {
+	case at := <-t.end(id):
+		return at.Sub(began), nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// hubTrip is a device of a hub.
+type hubTrip struct{ trips *trips }
+
+func newHubTrip(b *testing.B) hubTrip {
+	h := benchProcess(b)
+	c := h.CreateDevice(b, "bench")
+	obeying(b, h.Endpoint, c, "set-relay", client.Handler{Run: func(context.Context, *client.Command) (client.Result, error) {
+		return client.JSONResult(map[string]bool{"on": true})
+	}})
+	hubtest.Eventually(b, "the device is online", func() bool { return status(b, h.Endpoint).DevicesOnline == 1 })
+	return hubTrip{watchTrips(b, h.Endpoint, &operatorv1.WatchCommandsRequest{DeviceId: "bench"})}
+}
+
+func (h hubTrip) trip(b *testing.B) time.Duration {
+	ctx, cancel := context.WithTimeout(b.Context(), hubtest.Patience)
+	defer cancel()
+	took, err := h.trips.do(ctx, "bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return took
+}
+
+// BenchmarkCommandsUnderLoad is 1,000 commands a second spread over 1,000
+// devices while these publish 20,000 rows a second. Devices and operator are
+// one process, the hub is another, on this machine. Run it with -benchtime 1x.
+func BenchmarkCommandsUnderLoad(b *testing.B) {
+	const devices, rate, rowsEach = 1000, 1000, 20
+	h := benchProcess(b)
+	ids := make([]string, devices)
+	clients := make([]*client.Client, devices)
+	for i := range devices {
+		ids[i] = fmt.Sprintf("dev-%04d", i)
+	}
+	for i, c := range createDevices(b, h.Endpoint, ids) {
+		cfg := h.Client(c)
+		cfg.MaxBatchRows, cfg.MaxBatchAge = 10, 5*time.Second
+		cfg.Commands = map[string]client.Handler{"set-relay": {Run: nothing}}
+		clients[i], _ = hubtest.Run(b, cfg)
+	}
+	hubtest.Eventually(b, "the devices are online", func() bool { return status(b, h.Endpoint).DevicesOnline == devices })
+	t := watchTrips(b, h.Endpoint, &operatorv1.WatchCommandsRequest{})
+
+	ctx, cancel := context.WithTimeout(b.Context(), *commandTime)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, c := range clients {
+		all.Go(func() { publishEvery(ctx, c, time.Second/rowsEach) })
+	}
+	var mu sync.Mutex
+	var took []time.Duration
+	var failed atomic.Int64
+	tick := time.NewTicker(time.Second / rate)
+	defer tick.Stop()
+	began := time.Now()
+	for sent := 0; ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+		// A ticker leaves ticks out when the machine is busy: catch up.
+		for ; sent < int(time.Since(began).Seconds()*rate); sent++ {
+			device := ids[sent%devices]
+			all.Go(func() {
+				limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), hubtest.Patience)
+				defer cancel()
+				d, err := t.do(limited, device)
+				if err != nil {
+					failed.Add(1)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				took = append(took, d)
+			})
+		}
+	}
+	seconds := time.Since(began).Seconds()
+	var rows uint64
+	for _, c := range clients {
+		rows += c.Stats().RowsAcked
+	}
+	all.Wait()
+	b.ReportMetric(float64(len(took))/seconds, "commands/s")
+	b.ReportMetric(float64(rows)/seconds, "rows/s")
+	b.ReportMetric(float64(failed.Load()), "failed")
+	reportTrips(b, "command", took)
+	b.ReportMetric(0, "ns/op")
+}
+
+func publishEvery(ctx context.Context, c *client.Client, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for n := int64(0); ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := c.Publish(ctx, client.Reading(client.Int("n", n), client.Double("celsius", 21.5))); err != nil {
+			return
+		}
+	}
+}
