@@ -169,6 +169,11 @@ func TestCommandToADeadSocketIsSentOnTheLivingOne(t *testing.T) {
 	v.deafen(true)
 	held := b.send(commands.Request{Device: "d1"})
 	a.want(held.ID, commands.Sent)
+	eventually(t, "lost by the device", func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return v.lost == 1
+	})
 	v.deafen(false)
 	c = a.send(commands.Request{Device: "d1"})
 	b.want(c.ID, commands.Succeeded)

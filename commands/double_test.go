@@ -243,6 +243,7 @@ type device struct {
 
 	mu       sync.Mutex
 	deaf     bool // it loses what it is sent
+	lost     int  // frames
 	epoch    uint64
 	received []string // command ids, in order, repetitions included
 	canceled []string
@@ -272,6 +273,7 @@ func (v *device) receive(f *devicev1.HubFrame) []*devicev1.CommandUpdate {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.deaf {
+		v.lost++
 		return nil
 	}
 	if cancel := f.GetCommandCancel(); cancel != nil {

@@ -15,6 +15,14 @@ import (
 	"github.com/tetherline/tetherline/commands"
 )
 
+// The consumer lives on one server. When that one goes, two heartbeats are
+// missed, and the next consumer goes on where it was: until then this node
+// does not hear of commands that others accept.
+const (
+	followExpiry    = 10 * time.Second
+	followHeartbeat = time.Second
+)
+
 // follower is one Follow.
 type follower struct {
 	s       *Store
@@ -60,7 +68,7 @@ func (s *Store) Follow(ctx context.Context, fn func(commands.Change)) error {
 	if err != nil {
 		return fmt.Errorf("follow commands: %w", err)
 	}
-	messages, err := consumer.Messages()
+	messages, err := consumer.Messages(jetstream.PullExpiry(followExpiry), jetstream.PullHeartbeat(followHeartbeat))
 	if err != nil {
 		return fmt.Errorf("follow commands: %w", err)
 	}
