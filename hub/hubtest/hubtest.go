@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -91,8 +90,7 @@ func Logger(t testing.TB, cfg hub.Config) *slog.Logger {
 type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
-	_, _ = io.WriteString(w.t.Output(), string(p))
-	return len(p), nil
+	return w.t.Output().Write(p)
 }
 
 // Endpoint is a hub as an operator and its devices reach it.
