@@ -66,6 +66,18 @@ type frameVectors struct {
 	Telemetry     string `json:"telemetry"`
 	TelemetryText string `json:"telemetry_means"`
 	Ack           string `json:"ack"`
+
+	Command       string `json:"command"`
+	CommandText   string `json:"command_means"`
+	Delivered     string `json:"command_update_delivered"`
+	Running       string `json:"command_update_running"`
+	RunningText   string `json:"command_update_running_means"`
+	Succeeded     string `json:"command_update_succeeded"`
+	SucceededText string `json:"command_update_succeeded_means"`
+	Rejected      string `json:"command_update_rejected"`
+	RejectedText  string `json:"command_update_rejected_means"`
+	CommandCancel string `json:"command_cancel"`
+	CommandAck    string `json:"command_ack"`
 }
 
 const vectorTime = 1_800_000_000_000_000_000
@@ -93,7 +105,31 @@ func buildVectors(t *testing.T) vectors {
 		TelemetryText: "seq 7; default measurement; 3 rows at T, T+1s, T+2.5s with T=1800000000; temperature 21.5 21.625 21.75; open (int) 1 in row 1 alone",
 		Ack:           frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Ack{Ack: &devicev1.Ack{Seq: 7}}}),
 	}
+	v.Frames.addCommands(t)
 	return v
+}
+
+// addCommands adds the frames of one command, in the order of its life, and
+// those of others.
+func (f *frameVectors) addCommands(t *testing.T) {
+	t.Helper()
+	const id = "0198c1d2-7a3b-7c4d-8e5f-0123456789ab"
+	update := func(u *devicev1.CommandUpdate) string {
+		u.Id = id
+		return frameHex(t, &devicev1.DeviceFrame{Frame: &devicev1.DeviceFrame_CommandUpdate{CommandUpdate: u}})
+	}
+	f.Command = frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Command{Command: &devicev1.Command{
+		Id: id, Name: "set-relay", Payload: &devicev1.Command_Json{Json: `{"on":true}`}, TimeoutMs: 30_000, Attempt: 1}}})
+	f.CommandText = `id ` + id + `; set-relay {"on":true}; timeout 30 s; attempt 1`
+	f.Delivered = update(&devicev1.CommandUpdate{Phase: devicev1.CommandPhase_COMMAND_PHASE_DELIVERED})
+	f.Running = update(&devicev1.CommandUpdate{Phase: devicev1.CommandPhase_COMMAND_PHASE_RUNNING, ProgressPercent: 40, Message: "closing"})
+	f.RunningText = `40 percent; message "closing"`
+	f.Succeeded = update(&devicev1.CommandUpdate{Phase: devicev1.CommandPhase_COMMAND_PHASE_SUCCEEDED, Result: &devicev1.CommandUpdate_Json{Json: `{"was":false}`}})
+	f.SucceededText = `result {"was":false}`
+	f.Rejected = update(&devicev1.CommandUpdate{Phase: devicev1.CommandPhase_COMMAND_PHASE_REJECTED, Code: 12, Message: "no such command"})
+	f.RejectedText = `code 12; message "no such command"`
+	f.CommandCancel = frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_CommandCancel{CommandCancel: &devicev1.CommandCancel{Id: id}}})
+	f.CommandAck = frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_CommandAck{CommandAck: &devicev1.CommandAck{Id: id}}})
 }
 
 func handshakeOf(t *testing.T, c Credential, tr *Transcript, binding devicev1.BindingType) handshakeVector {
