@@ -35,6 +35,7 @@ type conn struct {
 	addr     netip.Addr // for admission
 	activity session.Activity
 	proved   bool // the reader's
+	quiet    bool // the reader's: no frame has come since the last pong
 	broken   error
 	limit    int       // bytes of a message
 	below    *stranger // below TLS; nil: not of a Listener
@@ -62,6 +63,10 @@ func (c *conn) ping(payload string) error {
 
 func (c *conn) pong(string) error {
 	c.allowControl()
+	if c.quiet {
+		c.trim()
+	}
+	c.quiet = true
 	c.broken = c.activity.Ponged()
 	return c.broken
 }
@@ -77,6 +82,7 @@ func (c *conn) ReadFrame() (*session.Buffer, error) {
 	if kind != websocket.BinaryMessage {
 		return nil, &session.Violation{Code: session.CloseUnsupportedData}
 	}
+	c.quiet = false
 	buf := session.NewBuffer()
 	for {
 		if len(buf.B) == cap(buf.B) {
@@ -161,6 +167,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error { return c.ws.NetConn().SetWr
 func (c *conn) Authenticated(maxFrame int) {
 	c.proved = true
 	c.limit = maxFrame
+	c.trim() // of the handshake's
 	c.ws.SetReadLimit(int64(maxFrame))
 	c.gateway.handshakeDone(c.addr, true)
 }
