@@ -14,6 +14,6 @@ func TestMain(m *testing.M) {
 	hostMain()
 	goleak.VerifyTestMain(m,
 		// toxiproxy leaves it behind when a connection breaks with data on its way.
-		goleak.IgnoreTopFunction("github.com/Shopify/toxiproxy/v2/toxics.(*LatencyToxic).Pipe"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
 	)
 }
