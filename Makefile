@@ -10,7 +10,7 @@ export PATH := $(TETHERLINE_CACHE)/bin:$(PATH)
 FUZZTIME ?= 30s
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help demo build test test-deps chaos fuzz bench generate drift lint tidy clean
+.PHONY: help demo build test soak test-deps chaos fuzz bench generate drift lint tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ build: ## hubd, hubctl and firmware-sim into bin/
 
 test: test-deps ## install what the tests need, then run all of them with the race detector
 	go test -race -timeout 15m ./...
+
+soak: test-deps ## the long forms of the tests against loss: 200 devices for 30 s, InfluxDB away for 20 s
+	TETHERLINE_TEST_LONG=1 go test -race -count=1 -v -timeout 15m -run 'Acknowledged|KillingTheHub' ./hub
 
 test-deps: ## install what the tests need: InfluxDB, into the cache
 	@deploy/test-deps
