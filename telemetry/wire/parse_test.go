@@ -2,78 +2,64 @@ package wire_test
 
 import (
 	"testing"
-	"time"
 
-	"github.com/influxdata/line-protocol/v2/lineprotocol"
+	"github.com/influxdata/influxdb/models"
 
 	"github.com/tetherline/tetherline/telemetry"
 )
 
-// parseLines reads lines with github.com/influxdata/line-protocol/v2, the
-// parser that InfluxData maintains for clients and for InfluxDB IOx. It is not
-// the parser of the 1.8 and 2.x servers (models.ParsePoints); the round trip
-// through a real 1.8 server is in the contract suite of the stores.
+// parseLines reads lines with the parser of InfluxDB itself, the one that a
+// 1.8 server has behind /write and /api/v2/write.
 func parseLines(t *testing.T, lines []byte) []telemetry.Row {
 	t.Helper()
-	var rows []telemetry.Row
-	dec := lineprotocol.NewDecoderWithBytes(lines)
-	for dec.Next() {
-		measurement, err := dec.Measurement()
-		if err != nil {
-			t.Fatalf("%v in %q", err, lines)
-		}
-		row := telemetry.Row{Measurement: string(measurement)}
-		for {
-			key, value, err := dec.NextTag()
-			if err != nil {
-				t.Fatalf("%v in %q", err, lines)
-			}
-			if key == nil {
-				break
-			}
-			if string(key) == "device" {
-				row.Device = string(value)
-			} else {
-				row.Labels += "," + string(key) + "=" + string(value)
-			}
-		}
-		for {
-			key, value, err := dec.NextField()
-			if err != nil {
-				t.Fatalf("%v in %q", err, lines)
-			}
-			if key == nil {
-				break
-			}
-			row.Fields = append(row.Fields, telemetry.Field{Name: string(key), Value: parsed(t, value)})
-		}
-		at, err := dec.Time(lineprotocol.Nanosecond, time.Time{})
-		if err != nil {
-			t.Fatalf("%v in %q", err, lines)
-		}
-		row.Time = at.UnixNano()
-		rows = append(rows, row)
+	points, err := models.ParsePoints(lines)
+	if err != nil {
+		t.Fatalf("%v in %q", err, lines)
 	}
-	if err := dec.Err(); err != nil {
-		t.Fatal(err)
+	var rows []telemetry.Row
+	for _, point := range points {
+		row := telemetry.Row{Measurement: string(point.Name()), Time: point.Time().UnixNano()}
+		for _, tag := range point.Tags() {
+			if string(tag.Key) == "device" {
+				row.Device = string(tag.Value)
+			} else {
+				row.Labels += "," + string(tag.Key) + "=" + string(tag.Value)
+			}
+		}
+		for it := point.FieldIterator(); it.Next(); {
+			row.Fields = append(row.Fields, telemetry.Field{Name: string(it.FieldKey()), Value: parsed(t, it)})
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }
 
-func parsed(t *testing.T, v lineprotocol.Value) telemetry.Value {
+func parsed(t *testing.T, it models.FieldIterator) telemetry.Value {
 	t.Helper()
-	switch v.Kind() {
-	case lineprotocol.Float:
-		return telemetry.DoubleValue(v.FloatV())
-	case lineprotocol.Int:
-		return telemetry.IntValue(v.IntV())
-	case lineprotocol.Bool:
-		return telemetry.BoolValue(v.BoolV())
-	case lineprotocol.String:
-		return telemetry.StringValue(v.StringV())
+	var value telemetry.Value
+	var err error
+	switch it.Type() {
+	case models.Float:
+		var v float64
+		v, err = it.FloatValue()
+		value = telemetry.DoubleValue(v)
+	case models.Integer:
+		var v int64
+		v, err = it.IntegerValue()
+		value = telemetry.IntValue(v)
+	case models.Boolean:
+		var v bool
+		v, err = it.BooleanValue()
+		value = telemetry.BoolValue(v)
+	case models.String:
+		value = telemetry.StringValue(it.StringValue())
+	default:
+		t.Fatalf("a value of type %v", it.Type())
 	}
-	t.Fatalf("a value of kind %v", v.Kind())
-	return telemetry.Value{}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
 }
 
 // stored is rows as a store has them: a Float is a float64 of its value.
