@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -109,6 +111,27 @@ func TestProtocolPageNamesReservedColumns(t *testing.T) {
 	}
 	if n := strings.Count(line, "`") / 2; n != 8 {
 		t.Errorf("the page names %d reserved columns; want 8", n)
+	}
+}
+
+// Every test that SECURITY.md names for a promise is there.
+func TestPromisesNameTheirTests(t *testing.T) {
+	page, err := os.ReadFile("../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := exec.Command("git", "grep", "-h", "^func Test", "--", "../*_test.go").Output()
+	if err != nil {
+		t.Fatalf("list the tests: %v", err)
+	}
+	named := regexp.MustCompile("`(Test[A-Za-z0-9_]+)`").FindAllStringSubmatch(string(page), -1)
+	if len(named) < 20 {
+		t.Fatalf("SECURITY.md names %d tests; want at least two for each of ten promises", len(named))
+	}
+	for _, name := range named {
+		if !bytes.Contains(source, []byte("func "+name[1]+"(")) {
+			t.Errorf("SECURITY.md names %s, which is not there", name[1])
+		}
 	}
 }
 
