@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,7 @@ const (
 type LoadConfig struct {
 	Hub     string         // URL of the operator API, https://host:port
 	Token   string         // of an operator
-	RootCAs *x509.CertPool // that the hub's certificate comes from; nil: the system's
+	RootCAs *x509.CertPool `json:"-"` // that the hub's certificate comes from; nil: the system's
 	Prefix  string         // of the ids; "": "load"
 
 	Devices         int           // 1 to 100,000
@@ -46,12 +47,12 @@ type LoadConfig struct {
 	WaitUntilStored bool          // the hub's CPU time is taken when all is stored; else when all is acknowledged
 
 	// Progress hears what is going on; nil: nobody.
-	Progress func(what string, done, of int)
+	Progress func(what string, done, of int) `json:"-"`
 	// Stage is called between the stages of a load, which waits for it:
 	// "enrolled", "connected", and where it is Idle "settled", when each
 	// device has sent its first frames. An error ends the load. nil: nobody
 	// is asked.
-	Stage func(ctx context.Context, stage string) error
+	Stage func(stage string) error `json:"-"`
 }
 
 func (c *LoadConfig) complete() error {
@@ -86,7 +87,10 @@ func (c *LoadConfig) complete() error {
 	case c.FramesAtFirst < 0:
 		return fmt.Errorf("%d frames at first", c.FramesAtFirst)
 	}
-	if err := credential.CheckID(loadID(c.Prefix, c.Devices)); err != nil {
+	if c.Rate > 0 && !c.Idle && c.period() > c.For {
+		return fmt.Errorf("at %v rows/s no device has a frame within %v", c.Rate, c.For)
+	}
+	if err := credential.CheckID(LoadID(c.Prefix, c.Devices)); err != nil {
 		return fmt.Errorf("prefix of device ids: %w", err)
 	}
 	if n := newLoadFrames(c.RowsPerFrame, c.FieldsPerRow, 1).longest(); n > maxLoadFrame {
@@ -94,12 +98,18 @@ func (c *LoadConfig) complete() error {
 			c.RowsPerFrame, c.FieldsPerRow, n, maxLoadFrame)
 	}
 	if c.Stage == nil {
-		c.Stage = func(context.Context, string) error { return nil }
+		c.Stage = func(string) error { return nil }
 	}
 	return nil
 }
 
-func loadID(prefix string, n int) string { return fmt.Sprintf("%s-%06d", prefix, n) }
+// period between the frames of a device, at a rate.
+func (c *LoadConfig) period() time.Duration {
+	return max(time.Duration(min(float64(time.Second)*float64(c.RowsPerFrame*c.Devices)/c.Rate, float64(math.MaxInt64/2))), 1)
+}
+
+// LoadID is the id of a load's device, counted from 1.
+func LoadID(prefix string, n int) string { return fmt.Sprintf("%s-%06d", prefix, n) }
 
 // loadRun is one load under way.
 type loadRun struct {
@@ -150,7 +160,7 @@ func Load(ctx context.Context, cfg LoadConfig) (LoadSummary, error) {
 	if err != nil {
 		return LoadSummary{}, err
 	}
-	if err := r.cfg.Stage(ctx, "enrolled"); err != nil {
+	if err := r.cfg.Stage("enrolled"); err != nil {
 		return LoadSummary{}, err
 	}
 	m, err := newLoadMeter(ctx, &r.cfg)
@@ -176,7 +186,7 @@ func Load(ctx context.Context, cfg LoadConfig) (LoadSummary, error) {
 	}
 	r.cfg.Progress("connected", cfg.Devices, cfg.Devices)
 	m.connected(time.Since(connecting))
-	if err := r.cfg.Stage(ctx, "connected"); err != nil {
+	if err := r.cfg.Stage("connected"); err != nil {
 		return r.summary(m), err
 	}
 	err = r.measure(work, m)
@@ -186,7 +196,7 @@ func Load(ctx context.Context, cfg LoadConfig) (LoadSummary, error) {
 func newLoadRun(ctx context.Context, cfg LoadConfig) (*loadRun, error) {
 	ids := make([]string, cfg.Devices)
 	for i := range ids {
-		ids[i] = loadID(cfg.Prefix, i+1)
+		ids[i] = LoadID(cfg.Prefix, i+1)
 	}
 	enrolment, err := enrol(ctx, &FleetConfig{
 		Hub: cfg.Hub, Token: cfg.Token, RootCAs: cfg.RootCAs,
@@ -209,11 +219,8 @@ func newLoadRun(ctx context.Context, cfg LoadConfig) (*loadRun, error) {
 	case cfg.Idle:
 		r.frames = cfg.FramesAtFirst
 	case cfg.Rate > 0:
-		r.period = time.Duration(float64(time.Second) * float64(cfg.RowsPerFrame*cfg.Devices) / cfg.Rate)
-		r.frames = int(cfg.For / max(r.period, 1))
-		if r.frames == 0 {
-			return nil, fmt.Errorf("at %v rows/s no device has a frame within %v", cfg.Rate, cfg.For)
-		}
+		r.period = cfg.period()
+		r.frames = int(cfg.For / r.period)
 		r.step = int64(r.period) / int64(cfg.RowsPerFrame)
 	}
 	r.frameBytes = newLoadFrames(cfg.RowsPerFrame, cfg.FieldsPerRow, r.step).longest()
@@ -268,7 +275,7 @@ func (r *loadRun) hold(ctx context.Context, m *loadMeter) error {
 			return err
 		}
 	}
-	if err := r.cfg.Stage(ctx, "settled"); err != nil {
+	if err := r.cfg.Stage("settled"); err != nil {
 		return err
 	}
 	if !sleep(ctx, r.cfg.For) {
