@@ -39,6 +39,25 @@ func (c *chaos) settle() {
 		g, err := c.api.Commands.GetGroup(c.t.Context(), connect.NewRequest(&operatorv1.GetGroupRequest{Id: c.group}))
 		return err == nil && g.Msg.Group.State == "DONE"
 	})
+	var doubtful []string
+	for id, e := range c.ends() {
+		if decidedByHub(e.command.State) {
+			doubtful = append(doubtful, id)
+		}
+	}
+	hubtest.Eventually(c.t, "what was delivered ends by the device's own word", func() bool {
+		doubtful = slices.DeleteFunc(doubtful, func(id string) bool { return !overdue(command(c.t, c.api, id)) })
+		return len(doubtful) == 0
+	})
+}
+
+// overdue reports whether a device has said that it has the command, and not
+// how it ended.
+func overdue(c *operatorv1.GetCommandResponse) bool {
+	delivered := slices.ContainsFunc(c.Events, func(e *operatorv1.CommandEvent) bool {
+		return e.State == operatorv1.CommandState_COMMAND_STATE_DELIVERED || e.State == operatorv1.CommandState_COMMAND_STATE_RUNNING
+	})
+	return delivered && c.Events[len(c.Events)-1].SessionEpoch == 0
 }
 
 func (c *chaos) showPending() {

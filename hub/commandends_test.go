@@ -70,15 +70,17 @@ var scenes = []scene{
 		p.say(&devicev1.CommandUpdate{Id: id, Phase: phaseSucceeded, Result: &devicev1.CommandUpdate_Json{Json: `{"late":true}`}})
 	}, state: "SUCCEEDED", why: []string{"no end within 300ms", "the device reports success, after the hub had ended it as TIMED_OUT", `Result: {"late":true}`}},
 
-	{name: "once-and-lost", flags: []string{"--replay", "once", "--timeout", "300ms"}, play: func(t *testing.T, d *desk, c device.Credential, send func()) {
+	{name: "once-and-lost", flags: []string{"--replay", "once", "--timeout", "1s"}, play: func(t *testing.T, d *desk, c device.Credential, send func()) {
 		p := connectPeer(t, d.Endpoint, c)
 		send()
 		p.wantCommand()
 		_ = p.ws.Close()
-		await(t, d.Endpoint, "once-and-lost", "TIMED_OUT")
-		if again := connectPeer(t, d.Endpoint, c); again.welcome == nil {
-			t.Error("no second session")
+		p = connectPeer(t, d.Endpoint, c)
+		d.want(t, 0, "command", "send", c.ID, "act", "--key", "after-once")
+		if got := p.wantCommand(); got.Id != "after-once" {
+			t.Errorf("%s has come on the next connection", got.Id)
 		}
+		p.say(&devicev1.CommandUpdate{Id: "after-once", Phase: phaseSucceeded})
 	}, state: "TIMED_OUT", exit: 12, why: []string{"It is sent once", "delivery unknown; not resent: the connection was lost", "is not known"}},
 
 	{name: "canceled-unsent", play: func(t *testing.T, d *desk, _ device.Credential, send func()) {
