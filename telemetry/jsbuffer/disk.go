@@ -28,6 +28,9 @@ const (
 	throttleFrom = 0.85
 	minThrottle  = 100 * time.Millisecond
 	maxThrottle  = 5 * time.Second
+	// memoryThrottle is the longest pause for what waits for its fsync, while
+	// the disk takes it.
+	memoryThrottle = 200 * time.Millisecond
 )
 
 // disk is what is known of the stream without asking.
@@ -168,7 +171,12 @@ func (b *Buffer) Pressure() telemetry.Pressure {
 		p.Oldest = max(0, time.Since(time.Unix(0, b.disk.oldest.Load())))
 	}
 	used := float64(p.Bytes) / float64(p.MaxBytes)
-	p.Throttle = throttle(max(used, float64(memory)/float64(b.cfg.MemoryBytes)))
+	inMemory := throttle(float64(memory) / float64(b.cfg.MemoryBytes))
+	if b.fault.Load() == nil {
+		// It becomes room with the next fsyncs, not when the store is back.
+		inMemory = min(inMemory, memoryThrottle)
+	}
+	p.Throttle = max(throttle(used), inMemory)
 	return p
 }
 
