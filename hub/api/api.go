@@ -106,6 +106,9 @@ func (d *Deps) check() error {
 const (
 	maxRequestBytes  = 1 << 20
 	maxResponseBytes = 64 << 20
+	// minCompressBytes spares small answers gzip, which takes longer than
+	// the rest of a command's way.
+	minCompressBytes = 4 << 10
 )
 
 // Server is the API's http.Handler. It wants HTTP/2 for gRPC and nothing more
@@ -142,6 +145,7 @@ func New(deps Deps) (*Server, error) {
 		connect.WithInterceptors(&guard{s}),
 		connect.WithReadMaxBytes(maxRequestBytes),
 		connect.WithSendMaxBytes(maxResponseBytes),
+		connect.WithCompressMinBytes(minCompressBytes),
 	)
 	s.refuse = connect.NewErrorWriter(options)
 	s.mount(operatorv1connect.NewDeviceServiceHandler(&deviceService{s}, options))
