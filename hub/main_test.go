@@ -11,6 +11,7 @@ import (
 func TestMain(m *testing.M) {
 	hubtest.Main()
 	crowdMain()
+	roleMain()
 	hostMain()
 	goleak.VerifyTestMain(m,
 		// toxiproxy leaves it behind when a connection breaks with data on its way.

@@ -31,10 +31,13 @@ func Main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	ReportMemory(cfg.Data)
+	endProfile := profile()
 	h, err := hub.New(ctx, cfg, hub.Options{Version: "test", Logger: hub.NewLogger(cfg, os.Stderr)})
 	if err == nil {
 		err = h.Run(ctx)
 	}
+	endProfile()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -109,6 +112,9 @@ func (p *Process) ready() bool {
 
 // PID of the hub's process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Data is the hub's data folder.
+func (p *Process) Data() string { return p.cfg.Data }
 
 // Kill ends the hub with SIGKILL and waits until it is gone.
 func (p *Process) Kill() {

@@ -1,0 +1,115 @@
+package hub_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tetherline/tetherline/device"
+	"github.com/tetherline/tetherline/hub/hubtest"
+)
+
+// bareServer is the least that a WebSocket server with TLS can be on the
+// library that the hub is built on: it reads, and does nothing else. What it
+// costs is what no hub can be without.
+type bareServer struct {
+	Cert, Key string // PEM files
+	Dir       string // for its word on its memory
+}
+
+func bareServerRole(argument string) error {
+	var a bareServer
+	if err := json.Unmarshal([]byte(argument), &a); err != nil {
+		return err
+	}
+	cert, err := tls.LoadX509KeyPair(a.Cert, a.Key)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	hubtest.ReportMemory(a.Dir)
+	upgrader := websocket.Upgrader{ReadBufferSize: 256, WriteBufferSize: 4096, WriteBufferPool: new(sync.Pool)}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ws, err := upgrader.Upgrade(w, r, nil); err == nil {
+			go func() {
+				buf := make([]byte, 512)
+				for {
+					_, r, err := ws.NextReader()
+					if err != nil {
+						return
+					}
+					for err == nil {
+						_, err = r.Read(buf)
+					}
+				}
+			}()
+		}
+	})}
+	failed := make(chan error, 1)
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	go func() { failed <- server.Serve(tls.NewListener(l, config)) }()
+	if err := say(bufio.NewReader(os.Stdin), l.Addr().String()); err != nil {
+		return nil // the end
+	}
+	return <-failed
+}
+
+// bareDevices connect to a bareServer and send what devices of a hub would.
+type bareDevices struct {
+	Addr    string
+	CA      []byte
+	Devices int
+	Frames  int // of each, of Bytes, before it holds still
+	Bytes   int
+}
+
+func bareDevicesRole(argument string) error {
+	var a bareDevices
+	if err := json.Unmarshal([]byte(argument), &a); err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(a.CA)
+	dialer := websocket.Dialer{
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		ReadBufferSize:  256, WriteBufferSize: 4096, WriteBufferPool: new(sync.Pool),
+	}
+	conns := make([]*websocket.Conn, a.Devices)
+	var dialling errgroup.Group
+	dialling.SetLimit(64)
+	for i := range conns {
+		dialling.Go(func() (err error) {
+			conns[i], _, err = dialer.Dial("wss://"+a.Addr+device.Path, nil)
+			return err
+		})
+	}
+	if err := dialling.Wait(); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	input := bufio.NewReader(os.Stdin)
+	if err := say(input, "connected"); err != nil {
+		return err
+	}
+	frame := make([]byte, a.Bytes)
+	for range a.Frames {
+		for _, ws := range conns {
+			if err := ws.WriteMessage(websocket.BinaryMessage, frame); err != nil {
+				return err
+			}
+		}
+	}
+	_ = say(input, "settled")
+	return nil
+}

@@ -1,0 +1,41 @@
+//go:build unix
+
+package hubtest
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+)
+
+// ReportMemory has this process report its memory into dir whenever it gets
+// SIGUSR1.
+func ReportMemory(dir string) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	go func() {
+		for range asked {
+			if err := reportMemory(dir); err != nil {
+				fmt.Fprintln(os.Stderr, "report memory:", err)
+			}
+		}
+	}()
+}
+
+// MemoryOf a process that has called ReportMemory with dir.
+func MemoryOf(t testing.TB, p *os.Process, dir string) Memory {
+	t.Helper()
+	return readMemory(t, dir, func() {
+		if err := p.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatalf("ask for memory: %v", err)
+		}
+	})
+}
+
+// Memory of the hub.
+func (p *Process) Memory() Memory {
+	p.t.Helper()
+	return MemoryOf(p.t, p.cmd.Process, p.cfg.Data)
+}
