@@ -193,11 +193,14 @@ func BenchmarkCommandsUnderLoad(b *testing.B) {
 		}
 	}
 	seconds := time.Since(began).Seconds()
+	all.Wait()
 	var rows uint64
 	for _, c := range clients {
+		if err := c.Flush(b.Context()); err != nil {
+			b.Error(err)
+		}
 		rows += c.Stats().RowsAcked
 	}
-	all.Wait()
 	b.ReportMetric(float64(len(took))/seconds, "commands/s")
 	b.ReportMetric(float64(rows)/seconds, "rows/s")
 	b.ReportMetric(float64(failed.Load()), "failed")
