@@ -150,13 +150,26 @@ func (d *Dispatcher) deliverOne(ctx context.Context, e *entry) error {
 
 // resend hands over once more what is recorded as SENT. That it was sent
 // again goes to disk soon, with what the device answers: losing that loses
-// nothing but a line of the story.
+// nothing but a line of the story. What another node has sent is recorded
+// first: that node may be about to find that its session took nothing, and
+// must not take back what the device then has from this one.
 func (d *Dispatcher) resend(ctx context.Context, e *entry, epoch uint64) error {
-	if err := d.soften(e, word{at: d.here(epoch), state: Sent}); err != nil {
+	w := word{at: d.here(epoch), state: Sent}
+	if c := d.look(e); c != nil && c.SentNode != d.cfg.Node {
+		_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
+			if c.State != Sent {
+				return c, nil
+			}
+			return c.hear(w)
+		})
+		if err != nil && !errors.Is(err, errGone) {
+			return err
+		}
+	} else if err := d.soften(e, w); err != nil {
 		return nil // it has moved on
 	}
 	c := d.look(e)
-	if c == nil || c.State != Sent {
+	if c == nil || c.State != Sent || c.SentEpoch != epoch {
 		return nil
 	}
 	return d.push(ctx, e, c)

@@ -182,6 +182,40 @@ func TestCommandToADeadSocketIsSentOnTheLivingOne(t *testing.T) {
 	}
 }
 
+// takenBack is a session that turns out to have taken nothing, late.
+type takenBack struct{ after <-chan struct{} }
+
+func (s takenBack) Send(string, *devicev1.HubFrame) (uint64, bool) {
+	<-s.after
+	return 0, false
+}
+
+// A node records SENT, and finds that its session takes nothing when the next
+// node has sent the command already: it stays SENT. As QUEUED it could be
+// canceled, or sent once more, as if the device had not got it.
+func TestSentByTheNextNodeIsNotTakenBack(t *testing.T) {
+	nats := startNATS(t)
+	got := make(chan struct{})
+	a := startHub(t, "a", newStore(t, nats), func(c *commands.Config) { c.Sender = takenBack{got} })
+	b := startHub(t, "b", newStore(t, nats))
+	v := newDevice("d1")
+	v.do = func(*devicev1.Command) []*devicev1.CommandUpdate {
+		close(got)
+		return nil
+	}
+	a.d.Connected("d1", 1)
+	v.epoch = 1
+	epoch := b.connect(v)
+	id := a.send(commands.Request{Device: "d1"}).ID
+	c := b.want(id, commands.Sent)
+	if c.Attempts != 2 || c.SentNode != "b" || c.SentEpoch != epoch {
+		t.Errorf("taken back\n%s", story(c))
+	}
+	if c, err := a.d.Cancel(context.Background(), id, "ann"); err != nil || c.State != commands.Sent || !c.CancelRequested {
+		t.Errorf("canceled as if it had not been sent: %v\n%s", err, story(c))
+	}
+}
+
 // racingStore lets something else happen right before the next update.
 type racingStore struct {
 	commands.Store

@@ -177,10 +177,8 @@ func TestHono1632_CommandGoesToTheLivingSession(t *testing.T) {
 	}
 }
 
-// An older session's word about a command of the newer one, and the other way
-// round: the device is the same, and so its word counts; the word of another
-// device does not.
-func TestHono2576_OnlyTheDeviceItselfAnswers(t *testing.T) {
+// Nobody ends a command but its own device.
+func TestOnlyTheDeviceItselfAnswers(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Config(t))
 	pump, thief := h.CreateDevice(t, "pump"), h.CreateDevice(t, "thief")
 	send(t, h.Endpoint, "pump", "k", &operatorv1.CommandSpec{Name: "act"})
@@ -224,9 +222,9 @@ func TestLorawanStack4289_RebootDoesNotLoop(t *testing.T) {
 	}
 }
 
-// A retained command switched relays at every start (also Tasmota#5228). Here
-// a command that was obeyed is not obeyed again, whoever restarts.
-func TestTasmota744_NothingIsSwitchedAtEveryStart(t *testing.T) {
+// A retained command switched relays at every start. Here a command that was
+// obeyed is not obeyed again, whoever restarts.
+func TestTasmota744And5228_NothingIsSwitchedAtEveryStart(t *testing.T) {
 	cfg := hubtest.Config(t)
 	cfg.Listen = hubtest.FreeAddr(t)
 	h := hubtest.StartProcess(t, cfg)

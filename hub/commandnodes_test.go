@@ -1,0 +1,87 @@
+package hub_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/tetherline/tetherline/device/client"
+	"github.com/tetherline/tetherline/hub/hubtest"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+// twoNodes are two hubs on one external NATS server, with the same keys.
+func twoNodes(t *testing.T) (a, b *hubtest.Hub) {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(hubtest.Patience) {
+		t.Fatal("the NATS server does not start")
+	}
+	first, second := hubtest.Config(t), hubtest.Config(t)
+	first.NATSURL, second.NATSURL = s.ClientURL(), s.ClientURL()
+	first.NodeName, second.NodeName = "node-a", "node-b"
+	a = hubtest.Start(t, first)
+	for _, name := range []string{"master.key", "ca.pem", "ca.key", "admin.token"} {
+		data, err := os.ReadFile(filepath.Join(first.Data, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(second.Data, name), data)
+	}
+	return a, hubtest.Start(t, second)
+}
+
+// A command was sent to the dead socket after the device had moved to another
+// node. Here it goes where the device is, whichever node was asked and
+// whatever the old one still believes.
+func TestHono2576_CommandFollowsTheDeviceToAnotherNode(t *testing.T) {
+	a, b := twoNodes(t)
+	c := a.CreateDevice(t, "pump")
+	// The connection to the first node dies without a sign.
+	dead := newLink(t, a.Addr)
+	far := a.Endpoint
+	far.Addr = dead.addr()
+	connectPeer(t, far, c)
+	dead.swallow("downstream")
+	send(t, a.Endpoint, "pump", "into-the-dead-one", &operatorv1.CommandSpec{Name: "act"})
+	await(t, a.Endpoint, "into-the-dead-one", "SENT")
+	ran := make(chan string, 16)
+	hubtest.Eventually(t, "the other node knows the device", func() bool { return status(t, b.Endpoint).Devices == 1 })
+	obeying(t, b.Endpoint, c, "act", client.Handler{Run: func(_ context.Context, cmd *client.Command) (client.Result, error) {
+		ran <- cmd.ID
+		return client.Result{}, nil
+	}})
+	await(t, a.Endpoint, "into-the-dead-one", "SUCCEEDED")
+	for _, asked := range []*hubtest.Hub{a, b} {
+		key := "at-" + asked.Addr
+		began := time.Now()
+		send(t, asked.Endpoint, "pump", key, &operatorv1.CommandSpec{Name: "act"})
+		if now := await(t, asked.Endpoint, key, "SUCCEEDED"); now.Attempts != 1 {
+			t.Errorf("asked of %s: %v", asked.Addr, now)
+		}
+		t.Logf("asked of %s: %v", asked.Addr, time.Since(began))
+		events := command(t, asked.Endpoint, key).Events
+		if node := events[len(events)-1].Node; node != "node-b" {
+			t.Errorf("the end was taken in by %s; want node-b", node)
+		}
+	}
+	for _, want := range []string{"into-the-dead-one", "at-" + a.Addr, "at-" + b.Addr} {
+		if got := <-ran; got != want {
+			t.Errorf("ran %s; want %s", got, want)
+		}
+	}
+	if len(ran) != 0 {
+		t.Errorf("%d more have run", len(ran))
+	}
+}
