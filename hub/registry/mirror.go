@@ -107,6 +107,11 @@ func (m *mirror) watch(ctx context.Context, first bool, healthy func()) error {
 	if !first {
 		seen = make(map[string]struct{})
 	}
+	// The library counts values to know when all have come: where keys change
+	// meanwhile it says so too early, and a device that is still to come
+	// would be taken for deleted and turned away for good. So the copy is
+	// complete when nothing more is pending.
+	marked, complete, pending := false, false, uint64(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -117,13 +122,19 @@ func (m *mirror) watch(ctx context.Context, first bool, healthy func()) error {
 			if !ok {
 				return errors.New("the subscription was closed")
 			}
-			if entry != nil {
+			if entry == nil {
+				marked = true
+			} else {
 				m.applyEntry(entry)
+				pending = entry.Delta()
 				if seen != nil {
 					seen[entry.Key()] = struct{}{}
 				}
+			}
+			if complete || !marked || pending > 0 {
 				continue
 			}
+			complete = true
 			m.copied(seen)
 			m.advance(max(last, m.revision()))
 			seen = nil
