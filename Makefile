@@ -38,7 +38,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 bench: test-deps ## benchmarks of the hot paths, with allocations; compares with Mosquitto
 	@deploy/test-deps bench
-	go test -run '^$$' -bench . -benchmem ./device/... ./telemetry/... ./commands/... ./hub/...
+	go test -run '^$$' -bench . -benchmem -timeout 30m ./device/... ./telemetry/... ./commands/... ./hub/...
 
 generate: ## Go code from the .proto files
 	go tool buf generate

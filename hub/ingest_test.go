@@ -30,6 +30,9 @@ func BenchmarkIngest(b *testing.B) {
 	half := batch
 	half.Rate = full.StoredPerSecond / float64(batch.FieldsPerRow) / 2
 	halfLoad := ingest(b, half)
+	modest := batch
+	modest.Rate = 20_000
+	modestLoad := ingest(b, modest)
 	frames := ingest(b, single)
 	paced := single
 	paced.Rate = 10_000
@@ -45,6 +48,7 @@ func BenchmarkIngest(b *testing.B) {
 	}
 	line("frames of 10 rows, as windows allow", full)
 	line("frames of 10 rows, half of what was stored", halfLoad)
+	line("frames of 10 rows, 10 a second of each device", modestLoad)
 	line("frames of 1 row, as windows allow", frames)
 	line("frames of 1 row, 50 a second of each device", pacedLoad)
 	b.ReportMetric(full.StoredPerSecond/straight, "of-direct")
