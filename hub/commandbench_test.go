@@ -97,9 +97,9 @@ func (t *trips) end(id string) chan time.Time {
 	return c.(chan time.Time)
 }
 
-func (t *trips) do(ctx context.Context, device string) (time.Duration, error) {
+func (t *trips) do(ctx context.Context, api hubtest.Endpoint, device string) (time.Duration, error) {
 	began := time.Now()
-	answer, err := t.api.Commands.SendCommand(ctx, connect.NewRequest(&operatorv1.SendCommandRequest{
+	answer, err := api.Commands.SendCommand(ctx, connect.NewRequest(&operatorv1.SendCommandRequest{
 		DeviceId: device, Spec: &operatorv1.CommandSpec{Name: "set-relay", Payload: &operatorv1.CommandSpec_Json{Json: `{"on":true}`}},
 	}))
 	if err != nil {
@@ -131,7 +131,7 @@ func newHubTrip(b *testing.B) hubTrip {
 func (h hubTrip) trip(b *testing.B) time.Duration {
 	ctx, cancel := context.WithTimeout(b.Context(), hubtest.Patience)
 	defer cancel()
-	took, err := h.trips.do(ctx, "bench")
+	took, err := h.trips.do(ctx, h.trips.api, "bench")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -157,6 +157,7 @@ func BenchmarkCommandsUnderLoad(b *testing.B) {
 	}
 	hubtest.Eventually(b, "the devices are online", func() bool { return status(b, h.Endpoint).DevicesOnline == devices })
 	t := watchTrips(b, h.Endpoint, &operatorv1.WatchCommandsRequest{})
+	desks := operators(b, h.Endpoint, 16)
 
 	ctx, cancel := context.WithTimeout(b.Context(), *commandTime)
 	defer cancel()
@@ -177,13 +178,15 @@ func BenchmarkCommandsUnderLoad(b *testing.B) {
 		}
 		// A ticker leaves ticks out when the machine is busy: catch up.
 		for ; sent < int(time.Since(began).Seconds()*rate); sent++ {
-			device := ids[sent%devices]
+			device, desk := ids[sent%devices], desks[sent%len(desks)]
 			all.Go(func() {
 				limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), hubtest.Patience)
 				defer cancel()
-				d, err := t.do(limited, device)
+				d, err := t.do(limited, desk, device)
 				if err != nil {
-					failed.Add(1)
+					if failed.Add(1) == 1 {
+						b.Logf("the first that failed: %v", err)
+					}
 					return
 				}
 				mu.Lock()
@@ -206,6 +209,24 @@ func BenchmarkCommandsUnderLoad(b *testing.B) {
 	b.ReportMetric(float64(failed.Load()), "failed")
 	reportTrips(b, "command", took)
 	b.ReportMetric(0, "ns/op")
+}
+
+// operators are so many who send: the calls that one may have under way are
+// bounded.
+func operators(b *testing.B, h hubtest.Endpoint, n int) (desks []hubtest.Endpoint) {
+	b.Helper()
+	for i := range n {
+		answer, err := h.Operators.CreateOperator(b.Context(), connect.NewRequest(&operatorv1.CreateOperatorRequest{
+			Name: fmt.Sprint("operator-", i), Role: operatorv1.Role_ROLE_OPERATOR,
+		}))
+		if err != nil {
+			b.Fatal(err)
+		}
+		desk := h.As(answer.Msg.Token)
+		b.Cleanup(desk.Close)
+		desks = append(desks, desk)
+	}
+	return desks
 }
 
 func publishEvery(ctx context.Context, c *client.Client, interval time.Duration) {
