@@ -14,7 +14,9 @@ func TestMain(m *testing.M) {
 	roleMain()
 	hostMain()
 	goleak.VerifyTestMain(m,
-		// toxiproxy leaves it behind when a connection breaks with data on its way.
+		// toxiproxy leaves them behind when a connection breaks with data on its way.
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).write"),
 	)
 }
