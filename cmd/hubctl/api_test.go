@@ -73,7 +73,8 @@ func scriptEverything(p *peer) {
 	})
 	always(p, rpc.TelemetryServiceLatestProcedure, &operatorv1.LatestRequest{}, &operatorv1.LatestResponse{})
 	always(p, rpc.TelemetryServiceQueryProcedure, &operatorv1.QueryRequest{}, &operatorv1.QueryResponse{})
-	always(p, rpc.TelemetryServiceListFieldsProcedure, &operatorv1.ListFieldsRequest{}, &operatorv1.ListFieldsResponse{})
+	always(p, rpc.TelemetryServiceListFieldsProcedure, &operatorv1.ListFieldsRequest{}, &operatorv1.ListFieldsResponse{
+		Fields: []*operatorv1.ListFieldsResponse_Field{{Measurement: "telemetry", Name: "x"}}})
 	always(p, rpc.TelemetryServiceCountProcedure, &operatorv1.CountRequest{}, &operatorv1.CountResponse{Rows: 3})
 	streams(p, rpc.TelemetryServiceWatchRowsProcedure, func(ctx context.Context, _ *operatorv1.WatchRowsRequest, send func(*operatorv1.WatchRowsResponse)) error {
 		send(&operatorv1.WatchRowsResponse{Rows: []*operatorv1.WatchRowsResponse_Row{{DeviceId: "pump-1", Time: timestamppb.Now(), Values: map[string]*operatorv1.Value{"x": double(1)}}}})

@@ -132,6 +132,10 @@ func kindName(k operatorv1.FieldKind) string {
 	return strings.ToLower(enumName(k.String(), "FIELD_KIND_"))
 }
 
+func aggregateName(g operatorv1.Aggregate) string {
+	return strings.ToLower(enumName(g.String(), "AGGREGATE_"))
+}
+
 func roleName(r operatorv1.Role) string { return strings.ToLower(enumName(r.String(), "ROLE_")) }
 
 func replayName(r operatorv1.ReplayClass) string {

@@ -67,7 +67,7 @@ func (a *app) telemetryCount() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "count DEVICE",
 		Short:             "Count the rows of a device in a range",
-		Long:              "Count the rows of a device in a range; without one, all of them.\n\n" + timesText,
+		Long:              "Count the rows of a device in a range; without one, all of them. A table has a\nline for each measurement when there are several; JSON and CSV have the sum.\n\n" + timesText,
 		Example:           "  hubctl telemetry count pump-1\n  hubctl telemetry count pump-1 --from 2026-03-01 --to 2026-04-01 --tz Europe/Berlin",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeDevice,
@@ -80,14 +80,21 @@ func (a *app) telemetryCount() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			res, err := call(cmd.Context(), a, api.Telemetry.Count, &operatorv1.CountRequest{DeviceId: args[0], Measurement: measurement, From: from, To: to})
+			req := &operatorv1.CountRequest{DeviceId: args[0], Measurement: measurement, From: from, To: to}
+			var res *operatorv1.CountResponse
+			var by map[string]uint64
+			if measurement == "" {
+				res, by, err = a.countAll(cmd.Context(), api, req)
+			} else {
+				res, err = a.countOne(cmd.Context(), api, req)
+			}
 			if err != nil {
 				return err
 			}
-			return printOne(a, countView(), res)
+			return printOne(a, countView(by), res)
 		},
 	}
-	cmd.Flags().StringVarP(&measurement, "measurement", "m", "", `of this measurement; unset: "telemetry"`)
+	cmd.Flags().StringVarP(&measurement, "measurement", "m", "", "only of this measurement; unset: of all")
 	r.flags(cmd, "")
 	return cmd
 }

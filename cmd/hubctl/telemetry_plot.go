@@ -97,6 +97,9 @@ func (a *app) plot(ctx context.Context, q *queryFlags, req *operatorv1.QueryRequ
 	if err != nil {
 		return err
 	}
+	if err := a.checkFields(ctx, api, req); err != nil {
+		return err
+	}
 	points := make([][]plot.Point, len(req.Fields))
 	var more bool
 	for row, err := range a.rows(ctx, api, req, 0, &more) {
@@ -163,6 +166,6 @@ func plotTitle(req *operatorv1.QueryRequest, field string, points []plot.Point, 
 	for _, p := range points {
 		low, high = min(low, p.Value), max(high, p.Value)
 	}
-	agg := strings.ToLower(enumName(req.Aggregate.String(), "AGGREGATE_"))
+	agg := aggregateName(req.Aggregate)
 	return terminal.Clean(fmt.Sprintf("%s: %s of %s, %.6g to %.6g, last %.6g", title, agg, span(window), low, high, points[len(points)-1].Value))
 }

@@ -106,6 +106,9 @@ func (a *app) query(ctx context.Context, q *queryFlags, req *operatorv1.QueryReq
 	if err != nil {
 		return err
 	}
+	if err := a.checkFields(ctx, api, req); err != nil {
+		return err
+	}
 	more := false
 	rows := a.rows(ctx, api, req, q.limit, &more)
 	switch a.out {
@@ -165,11 +168,11 @@ func (a *app) queryTable(req *operatorv1.QueryRequest, rows iter.Seq2[*operatorv
 func (a *app) queryCSV(ctx context.Context, api *connection.Clients, req *operatorv1.QueryRequest, rows iter.Seq2[*operatorv1.QueryResponse_Row, error]) error {
 	fields := req.Fields
 	if len(fields) == 0 {
-		res, err := call(ctx, a, api.Telemetry.ListFields, &operatorv1.ListFieldsRequest{DeviceId: req.DeviceId})
+		all, err := a.fields(ctx, api, req.DeviceId)
 		if err != nil {
 			return err
 		}
-		for _, f := range res.Fields {
+		for _, f := range all {
 			if f.Measurement == firstOf(req.Measurement, defaultMeasure) {
 				fields = append(fields, f.Name)
 			}

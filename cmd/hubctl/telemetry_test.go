@@ -40,14 +40,15 @@ func queryPeer(t *testing.T, n int, seen func(*operatorv1.QueryRequest)) *peer {
 		return res, nil
 	})
 	always(p, rpc.TelemetryServiceListFieldsProcedure, &operatorv1.ListFieldsRequest{}, &operatorv1.ListFieldsResponse{Fields: []*operatorv1.ListFieldsResponse_Field{
-		{Measurement: "telemetry", Name: "state"}, {Measurement: "telemetry", Name: "flow"}, {Measurement: "other", Name: "x"}}})
+		{Measurement: "telemetry", Name: "state", Kind: operatorv1.FieldKind_FIELD_KIND_STRING}, {Measurement: "telemetry", Name: "flow"},
+		{Measurement: "telemetry", Name: "idle"}, {Measurement: "telemetry", Name: "open", Kind: operatorv1.FieldKind_FIELD_KIND_BOOL}, {Measurement: "other", Name: "x"}}})
 	return p
 }
 
 func TestQueryFollowsPagesUpToTheLimit(t *testing.T) {
 	p := queryPeer(t, 12000, func(*operatorv1.QueryRequest) {})
 	all := p.hubctl("telemetry", "query", "d", "--limit", "0", "-o", "csv").want(t, exitOK)
-	if lines := strings.Split(strings.TrimSpace(all.out), "\n"); len(lines) != 12001 || lines[0] != "time,flow,state" || lines[2] != `2026-03-01T12:00:01Z,0.25,"a,""b"""` {
+	if lines := strings.Split(strings.TrimSpace(all.out), "\n"); len(lines) != 12001 || lines[0] != "time,flow,idle,open,state" || lines[2] != `2026-03-01T12:00:01Z,0.25,,,"a,""b"""` {
 		t.Errorf("%d lines: %q", len(lines), lines[:3])
 	}
 	some := p.hubctl("telemetry", "query", "d", "--limit", "7000", "-o", "json").want(t, exitOK)
@@ -63,7 +64,7 @@ func TestQueryFollowsPagesUpToTheLimit(t *testing.T) {
 func TestQueryRequestFromFlags(t *testing.T) {
 	var got *operatorv1.QueryRequest
 	p := queryPeer(t, 0, func(r *operatorv1.QueryRequest) { got = r })
-	p.hubctl(strings.Fields("telemetry query d -f flow -f state --from 2026-03-29 --to 2026-03-30 --every 1d --agg max --tz Europe/Berlin")...).want(t, exitOK)
+	p.hubctl(strings.Fields("telemetry query d -f flow -f idle --from 2026-03-29 --to 2026-03-30 --every 1d --agg max --tz Europe/Berlin")...).want(t, exitOK)
 	if got.From.AsTime().Format(time.RFC3339) != "2026-03-28T23:00:00Z" || got.To.AsTime().Format(time.RFC3339) != "2026-03-29T22:00:00Z" ||
 		got.Window.AsDuration() != 24*time.Hour || got.Aggregate != operatorv1.Aggregate_AGGREGATE_MAX || got.TimeZone != "Europe/Berlin" || len(got.Fields) != 2 {
 		t.Errorf("asked %v", got)
@@ -101,13 +102,53 @@ func TestParseTimesAndSpans(t *testing.T) {
 func TestPlotDrawsEachField(t *testing.T) {
 	var got *operatorv1.QueryRequest
 	p := queryPeer(t, 600, func(r *operatorv1.QueryRequest) { got = r })
-	out := p.hubctl(strings.Fields("telemetry plot d flow other --from 2026-03-01T12:00:00Z --to 2026-03-01T12:10:00Z --width 60 --height 10")...).want(t, exitOK).out
-	wantContains(t, out, "d flow: mean of 6 s, 0 to 149.75, last 149.75", "200┤", "12:00:00", "12:05:00", "12:10:00", "d other: no readings")
+	out := p.hubctl(strings.Fields("telemetry plot d flow idle --from 2026-03-01T12:00:00Z --to 2026-03-01T12:10:00Z --width 60 --height 10")...).want(t, exitOK).out
+	wantContains(t, out, "d flow: mean of 6 s, 0 to 149.75, last 149.75", "200┤", "12:00:00", "12:05:00", "12:10:00", "d idle: no readings")
 	if got.Window.AsDuration() != 6*time.Second {
 		t.Errorf("window %v", got.Window.AsDuration())
 	}
 	wantContains(t, p.hubctl("telemetry", "plot", "d", "state").want(t, exitError).stderr, "texts")
 	p.hubctl("telemetry", "plot", "d", "flow", "-o", "csv").want(t, exitUsage)
+}
+
+// What cannot be found or computed is named, and not an empty answer.
+func TestQuerySaysWhyThereIsNothing(t *testing.T) {
+	p := queryPeer(t, 3, func(*operatorv1.QueryRequest) {})
+	for line, want := range map[string]string{
+		"query d -f state --agg mean": "the values of state are texts",
+		"query d -f open --agg sum":   "the values of open are true or false",
+		"plot d open":                 "the values of open are true or false",
+		"plot d state --agg last":     "the values of state are texts",
+	} {
+		wantContains(t, p.hubctl(strings.Fields("telemetry "+line)...).want(t, exitError).stderr, want)
+	}
+	for _, line := range []string{"query d -f nope", "query d -f x -o json", "plot d flow nope"} {
+		got := p.hubctl(strings.Fields("telemetry "+line)...).want(t, exitNotFound)
+		wantContains(t, got.stderr, "has no field", "hubctl telemetry fields d")
+		wantText(t, got.out, "")
+	}
+	p.hubctl(strings.Fields("telemetry query d -f state --agg count")...).want(t, exitOK)
+	p.hubctl(strings.Fields("telemetry query d -f x -m other")...).want(t, exitOK)
+
+	none := newPeer(t)
+	answer(none, rpc.TelemetryServiceListFieldsProcedure, func(r *operatorv1.ListFieldsRequest) (*operatorv1.ListFieldsResponse, error) {
+		return nil, notFound(r.DeviceId)
+	})
+	always(none, rpc.TelemetryServiceQueryProcedure, &operatorv1.QueryRequest{}, &operatorv1.QueryResponse{})
+	always(none, rpc.TelemetryServiceCountProcedure, &operatorv1.CountRequest{}, &operatorv1.CountResponse{})
+	for _, line := range []string{"query x", "query x -o json", "plot x f", "count x", "count x -m telemetry"} {
+		wantContains(t, none.hubctl(strings.Fields("telemetry "+line)...).want(t, exitNotFound).stderr, "hubctl device ls")
+	}
+}
+
+func TestCountIsOfAllMeasurements(t *testing.T) {
+	p := queryPeer(t, 0, func(*operatorv1.QueryRequest) {})
+	answer(p, rpc.TelemetryServiceCountProcedure, func(r *operatorv1.CountRequest) (*operatorv1.CountResponse, error) {
+		return &operatorv1.CountResponse{Rows: map[string]uint64{"telemetry": 1200, "other": 34}[r.Measurement]}, nil
+	})
+	wantText(t, p.hubctl("telemetry", "count", "d").want(t, exitOK).out, "Rows:        1,234\n  other:     34\n  telemetry: 1,200\n")
+	wantText(t, p.hubctl("telemetry", "count", "d", "-o", "csv").want(t, exitOK).out, "rows\n1234\n")
+	wantText(t, p.hubctl("telemetry", "count", "d", "-m", "other").want(t, exitOK).out, "Rows: 34\n")
 }
 
 // A watch survives the end of its stream, says so, and tells what was missed.

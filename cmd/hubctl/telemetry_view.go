@@ -1,7 +1,11 @@
 package main
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
+	"github.com/tetherline/tetherline/cmd/hubctl/internal/terminal"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
@@ -46,12 +50,19 @@ func fieldView() view[*operatorv1.ListFieldsResponse_Field] {
 	}
 }
 
-func countView() view[*operatorv1.CountResponse] {
+// countView shows the sum and, where there are several, the measurements.
+func countView(by map[string]uint64) view[*operatorv1.CountResponse] {
 	column := []output.Column[*operatorv1.CountResponse]{
 		{Name: "rows", Cell: func(c *operatorv1.CountResponse) string { return number(c.Rows) }},
 	}
 	return view[*operatorv1.CountResponse]{table: column, csv: column, details: func(c *operatorv1.CountResponse) []output.Detail {
-		return []output.Detail{{Name: "Rows", Value: grouped(c.Rows)}}
+		details := []output.Detail{{Name: "Rows", Value: grouped(c.Rows)}}
+		if len(by) > 1 {
+			for _, name := range slices.Sorted(maps.Keys(by)) {
+				details = append(details, output.Detail{Name: "  " + terminal.Clean(name), Value: grouped(by[name])})
+			}
+		}
+		return details
 	}}
 }
 
