@@ -31,7 +31,8 @@ const (
 const exitCodesText = `Exit codes:
   0    it worked; 'command send --wait': the command SUCCEEDED
   1    any other error; 'status': the hub is not ready
-  2    the command line is wrong; nothing was sent
+  2    the command line is wrong, or the hub does not take what it says
+       (a bad id, label or selector); nothing was done
   3    the token is missing, wrong, or may not do this
   4    there is no such device, command, row or operator
   5    the hub cannot be reached, or its certificate is not trusted

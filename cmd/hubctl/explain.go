@@ -15,6 +15,10 @@ import (
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/connection"
 )
 
+// badRequest is what a TLS port answers to plain HTTP; answers of a hub have
+// words of their own.
+const badRequest = "400 Bad Request"
+
 // explain turns an error into words that say what to do, and an exit code.
 func (a *app) explain(err error) (string, int) {
 	if errors.Is(err, connection.ErrSettings) {
@@ -29,7 +33,12 @@ func (a *app) explain(err error) (string, int) {
 			return text, exitUnreachable
 		}
 	}
+	if https, ok := strings.CutPrefix(a.settings.Hub, "http://"); ok && ce.Code() == connect.CodeInternal && ce.Message() == badRequest {
+		return fmt.Sprintf("%s answers %s, as a port that speaks TLS does: use https://%s", a.settings.Hub, badRequest, https), exitUnreachable
+	}
 	switch ce.Code() {
+	case connect.CodeInvalidArgument:
+		return fmt.Sprintf("%s (%s)", ce.Message(), ce.Code()), exitUsage
 	case connect.CodeUnauthenticated:
 		return a.explainToken(), exitUnauthorized
 	case connect.CodePermissionDenied:

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,13 +103,31 @@ func value(v *operatorv1.Value) string {
 	return ""
 }
 
-// valuePairs is one line of "name=value", in the order of names.
-func valuePairs(values map[string]*operatorv1.Value) string {
-	pairs := make([]string, 0, len(values))
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		pairs = append(pairs, name+"="+value(values[name]))
+// reading is a value for people: what was stored in 32 bits has the digits of
+// 32 bits, 59.41 in place of 59.40999984741211. Whole numbers, which may be
+// counts, keep all of theirs.
+func reading(v *operatorv1.Value) string {
+	text := value(v)
+	if x, ok := v.GetValue().(*operatorv1.Value_DoubleValue); ok && x.DoubleValue != math.Trunc(x.DoubleValue) && float64(float32(x.DoubleValue)) == x.DoubleValue {
+		if short := strconv.FormatFloat(x.DoubleValue, 'g', -1, 32); len(short) < len(text) {
+			return short
+		}
 	}
-	return strings.Join(pairs, " ")
+	return text
+}
+
+// readingPairs is one line of "name=value" for people, in the order of names.
+func readingPairs(values map[string]*operatorv1.Value) string { return pairs(values, reading) }
+
+// valuePairs is the same with every digit, for programs.
+func valuePairs(values map[string]*operatorv1.Value) string { return pairs(values, value) }
+
+func pairs(values map[string]*operatorv1.Value, text func(*operatorv1.Value) string) string {
+	all := make([]string, 0, len(values))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		all = append(all, name+"="+text(values[name]))
+	}
+	return strings.Join(all, " ")
 }
 
 func labelPairs(labels map[string]string, separator string) string {

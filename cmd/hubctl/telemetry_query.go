@@ -159,7 +159,7 @@ func (a *app) queryTable(req *operatorv1.QueryRequest, rows iter.Seq2[*operatorv
 	}
 	when := func(r *operatorv1.QueryResponse_Row) string { return humanTime(r.Time, zone) }
 	return printTable(a, view[*operatorv1.QueryResponse_Row]{
-		table: rowColumns("TIME", when, fields),
+		table: rowColumns("TIME", when, fields, reading),
 		none:  "No rows in this range.",
 	}, all)
 }
@@ -185,7 +185,7 @@ func (a *app) queryCSV(ctx context.Context, api *connection.Clients, req *operat
 		known[f] = true
 	}
 	when := func(r *operatorv1.QueryResponse_Row) string { return machineTime(r.Time) }
-	out := newStream(a, view[*operatorv1.QueryResponse_Row]{csv: rowColumns("time", when, fields)}, false)
+	out := newStream(a, view[*operatorv1.QueryResponse_Row]{csv: rowColumns("time", when, fields, value)}, false)
 	for row, err := range rows {
 		if err != nil {
 			return err

@@ -141,6 +141,26 @@ func TestQuerySaysWhyThereIsNothing(t *testing.T) {
 	}
 }
 
+// A 32-bit reading has no noise for people, and every digit for programs.
+func TestTablesShowReadingsShort(t *testing.T) {
+	for _, c := range []struct {
+		v    float64
+		want string
+	}{{float64(float32(59.41)), "59.41"}, {59.41, "59.41"}, {0.30000000000000004, "0.30000000000000004"}, {0.5, "0.5"}, {123456792, "1.23456792e+08"}, {1e300, "1e+300"}} {
+		if got := reading(double(c.v)); got != c.want {
+			t.Errorf("%v: %s, want %s", c.v, got, c.want)
+		}
+	}
+	p := newPeer(t)
+	always(p, rpc.TelemetryServiceLatestProcedure, &operatorv1.LatestRequest{}, &operatorv1.LatestResponse{Items: []*operatorv1.LatestResponse_Item{{Field: "f", Value: double(float64(float32(59.41)))}}})
+	if out := p.hubctl("telemetry", "latest", "d").want(t, exitOK).out; strings.Contains(out, "59.4099") {
+		t.Error(out)
+	}
+	for _, format := range []string{"csv", "json"} {
+		wantContains(t, p.hubctl("telemetry", "latest", "d", "-o", format).want(t, exitOK).out, "59.40999984741211")
+	}
+}
+
 func TestCountIsOfAllMeasurements(t *testing.T) {
 	p := queryPeer(t, 0, func(*operatorv1.QueryRequest) {})
 	answer(p, rpc.TelemetryServiceCountProcedure, func(r *operatorv1.CountRequest) (*operatorv1.CountResponse, error) {

@@ -17,7 +17,7 @@ func (a *app) latestView() view[*operatorv1.LatestResponse_Item] {
 		table: []col{
 			{Name: "MEASUREMENT", Cell: item.GetMeasurement},
 			{Name: "FIELD", Cell: item.GetField, Whole: true},
-			{Name: "VALUE", Cell: val, Right: true},
+			{Name: "VALUE", Cell: func(i item) string { return reading(i.Value) }, Right: true},
 			{Name: "UNIT", Cell: item.GetUnit},
 			{Name: "TIME", Cell: func(i item) string { return humanTime(i.Time, a.zone()) }},
 			{Name: "AGE", Cell: func(i item) string { return ago(i.Time) }},
@@ -67,14 +67,14 @@ func countView(by map[string]uint64) view[*operatorv1.CountResponse] {
 }
 
 // rowColumns are those of rows with these fields: the time and a column for
-// each.
-func rowColumns(timeName string, when func(*operatorv1.QueryResponse_Row) string, fields []string) []output.Column[*operatorv1.QueryResponse_Row] {
+// each, written by text.
+func rowColumns(timeName string, when func(*operatorv1.QueryResponse_Row) string, fields []string, text func(*operatorv1.Value) string) []output.Column[*operatorv1.QueryResponse_Row] {
 	columns := []output.Column[*operatorv1.QueryResponse_Row]{{Name: timeName, Cell: when, Whole: true}}
 	for _, field := range fields {
 		columns = append(columns, output.Column[*operatorv1.QueryResponse_Row]{
 			Name:  field,
 			Right: true,
-			Cell:  func(r *operatorv1.QueryResponse_Row) string { return value(r.Values[field]) },
+			Cell:  func(r *operatorv1.QueryResponse_Row) string { return text(r.Values[field]) },
 		})
 	}
 	return columns

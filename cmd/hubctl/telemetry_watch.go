@@ -84,7 +84,7 @@ func (a *app) watchView() view[*operatorv1.WatchRowsResponse_Row] {
 		{Name: "TIME", Cell: func(r row) string { return clock(r.Time, a.zone()) }, Min: 12},
 		{Name: "DEVICE", Cell: row.GetDeviceId, Min: 16},
 		{Name: "MEASUREMENT", Cell: row.GetMeasurement},
-		{Name: "VALUES", Cell: func(r row) string { return valuePairs(r.Values) }},
+		{Name: "VALUES", Cell: func(r row) string { return readingPairs(r.Values) }},
 	}}
 }
 
