@@ -125,3 +125,23 @@ func TestMasterKeyIsGuarded(t *testing.T) {
 	}
 	hubtest.Start(t, cfg) // what failed before has left nothing behind
 }
+
+// Devices trust ca.pem: when the file is lost, the one that takes its place
+// has the same name and key, so that those who hold the old one go on.
+func TestLostCACertificateLocksNobodyOut(t *testing.T) {
+	cfg := hubtest.Config(t)
+	first := hubtest.Start(t, cfg)
+	roots := first.Roots
+	if err := first.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(cfg.Data, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	second := hubtest.Start(t, cfg)
+	conn, err := tls.Dial("tcp", second.Addr, &tls.Config{RootCAs: roots})
+	if err != nil {
+		t.Fatalf("who trusts the lost certificate: %v", err)
+	}
+	_ = conn.Close()
+}

@@ -44,10 +44,22 @@ func loadAuthority(dir string) (*authority, error) {
 	case certErr == nil && keyErr == nil:
 		return parseAuthority(certPEM, keyPEM)
 	case errors.Is(keyErr, fs.ErrNotExist) && errors.Is(certErr, fs.ErrNotExist):
-		return makeAuthority(certFile, keyFile)
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, fmt.Errorf("make the hub's CA: %w", err)
+		}
+		if keyPEM, err = encodeKey(key); err != nil {
+			return nil, err
+		}
+		if err := writeFile(keyFile, keyPEM, 0o600); err != nil {
+			return nil, err
+		}
+		return certifyAuthority(certFile, keyPEM)
 	case errors.Is(certErr, fs.ErrNotExist) && keyErr == nil:
-		// The key is written first: a first start was cut off between the two.
-		return makeAuthority(certFile, keyFile)
+		// A first start was cut off between the two files, or ca.pem was
+		// deleted. A certificate of the same name and key takes its place:
+		// devices that trust the one before go on.
+		return certifyAuthority(certFile, keyPEM)
 	default:
 		return nil, fmt.Errorf("read the hub's CA: %w (restore ca.pem and ca.key together from a backup: devices trust that CA)",
 			errors.Join(certErr, keyErr))
@@ -66,10 +78,11 @@ func parseAuthority(certPEM, keyPEM []byte) (*authority, error) {
 	return &authority{cert: pair.Leaf, key: key, pem: certPEM}, nil
 }
 
-func makeAuthority(certFile, keyFile string) (*authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// certifyAuthority makes the CA's certificate for its key.
+func certifyAuthority(certFile string, keyPEM []byte) (*authority, error) {
+	key, err := decodeKey(keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("make the hub's CA: %w", err)
+		return nil, fmt.Errorf("ca.key of the data folder: %w", err)
 	}
 	now := time.Now()
 	template := &x509.Certificate{
@@ -87,13 +100,6 @@ func makeAuthority(certFile, keyFile string) (*authority, error) {
 		return nil, fmt.Errorf("make the hub's CA: %w", err)
 	}
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM, err := encodeKey(key)
-	if err != nil {
-		return nil, err
-	}
-	if err := writeFile(keyFile, keyPEM, 0o600); err != nil {
-		return nil, err
-	}
 	if err := writeFile(certFile, certPEM, 0o644); err != nil {
 		return nil, err
 	}
@@ -161,6 +167,22 @@ func serialNumber() *big.Int {
 		panic("hub: random source: " + err.Error())
 	}
 	return n.Add(n, big.NewInt(1))
+}
+
+func decodeKey(text []byte) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("holds no PEM")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("not an ECDSA key")
+	}
+	return key, nil
 }
 
 func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -118,6 +119,24 @@ func TestConfigChecksNameTheKey(t *testing.T) {
 		spoil(&c)
 		if err := c.Check(); err == nil || !strings.Contains(err.Error(), "config key "+key+":") {
 			t.Errorf("%s: got %v", key, err)
+		}
+	}
+}
+
+// A slip in the config file never shows the line that it is in: that may be
+// the one with the token.
+func TestConfigFileErrorShowsNoSecret(t *testing.T) {
+	for _, text := range []string{"influx-token: TOPSECRET: x\n", "influx-token: \"TOPSECRET\nlisten: x\n", "nats-password: TOPSECRET\nnats-password: TOPSECRET\n"} {
+		file := filepath.Join(t.TempDir(), "hub.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg := hub.DefaultConfig()
+		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		cfg.Flags(fs)
+		err := hub.ApplyFile(fs, file)
+		if err == nil || strings.Contains(err.Error(), "TOPSECRET") || !strings.Contains(err.Error(), file) {
+			t.Errorf("%q: the error is %v", text, err)
 		}
 	}
 }

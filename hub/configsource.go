@@ -48,7 +48,8 @@ func ApplyFile(fs *pflag.FlagSet, path string) error {
 	}
 	var keys map[string]any
 	if err := yaml.Unmarshal(text, &keys); err != nil {
-		return fmt.Errorf("config file %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, true)))
+		// Without the excerpt: the line may hold a token.
+		return fmt.Errorf("config file %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, false)))
 	}
 	names := make([]string, 0, len(keys))
 	for name := range keys {

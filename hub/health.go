@@ -85,7 +85,7 @@ func (h *Hub) viewersOnly(next http.Handler) http.Handler {
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if !ok {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "give an operator token of any role: Authorization: Bearer <token>", http.StatusUnauthorized)
+			http.Error(w, "give a token of any role that is not bound to a selector: Authorization: Bearer <token>", http.StatusUnauthorized)
 			return
 		}
 		operator, ok := h.registry.Authenticate(token)

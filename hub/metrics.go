@@ -45,6 +45,7 @@ func newMetrics(h *Hub) *metrics {
 		}, []string{"outcome"}),
 	}
 	m.rate.read = func() uint64 { return h.buffer.Stats.Rows.Load() }
+	m.rate.past = []sample{{at: time.Now()}}
 	m.registry.MustRegister(m.commit, m.write, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,9 @@ const (
 const otherStreams = 4 << 30
 
 func (h *Hub) openNATS(ctx context.Context) error {
+	if u, err := url.Parse(h.cfg.NATSURL); err == nil && h.cfg.NATSURL != "" {
+		h.log.Info("connecting to the NATS cluster", "url", u.Redacted(), "for_at_most", natsd.DefaultStartTimeout)
+	}
 	node, err := natsd.Start(ctx, natsd.Config{
 		Dir:       filepath.Join(h.cfg.Data, jetStreamDir),
 		MaxStore:  h.cfg.BufferBytes + h.cfg.QuarantineBytes + otherStreams,
@@ -49,6 +53,9 @@ func (h *Hub) openNATS(ctx context.Context) error {
 		Name:      h.cfg.NodeName,
 		Logger:    h.log,
 	})
+	if err != nil && h.cfg.NATSURL != "" {
+		return bad("nats-url", "%v", err)
+	}
 	if err != nil {
 		return err
 	}

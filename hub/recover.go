@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 )
 
@@ -14,6 +15,9 @@ import (
 func RecoverAdmin(ctx context.Context, cfg Config, log *slog.Logger) (file string, err error) {
 	if err := cfg.Check(); err != nil {
 		return "", err
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Data, masterKeyFile)); err != nil {
+		return "", bad("data", "there is no hub's data folder at %s: %v", cfg.Data, err)
 	}
 	h := &Hub{cfg: cfg, log: log, failed: make(chan error, 8)}
 	defer func() { err = errors.Join(err, h.close()) }()

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +40,7 @@ type demo struct {
 	token   string
 	address string // of the API, https://host:port
 	client  *http.Client
+	before  map[string]uint64 // rows of each device, from an earlier run
 }
 
 func demoCommand() *cobra.Command {
@@ -103,6 +106,9 @@ func (d *demo) fleet(ctx context.Context, ended chan error) error {
 		return err
 	}
 	d.introduce(fleet.IDs()[0])
+	if d.before, err = d.count(ctx, fleet.IDs()); err != nil {
+		return fmt.Errorf("look into the store: %w", err)
+	}
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if d.duration > 0 {
@@ -168,7 +174,7 @@ func (d *demo) conclude(summary firmwaresim.Summary, fleet *firmwaresim.Fleet) e
 		return fmt.Errorf("compare with the store: %w", err)
 	}
 	_, _ = summary.WriteTo(d.out)
-	_, _ = fmt.Fprintf(d.out, "rows stored              %d\n\n", stored)
+	_, _ = fmt.Fprintf(d.out, "rows stored          %d\n\n", stored)
 	if missing > 0 {
 		return fmt.Errorf("%d acknowledged rows are not in the store", missing)
 	}
@@ -179,22 +185,21 @@ func (d *demo) conclude(summary firmwaresim.Summary, fleet *firmwaresim.Fleet) e
 	return nil
 }
 
-// compare counts the stored rows of each device until none is missing or ctx
-// ends.
+// compare counts the rows of each device that were stored in this run, until
+// none is missing or ctx ends.
 func (d *demo) compare(ctx context.Context, acked map[string]uint64) (stored, missing uint64, err error) {
-	api := operatorv1connect.NewTelemetryServiceClient(d.client, d.address)
+	ids := slices.Collect(maps.Keys(acked))
 	for {
+		now, err := d.count(ctx, ids)
+		if err != nil {
+			return stored, missing, err
+		}
 		stored, missing = 0, 0
 		for id, want := range acked {
-			request := connect.NewRequest(&operatorv1.CountRequest{DeviceId: id})
-			request.Header().Set("Authorization", "Bearer "+d.token)
-			answer, err := api.Count(ctx, request)
-			if err != nil {
-				return stored, missing, err
-			}
-			stored += answer.Msg.Rows
-			if answer.Msg.Rows < want {
-				missing += want - answer.Msg.Rows
+			got := now[id] - d.before[id]
+			stored += got
+			if got < want {
+				missing += want - got
 			}
 		}
 		if missing == 0 {
@@ -206,4 +211,20 @@ func (d *demo) compare(ctx context.Context, acked map[string]uint64) (stored, mi
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// count is the stored rows of each device.
+func (d *demo) count(ctx context.Context, ids []string) (map[string]uint64, error) {
+	api := operatorv1connect.NewTelemetryServiceClient(d.client, d.address)
+	rows := make(map[string]uint64, len(ids))
+	for _, id := range ids {
+		request := connect.NewRequest(&operatorv1.CountRequest{DeviceId: id})
+		request.Header().Set("Authorization", "Bearer "+d.token)
+		answer, err := api.Count(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		rows[id] = answer.Msg.Rows
+	}
+	return rows, nil
 }

@@ -207,6 +207,7 @@ func (s *deviceService) RotateDevice(ctx context.Context, req *connect.Request[o
 		}
 		grace = asked.AsDuration()
 	}
+	connected := s.deps.Live.Presence(req.Msg.GetId()).Online
 	d, err := s.update(ctx, req.Msg.GetId(), func(d *registry.Device) error {
 		if d.Kind == registry.KindMQTT {
 			return errBridged
@@ -223,13 +224,15 @@ func (s *deviceService) RotateDevice(ctx context.Context, req *connect.Request[o
 	hubURL, caPEM := s.deps.Endpoint()
 	return connect.NewResponse(&operatorv1.RotateDeviceResponse{
 		Device: s.deviceProto(d), Credential: credential.Encode(), HubUrl: hubURL, CaPem: caPEM,
-		HandedOver: s.handOver(d, credential, grace),
+		HandedOver: s.handOver(d, credential, grace) || connected && grace > 0 && !d.Disabled,
 	}), nil
 }
 
-// handOver gives a connected device its new credential in-band. Without grace
-// the old one is taken for known to others, who could open what is sealed
-// under it: then the new one goes by the operator's hand alone.
+// handOver gives a connected device its new credential in-band. A session, on
+// whichever node, has done so itself when it heard of the change, and may be
+// gone by now to come back with it. Without grace the old credential is taken
+// for known to others, who could open what is sealed under it: then the new
+// one goes by the operator's hand alone.
 func (s *deviceService) handOver(d *registry.Device, credential device.Credential, grace time.Duration) bool {
 	return grace > 0 && !d.Disabled && s.deps.Live.Renew(d.ID, credential.Generation, credential.Secret)
 }

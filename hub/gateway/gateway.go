@@ -58,7 +58,7 @@ func New(cfg Config) (*Gateway, error) {
 			EnableCompression: false,
 		},
 	}
-	g.upgrader.Error = func(w http.ResponseWriter, _ *http.Request, _ int, _ error) { g.refuse(w, UpgradeFailed) }
+	g.upgrader.Error = func(w http.ResponseWriter, r *http.Request, _ int, _ error) { g.refuse(w, r, UpgradeFailed) }
 	for _, o := range cfg.AllowedOrigins {
 		g.origins[o] = struct{}{}
 	}
@@ -69,13 +69,13 @@ func New(cfg Config) (*Gateway, error) {
 // on. Other requests get a plain HTTP answer.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if refusal, ok := g.check(r); !ok {
-		g.refuse(w, refusal)
+		g.refuse(w, r, refusal)
 		return
 	}
 	addr, remote := g.clientAddr(r)
 	addr = limitKey(addr)
 	if refusal, ok := g.reserve(addr); !ok {
-		g.refuse(w, refusal)
+		g.refuse(w, r, refusal)
 		return
 	}
 	ws, err := g.upgrader.Upgrade(w, r, nil)

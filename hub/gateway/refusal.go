@@ -62,7 +62,7 @@ type Metrics struct {
 	Sessions   atomic.Int64 // connections now, those in the handshake included
 }
 
-func (g *Gateway) refuse(w http.ResponseWriter, r Refusal) {
+func (g *Gateway) refuse(w http.ResponseWriter, req *http.Request, r Refusal) {
 	g.cfg.Metrics.Refusals[r].Add(1)
 	answer := &refusals[r]
 	h := w.Header()
@@ -70,8 +70,10 @@ func (g *Gateway) refuse(w http.ResponseWriter, r Refusal) {
 	case WrongMethod:
 		h.Set("Allow", http.MethodGet)
 	case NoUpgrade, WrongVersion:
-		h.Set("Upgrade", "websocket")
-		h.Set("Connection", "Upgrade")
+		if req.ProtoMajor == 1 { // HTTP/2 knows no such header
+			h.Set("Upgrade", "websocket")
+			h.Set("Connection", "Upgrade")
+		}
 		h.Set("Sec-WebSocket-Version", "13")
 	}
 	if answer.retry > 0 {

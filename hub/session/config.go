@@ -149,6 +149,8 @@ type Deps struct {
 	decoy device.MasterKey // for devices that do not exist
 	rates rates
 	rings sync.Pool // of *ring
+
+	refused quota // of log lines
 }
 
 // NewDeps checks the config and fills in its defaults.

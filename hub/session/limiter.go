@@ -1,6 +1,9 @@
 package session
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // bucket is a token bucket in 8 bytes (the generic cell rate algorithm of
 // ITU-T I.371): the time, in ns of the wheel's clock, at which it is full
@@ -70,4 +73,22 @@ func (s *Session) overrun() error {
 		return &Violation{Code: CloseRateLimit}
 	}
 	return nil
+}
+
+// quotaPerSecond is how many refused handshakes are logged in a second.
+const quotaPerSecond = 10
+
+// quota allows a number of events in each second. It may be used at once by
+// many goroutines.
+type quota struct {
+	second atomic.Int64
+	left   atomic.Int32
+}
+
+func (q *quota) take(now time.Time) bool {
+	second := now.Unix()
+	if old := q.second.Load(); old != second && q.second.CompareAndSwap(old, second) {
+		q.left.Store(quotaPerSecond)
+	}
+	return q.left.Add(-1) >= 0
 }

@@ -207,7 +207,13 @@ func classify(err error) (CloseCode, string) {
 
 func (s *Session) log(code CloseCode, reason string, err error) {
 	if !s.attached {
-		s.deps.Logger.Debug("device handshake failed", "device", s.id, "remote", s.conn.RemoteAddr(),
+		// An operator wants to see which device is refused, but nobody may
+		// fill the log by it.
+		level := slog.LevelDebug
+		if code >= CloseUnauthorized && s.deps.refused.take(time.Now()) {
+			level = slog.LevelInfo
+		}
+		s.deps.Logger.Log(context.Background(), level, "device handshake failed", "device", s.id, "remote", s.conn.RemoteAddr(),
 			"code", int(code), "reason", reason, "error", err)
 		return
 	}
