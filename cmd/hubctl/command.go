@@ -39,6 +39,8 @@ func (a *app) commandList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List commands, the newest first",
+		Long: `List commands, the newest first. On a narrow screen ids are cut to what tells
+them apart; in a pipe, and with -o csv or json, they are whole.`,
 		Example: "  hubctl command ls --device pump-1\n  hubctl command ls --state FAILED --state TIMED_OUT --limit 20\n" +
 			"  hubctl command ls --selector site=north --name reboot -o csv",
 		Args: cobra.NoArgs,

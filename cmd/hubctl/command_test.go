@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 	rpc "github.com/tetherline/tetherline/proto/operator/v1/operatorv1connect"
 )
@@ -187,6 +188,20 @@ Whether the device got it is not known. It is not sent again; should the device'
 	always(p, rpc.DeviceServiceGetDeviceProcedure, &operatorv1.GetDeviceRequest{}, &operatorv1.GetDeviceResponse{Device: &operatorv1.Device{
 		Enabled: true, Presence: &operatorv1.Presence{Since: timestamppb.New(time.Now().Add(-2 * time.Hour)), Reason: "heartbeat missed"}}})
 	wantContains(t, p.hubctl("command", "why", "c1").want(t, exitOK).out, "It waits for the device, which went offline 2 h ago (heartbeat missed); it expires in")
+}
+
+// On 80 columns name, state and the begin of the reason can be read.
+func TestCommandListOnANarrowScreen(t *testing.T) {
+	var rows []command
+	for i := range 3 {
+		rows = append(rows, &operatorv1.Command{Id: fmt.Sprintf("0198c1d%d-7a3b-7c4d-8e5f-0123456789ab", i), DeviceId: "pump-north-17", State: expired, Attempts: 1,
+			Spec: &operatorv1.CommandSpec{Name: "set_setpoint"}, Created: timestamppb.New(time.Now().Add(-754 * time.Second)), Reason: "device was offline for 1 h"})
+	}
+	var b strings.Builder
+	if hidden, err := output.WriteTable(&b, 80, new(app).commandView().table, rows); err != nil || hidden > 0 {
+		t.Fatalf("%d hidden, %v", hidden, err)
+	}
+	wantContains(t, b.String(), "0198c1d0…", "0198c1d2…", "set_setpoint  EXPIRED  12 min", "device was")
 }
 
 func TestCommandListFilters(t *testing.T) {

@@ -16,11 +16,11 @@ func (a *app) commandView() view[command] {
 	type col = output.Column[command]
 	return view[command]{
 		table: []col{
-			{Name: "ID", Cell: command.GetId, Whole: true},
+			{Name: "ID", Cell: command.GetId, Whole: true, Begin: true},
 			{Name: "DEVICE", Cell: command.GetDeviceId},
-			{Name: "NAME", Cell: func(c command) string { return c.GetSpec().GetName() }},
+			{Name: "NAME", Cell: func(c command) string { return c.GetSpec().GetName() }, Whole: true},
 			{Name: "STATE", Cell: commandState, Whole: true},
-			{Name: "AGE", Cell: func(c command) string { return ago(c.Created) }},
+			{Name: "AGE", Cell: func(c command) string { return age(c.Created) }},
 			{Name: "TRIES", Cell: func(c command) string { return number(c.Attempts) }, Right: true},
 			{Name: "REASON", Cell: func(c command) string { return firstOf(c.Message, c.Reason) }},
 		},

@@ -51,6 +51,15 @@ func ago(t *timestamppb.Timestamp) string {
 	return span(d) + " ago"
 }
 
+// age is how long ago t was in its largest unit, "" when unset.
+func age(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	words := strings.Fields(span(max(0, time.Since(t.AsTime()))))
+	return strings.Join(words[:2], " ")
+}
+
 // span is a duration in its one or two largest units: "3 d 4 h", "12 s".
 func span(d time.Duration) string {
 	switch {

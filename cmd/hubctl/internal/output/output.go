@@ -33,6 +33,9 @@ type Column[T any] struct {
 	Right bool
 	// Whole is cut only when nothing else is left to cut: for what people copy.
 	Whole bool
+	// Begin is cut before all others on a narrow screen, down to what still
+	// tells the rows apart: for long ids.
+	Begin bool
 	// Min is the least width where rows come one by one.
 	Min int
 }

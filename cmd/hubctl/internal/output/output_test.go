@@ -47,6 +47,27 @@ func TestTableStaysWithinAnyWidth(t *testing.T) {
 	}
 }
 
+// Ids give way first, but stay apart; without a screen they stay whole.
+func TestTableShortensIdsFirst(t *testing.T) {
+	columns := columnsOf(3, 0)
+	columns[0].Begin = true
+	reason := strings.Repeat("reason ", 5)
+	rows := [][]string{
+		{"0198c1d2-7a3b-7c4d-8e5f-0123456789ab", "pump-1", reason},
+		{"0198c1d2-7a4b-7c4d-8e5f-0123456789ab", "pump-2", reason},
+	}
+	for width, want := range map[int]string{80: "0198c1d2-7a3b-7c4d-8e5f-0123456789…", 58: "0198c1d2-7a3…", 0: rows[0][0]} {
+		var b bytes.Buffer
+		if _, err := WriteTable(&b, width, columns, rows); err != nil {
+			t.Fatal(err)
+		}
+		line := strings.Split(b.String(), "\n")[1]
+		if id, rest, _ := strings.Cut(line, " "); id != want || !strings.HasSuffix(rest, strings.TrimSpace(reason)) {
+			t.Errorf("width %d: %q", width, line)
+		}
+	}
+}
+
 func TestTableAlignsNumbersRight(t *testing.T) {
 	columns := columnsOf(2)
 	columns[1].Right = true

@@ -3,6 +3,8 @@ package output
 import (
 	"bufio"
 	"io"
+	"slices"
+	"sort"
 	"strings"
 
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/terminal"
@@ -39,6 +41,11 @@ func WriteTable[T any](w io.Writer, width int, columns []Column[T], rows []T) (h
 		for i, c := range columns {
 			whole[i] = c.Whole
 		}
+		for i, c := range columns {
+			if over := total(widths) - width; c.Begin && over > 0 {
+				widths[i] -= min(over, widths[i]-distinct(cells, i, widths[i]))
+			}
+		}
 		shown = fit(widths, whole, width)
 	}
 	b := bufio.NewWriter(w)
@@ -55,6 +62,25 @@ func WriteTable[T any](w io.Writer, width int, columns []Column[T], rows []T) (h
 		b.WriteByte('\n')
 	}
 	return len(columns) - shown, b.Flush()
+}
+
+// distinct is the least width, at most full, at which the cells of a column
+// that differ still differ, with the ellipsis behind them.
+func distinct(cells [][]string, column, full int) int {
+	texts := make([]string, 0, len(cells))
+	for _, line := range cells {
+		texts = append(texts, line[column])
+	}
+	slices.Sort(texts)
+	texts = slices.Compact(texts)
+	return minWidth + sort.Search(full-min(full, minWidth), func(n int) bool {
+		for i := 1; i < len(texts); i++ {
+			if terminal.Truncate(texts[i-1], minWidth+n) == terminal.Truncate(texts[i], minWidth+n) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func measure(cells [][]string, n int) []int {
