@@ -40,16 +40,29 @@ func (a *app) checkFields(ctx context.Context, api *connection.Clients, req *ope
 			return exitStatus{code: exitNotFound, err: fmt.Errorf("%s has no field %s in the measurement %s; 'hubctl telemetry fields %s' lists them", req.DeviceId, name, measurement, req.DeviceId)}
 		}
 		if computes(req.Aggregate) && !holdsNumbers(here[i]) {
-			return noNumbers(req, here[i])
+			if err := a.noNumbers(ctx, api, req, here[i]); err != nil {
+				return err
+			}
 		}
 	}
 	if len(req.Fields) == 0 && len(here) > 0 && computes(req.Aggregate) && !slices.ContainsFunc(here, holdsNumbers) {
-		return noNumbers(req, here[0])
+		return a.noNumbers(ctx, api, req, here[0])
 	}
 	return nil
 }
 
-func noNumbers(req *operatorv1.QueryRequest, f fieldInfo) error {
+// noNumbers refuses a field that is of texts or bools now, unless it was of
+// numbers in the range: the kind of a field is that of its newest value.
+func (a *app) noNumbers(ctx context.Context, api *connection.Clients, req *operatorv1.QueryRequest, f fieldInfo) error {
+	probe := &operatorv1.QueryRequest{DeviceId: req.DeviceId, Measurement: req.Measurement, Fields: []string{f.Name},
+		From: req.From, To: req.To, Window: req.Window, Aggregate: req.Aggregate, TimeZone: req.TimeZone, PageSize: 1}
+	res, err := call(ctx, a, api.Telemetry.Query, probe)
+	if err != nil {
+		return err
+	}
+	if len(res.Rows) > 0 {
+		return nil
+	}
 	kind, instead := "texts", "first, last and count take texts"
 	if f.Kind == operatorv1.FieldKind_FIELD_KIND_BOOL {
 		kind, instead = "true or false", "first, last and count take them"
