@@ -40,7 +40,7 @@ func (a *app) checkFields(ctx context.Context, api *connection.Clients, req *ope
 			return exitStatus{code: exitNotFound, err: fmt.Errorf("%s has no field %s in the measurement %s; 'hubctl telemetry fields %s' lists them", req.DeviceId, name, measurement, req.DeviceId)}
 		}
 		if computes(req.Aggregate) && !holdsNumbers(here[i]) {
-			if err := a.noNumbers(ctx, api, req, here[i]); err != nil {
+			if err := a.noNumbers(ctx, api, req, here[i], name); err != nil {
 				return err
 			}
 		}
@@ -52,9 +52,10 @@ func (a *app) checkFields(ctx context.Context, api *connection.Clients, req *ope
 }
 
 // noNumbers refuses a field that is of texts or bools now, unless it was of
-// numbers in the range: the kind of a field is that of its newest value.
-func (a *app) noNumbers(ctx context.Context, api *connection.Clients, req *operatorv1.QueryRequest, f fieldInfo) error {
-	probe := &operatorv1.QueryRequest{DeviceId: req.DeviceId, Measurement: req.Measurement, Fields: []string{f.Name},
+// numbers in the range: the kind of a field is that of its newest value. only
+// are the fields in question; none: all.
+func (a *app) noNumbers(ctx context.Context, api *connection.Clients, req *operatorv1.QueryRequest, f fieldInfo, only ...string) error {
+	probe := &operatorv1.QueryRequest{DeviceId: req.DeviceId, Measurement: req.Measurement, Fields: only,
 		From: req.From, To: req.To, Window: req.Window, Aggregate: req.Aggregate, TimeZone: req.TimeZone, PageSize: 1}
 	res, err := call(ctx, a, api.Telemetry.Query, probe)
 	if err != nil {
