@@ -41,7 +41,7 @@ func TestRefusedCommandsSayWhy(t *testing.T) {
 		{name: "key of another command", device: "free", key: "taken", command: "other", code: connect.CodeAlreadyExists, exit: 1, says: "key taken: the key was used for a different command"},
 		// hubctl knows that limit, and does not even ask the hub.
 		{name: "payload too large", device: "free", json: large, code: connect.CodeInvalidArgument, exit: 2, says: "bytes"},
-		{name: "bad name", device: "free", command: "a b", code: connect.CodeInvalidArgument, exit: 1, says: `command name "a b"`},
+		{name: "bad name", device: "free", command: "a b", code: connect.CodeInvalidArgument, exit: 2, says: `command name "a b"`},
 	} {
 		if c.command == "" {
 			c.command = "act"
