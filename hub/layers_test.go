@@ -28,6 +28,7 @@ var layers = [][]string{
 	{"hub/session"},
 	{"hub/live"},
 	{"hub/gateway"},
+	{"hub/mqttbridge/profile"},
 	{"hub/mqttbridge"},
 	{"hub/api", "hub/dashboard"},
 	{"hub"},

@@ -54,7 +54,8 @@ func TestRefusedCredentialsAreAlike(t *testing.T) {
 	})
 	h.create("mute")
 	h.update("mute", func(d *registry.Device) { d.Disabled = true })
-	if _, err := h.reg.Create(testContext(t), registry.NewDevice{ID: "legacy", Kind: registry.KindMQTT, KeyID: h.keys.ActiveID()}); err != nil {
+	if _, err := h.reg.Create(testContext(t), registry.NewDevice{ID: "legacy", Kind: registry.KindMQTT, KeyID: h.keys.ActiveID(),
+		Gear: &registry.Gear{Broker: "barn", Profile: "tasmota", Name: "plug-1"}}); err != nil {
 		t.Fatal(err)
 	}
 	legacy, _ := h.reg.Get("legacy")

@@ -19,6 +19,7 @@ type NewDevice struct {
 	AllowUnbound bool
 	// KeyID is the master key its secret comes from: Keyring.ActiveID.
 	KeyID string
+	Gear  *Gear // needed for KindMQTT, and for no other
 }
 
 // Created is what became of one NewDevice: a device or an error.
@@ -97,7 +98,7 @@ func (r *Registry) prepare(n NewDevice, now time.Time) (*creation, error) {
 	}
 	c := &creation{record: record{Device: Device{
 		ID: n.ID, Kind: n.Kind, Labels: n.Labels, Note: n.Note, AllowUnbound: n.AllowUnbound,
-		KeyID: n.KeyID, Generation: 1, Created: now,
+		KeyID: n.KeyID, Generation: 1, Created: now, Gear: n.Gear,
 	}}}
 	c.record.Device = *c.record.Clone()
 	if len(c.record.Labels) == 0 {

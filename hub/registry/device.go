@@ -45,11 +45,21 @@ type Device struct {
 	// while its credential was rotated more than once holds one of them.
 	Older   []Retiring `json:"older,omitempty"`
 	Created time.Time  `json:"created"`
+	// Gear says which legacy gear behind the MQTT bridge this is; nil unless
+	// Kind is KindMQTT.
+	Gear *Gear `json:"gear,omitempty"`
 	// Describe is the device's own Describe message, encoded; nil: none yet.
 	Describe []byte `json:"describe,omitempty"`
 
 	// Revision grows with every change; set by the registry.
 	Revision uint64 `json:"-"`
+}
+
+// Gear is a piece of legacy gear, as the MQTT bridge knows it.
+type Gear struct {
+	Broker  string `json:"broker"`  // as the config names it
+	Profile string `json:"profile"` // as the config names it
+	Name    string `json:"name"`    // within profile and broker
 }
 
 // Retiring is a superseded generation in its period of grace.

@@ -101,5 +101,9 @@ func (d *Device) Clone() *Device {
 		r := *d.Retiring
 		c.Retiring = &r
 	}
+	if d.Gear != nil {
+		g := *d.Gear
+		c.Gear = &g
+	}
 	return &c
 }

@@ -16,6 +16,7 @@ const (
 	MaxLabelValueBytes = 128
 	MaxNoteBytes       = 1024
 	MaxDescribeBytes   = 64 << 10
+	MaxGearNameBytes   = 128 // each name of Gear
 )
 
 // CheckLabels returns an error that wraps ErrInvalid unless there are at most
@@ -87,6 +88,16 @@ func (d *Device) check() error {
 	if d.Kind != KindDevice && d.Kind != KindMQTT {
 		return fmt.Errorf("%w: %.80q is no kind of device", ErrInvalid, d.Kind)
 	}
+	if (d.Kind == KindMQTT) != (d.Gear != nil) {
+		return fmt.Errorf("%w: a device of kind %s names its gear, and no other does", ErrInvalid, KindMQTT)
+	}
+	if g := d.Gear; g != nil {
+		for _, name := range []string{g.Broker, g.Profile, g.Name} {
+			if name == "" || len(name) > MaxGearNameBytes || !printable(name) {
+				return fmt.Errorf("%w: the gear of device %s: %.200q is no name of 1 to %d printable bytes", ErrInvalid, d.ID, name, MaxGearNameBytes)
+			}
+		}
+	}
 	if !validKeyID(d.KeyID) {
 		return fmt.Errorf("%w: device %s has no id of a master key", ErrInvalid, d.ID)
 	}
@@ -104,6 +115,9 @@ func (d *Device) check() error {
 func (d *Device) checkChange(old *Device) error {
 	if d.ID != old.ID || d.Kind != old.Kind || !d.Created.Equal(old.Created) {
 		return fmt.Errorf("%w: the id, kind and time of creation of device %s cannot be changed", ErrInvalid, old.ID)
+	}
+	if (d.Gear == nil) != (old.Gear == nil) || d.Gear != nil && *d.Gear != *old.Gear {
+		return fmt.Errorf("%w: the gear of device %s cannot be changed; delete it and allow it anew", ErrInvalid, old.ID)
 	}
 	if d.Generation < old.Generation {
 		return fmt.Errorf("%w: the generation of device %s cannot go back", ErrInvalid, old.ID)

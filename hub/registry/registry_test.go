@@ -236,6 +236,7 @@ func TestUpdateRefuses(t *testing.T) {
 	for name, change := range map[string]func(*registry.Device){
 		"id":         func(d *registry.Device) { d.ID = "e" },
 		"kind":       func(d *registry.Device) { d.Kind = registry.KindMQTT },
+		"gear":       func(d *registry.Device) { d.Gear = &registry.Gear{Broker: "b", Profile: "p", Name: "n"} },
 		"generation": func(d *registry.Device) { d.Generation = 0 },
 		"label":      func(d *registry.Device) { d.Labels = map[string]string{"1st": "x"} },
 		"created":    func(d *registry.Device) { d.Created = time.Now() },

@@ -345,6 +345,7 @@ type Device struct {
 	// Rows that the device says it had to drop, a running total.
 	DroppedRows   uint64 `protobuf:"varint,12,opt,name=dropped_rows,json=droppedRows,proto3" json:"dropped_rows,omitempty"`
 	Kind          string `protobuf:"bytes,13,opt,name=kind,proto3" json:"kind,omitempty"` // "device", or "mqtt" for bridged gear
+	Gear          *Gear  `protobuf:"bytes,14,opt,name=gear,proto3" json:"gear,omitempty"` // of bridged gear
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +471,74 @@ func (x *Device) GetKind() string {
 	return ""
 }
 
+func (x *Device) GetGear() *Gear {
+	if x != nil {
+		return x.Gear
+	}
+	return nil
+}
+
+// Gear is legacy gear as the MQTT bridge knows it.
+type Gear struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        string                 `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"`   // as the hub's config names it
+	Profile       string                 `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"` // as the hub's config names it
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`       // within broker and profile: "plug-1"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gear) Reset() {
+	*x = Gear{}
+	mi := &file_operator_v1_operator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gear) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gear) ProtoMessage() {}
+
+func (x *Gear) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gear.ProtoReflect.Descriptor instead.
+func (*Gear) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Gear) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
+}
+
+func (x *Gear) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *Gear) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Online        bool                   `protobuf:"varint,1,opt,name=online,proto3" json:"online,omitempty"`
@@ -486,7 +555,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_operator_v1_operator_proto_msgTypes[1]
+	mi := &file_operator_v1_operator_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +567,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[1]
+	mi := &file_operator_v1_operator_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +580,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{1}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Presence) GetOnline() bool {
@@ -582,7 +651,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_operator_v1_operator_proto_msgTypes[2]
+	mi := &file_operator_v1_operator_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +663,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[2]
+	mi := &file_operator_v1_operator_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +676,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{2}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Description) GetFirmware() string {
@@ -644,7 +713,7 @@ type FieldDescription struct {
 
 func (x *FieldDescription) Reset() {
 	*x = FieldDescription{}
-	mi := &file_operator_v1_operator_proto_msgTypes[3]
+	mi := &file_operator_v1_operator_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +725,7 @@ func (x *FieldDescription) String() string {
 func (*FieldDescription) ProtoMessage() {}
 
 func (x *FieldDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[3]
+	mi := &file_operator_v1_operator_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +738,7 @@ func (x *FieldDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldDescription.ProtoReflect.Descriptor instead.
 func (*FieldDescription) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FieldDescription) GetName() string {
@@ -718,7 +787,7 @@ type CommandDescription struct {
 
 func (x *CommandDescription) Reset() {
 	*x = CommandDescription{}
-	mi := &file_operator_v1_operator_proto_msgTypes[4]
+	mi := &file_operator_v1_operator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +799,7 @@ func (x *CommandDescription) String() string {
 func (*CommandDescription) ProtoMessage() {}
 
 func (x *CommandDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[4]
+	mi := &file_operator_v1_operator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +812,7 @@ func (x *CommandDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandDescription.ProtoReflect.Descriptor instead.
 func (*CommandDescription) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CommandDescription) GetName() string {
@@ -780,7 +849,7 @@ type ArgumentDescription struct {
 
 func (x *ArgumentDescription) Reset() {
 	*x = ArgumentDescription{}
-	mi := &file_operator_v1_operator_proto_msgTypes[5]
+	mi := &file_operator_v1_operator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +861,7 @@ func (x *ArgumentDescription) String() string {
 func (*ArgumentDescription) ProtoMessage() {}
 
 func (x *ArgumentDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[5]
+	mi := &file_operator_v1_operator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +874,7 @@ func (x *ArgumentDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArgumentDescription.ProtoReflect.Descriptor instead.
 func (*ArgumentDescription) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ArgumentDescription) GetName() string {
@@ -855,7 +924,7 @@ type NewDevice struct {
 
 func (x *NewDevice) Reset() {
 	*x = NewDevice{}
-	mi := &file_operator_v1_operator_proto_msgTypes[6]
+	mi := &file_operator_v1_operator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +936,7 @@ func (x *NewDevice) String() string {
 func (*NewDevice) ProtoMessage() {}
 
 func (x *NewDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[6]
+	mi := &file_operator_v1_operator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -880,7 +949,7 @@ func (x *NewDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewDevice.ProtoReflect.Descriptor instead.
 func (*NewDevice) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NewDevice) GetId() string {
@@ -920,7 +989,7 @@ type CreateDeviceRequest struct {
 
 func (x *CreateDeviceRequest) Reset() {
 	*x = CreateDeviceRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[7]
+	mi := &file_operator_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1001,7 @@ func (x *CreateDeviceRequest) String() string {
 func (*CreateDeviceRequest) ProtoMessage() {}
 
 func (x *CreateDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[7]
+	mi := &file_operator_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1014,7 @@ func (x *CreateDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDeviceRequest.ProtoReflect.Descriptor instead.
 func (*CreateDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateDeviceRequest) GetDevice() *NewDevice {
@@ -967,7 +1036,7 @@ type CreateDeviceResponse struct {
 
 func (x *CreateDeviceResponse) Reset() {
 	*x = CreateDeviceResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[8]
+	mi := &file_operator_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1048,7 @@ func (x *CreateDeviceResponse) String() string {
 func (*CreateDeviceResponse) ProtoMessage() {}
 
 func (x *CreateDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[8]
+	mi := &file_operator_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1061,7 @@ func (x *CreateDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDeviceResponse.ProtoReflect.Descriptor instead.
 func (*CreateDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CreateDeviceResponse) GetDevice() *Device {
@@ -1032,7 +1101,7 @@ type CreateDevicesRequest struct {
 
 func (x *CreateDevicesRequest) Reset() {
 	*x = CreateDevicesRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[9]
+	mi := &file_operator_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1113,7 @@ func (x *CreateDevicesRequest) String() string {
 func (*CreateDevicesRequest) ProtoMessage() {}
 
 func (x *CreateDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[9]
+	mi := &file_operator_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1126,7 @@ func (x *CreateDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDevicesRequest.ProtoReflect.Descriptor instead.
 func (*CreateDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CreateDevicesRequest) GetDevices() []*NewDevice {
@@ -1078,7 +1147,7 @@ type CreateDevicesResponse struct {
 
 func (x *CreateDevicesResponse) Reset() {
 	*x = CreateDevicesResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[10]
+	mi := &file_operator_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1159,7 @@ func (x *CreateDevicesResponse) String() string {
 func (*CreateDevicesResponse) ProtoMessage() {}
 
 func (x *CreateDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[10]
+	mi := &file_operator_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1172,7 @@ func (x *CreateDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDevicesResponse.ProtoReflect.Descriptor instead.
 func (*CreateDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateDevicesResponse) GetOutcomes() []*CreateDevicesResponse_Outcome {
@@ -1136,7 +1205,7 @@ type GetDeviceRequest struct {
 
 func (x *GetDeviceRequest) Reset() {
 	*x = GetDeviceRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[11]
+	mi := &file_operator_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1217,7 @@ func (x *GetDeviceRequest) String() string {
 func (*GetDeviceRequest) ProtoMessage() {}
 
 func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[11]
+	mi := &file_operator_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1230,7 @@ func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetDeviceRequest) GetId() string {
@@ -1180,7 +1249,7 @@ type GetDeviceResponse struct {
 
 func (x *GetDeviceResponse) Reset() {
 	*x = GetDeviceResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[12]
+	mi := &file_operator_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1261,7 @@ func (x *GetDeviceResponse) String() string {
 func (*GetDeviceResponse) ProtoMessage() {}
 
 func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[12]
+	mi := &file_operator_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1274,7 @@ func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceResponse.ProtoReflect.Descriptor instead.
 func (*GetDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetDeviceResponse) GetDevice() *Device {
@@ -1229,7 +1298,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[13]
+	mi := &file_operator_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1310,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[13]
+	mi := &file_operator_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1323,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListDevicesRequest) GetSelector() string {
@@ -1303,7 +1372,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[14]
+	mi := &file_operator_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1384,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[14]
+	mi := &file_operator_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1397,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -1363,7 +1432,7 @@ type LabelDeviceRequest struct {
 
 func (x *LabelDeviceRequest) Reset() {
 	*x = LabelDeviceRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[15]
+	mi := &file_operator_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1444,7 @@ func (x *LabelDeviceRequest) String() string {
 func (*LabelDeviceRequest) ProtoMessage() {}
 
 func (x *LabelDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[15]
+	mi := &file_operator_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1457,7 @@ func (x *LabelDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelDeviceRequest.ProtoReflect.Descriptor instead.
 func (*LabelDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LabelDeviceRequest) GetId() string {
@@ -1421,7 +1490,7 @@ type LabelDeviceResponse struct {
 
 func (x *LabelDeviceResponse) Reset() {
 	*x = LabelDeviceResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[16]
+	mi := &file_operator_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1502,7 @@ func (x *LabelDeviceResponse) String() string {
 func (*LabelDeviceResponse) ProtoMessage() {}
 
 func (x *LabelDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[16]
+	mi := &file_operator_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1515,7 @@ func (x *LabelDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelDeviceResponse.ProtoReflect.Descriptor instead.
 func (*LabelDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LabelDeviceResponse) GetDevice() *Device {
@@ -1466,7 +1535,7 @@ type SetDeviceEnabledRequest struct {
 
 func (x *SetDeviceEnabledRequest) Reset() {
 	*x = SetDeviceEnabledRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[17]
+	mi := &file_operator_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1547,7 @@ func (x *SetDeviceEnabledRequest) String() string {
 func (*SetDeviceEnabledRequest) ProtoMessage() {}
 
 func (x *SetDeviceEnabledRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[17]
+	mi := &file_operator_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1560,7 @@ func (x *SetDeviceEnabledRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDeviceEnabledRequest.ProtoReflect.Descriptor instead.
 func (*SetDeviceEnabledRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetDeviceEnabledRequest) GetId() string {
@@ -1517,7 +1586,7 @@ type SetDeviceEnabledResponse struct {
 
 func (x *SetDeviceEnabledResponse) Reset() {
 	*x = SetDeviceEnabledResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[18]
+	mi := &file_operator_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1598,7 @@ func (x *SetDeviceEnabledResponse) String() string {
 func (*SetDeviceEnabledResponse) ProtoMessage() {}
 
 func (x *SetDeviceEnabledResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[18]
+	mi := &file_operator_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1611,7 @@ func (x *SetDeviceEnabledResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDeviceEnabledResponse.ProtoReflect.Descriptor instead.
 func (*SetDeviceEnabledResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetDeviceEnabledResponse) GetDevice() *Device {
@@ -1564,7 +1633,7 @@ type RotateDeviceRequest struct {
 
 func (x *RotateDeviceRequest) Reset() {
 	*x = RotateDeviceRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[19]
+	mi := &file_operator_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1645,7 @@ func (x *RotateDeviceRequest) String() string {
 func (*RotateDeviceRequest) ProtoMessage() {}
 
 func (x *RotateDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[19]
+	mi := &file_operator_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1658,7 @@ func (x *RotateDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RotateDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RotateDeviceRequest) GetId() string {
@@ -1619,7 +1688,7 @@ type RotateDeviceResponse struct {
 
 func (x *RotateDeviceResponse) Reset() {
 	*x = RotateDeviceResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[20]
+	mi := &file_operator_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1700,7 @@ func (x *RotateDeviceResponse) String() string {
 func (*RotateDeviceResponse) ProtoMessage() {}
 
 func (x *RotateDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[20]
+	mi := &file_operator_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1713,7 @@ func (x *RotateDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RotateDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RotateDeviceResponse) GetDevice() *Device {
@@ -1691,7 +1760,7 @@ type DeleteDeviceRequest struct {
 
 func (x *DeleteDeviceRequest) Reset() {
 	*x = DeleteDeviceRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[21]
+	mi := &file_operator_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1772,7 @@ func (x *DeleteDeviceRequest) String() string {
 func (*DeleteDeviceRequest) ProtoMessage() {}
 
 func (x *DeleteDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[21]
+	mi := &file_operator_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1785,7 @@ func (x *DeleteDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteDeviceRequest) GetId() string {
@@ -1734,7 +1803,7 @@ type DeleteDeviceResponse struct {
 
 func (x *DeleteDeviceResponse) Reset() {
 	*x = DeleteDeviceResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_operator_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +1815,7 @@ func (x *DeleteDeviceResponse) String() string {
 func (*DeleteDeviceResponse) ProtoMessage() {}
 
 func (x *DeleteDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_operator_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +1828,7 @@ func (x *DeleteDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeviceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 type WatchPresenceRequest struct {
@@ -1772,7 +1841,7 @@ type WatchPresenceRequest struct {
 
 func (x *WatchPresenceRequest) Reset() {
 	*x = WatchPresenceRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_operator_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +1853,7 @@ func (x *WatchPresenceRequest) String() string {
 func (*WatchPresenceRequest) ProtoMessage() {}
 
 func (x *WatchPresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_operator_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +1866,7 @@ func (x *WatchPresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPresenceRequest.ProtoReflect.Descriptor instead.
 func (*WatchPresenceRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchPresenceRequest) GetSelector() string {
@@ -1825,7 +1894,7 @@ type WatchPresenceResponse struct {
 
 func (x *WatchPresenceResponse) Reset() {
 	*x = WatchPresenceResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_operator_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1906,7 @@ func (x *WatchPresenceResponse) String() string {
 func (*WatchPresenceResponse) ProtoMessage() {}
 
 func (x *WatchPresenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_operator_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1919,7 @@ func (x *WatchPresenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPresenceResponse.ProtoReflect.Descriptor instead.
 func (*WatchPresenceResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchPresenceResponse) GetDeviceId() string {
@@ -1889,7 +1958,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_operator_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +1970,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_operator_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +1983,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Value) GetValue() isValue_Value {
@@ -1998,7 +2067,7 @@ type LatestRequest struct {
 
 func (x *LatestRequest) Reset() {
 	*x = LatestRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_operator_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2079,7 @@ func (x *LatestRequest) String() string {
 func (*LatestRequest) ProtoMessage() {}
 
 func (x *LatestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_operator_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2092,7 @@ func (x *LatestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatestRequest.ProtoReflect.Descriptor instead.
 func (*LatestRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LatestRequest) GetDeviceId() string {
@@ -2049,7 +2118,7 @@ type LatestResponse struct {
 
 func (x *LatestResponse) Reset() {
 	*x = LatestResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_operator_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2130,7 @@ func (x *LatestResponse) String() string {
 func (*LatestResponse) ProtoMessage() {}
 
 func (x *LatestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_operator_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2143,7 @@ func (x *LatestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatestResponse.ProtoReflect.Descriptor instead.
 func (*LatestResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LatestResponse) GetItems() []*LatestResponse_Item {
@@ -2104,7 +2173,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_operator_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2185,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_operator_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2198,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *QueryRequest) GetDeviceId() string {
@@ -2212,7 +2281,7 @@ type QueryResponse struct {
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_operator_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2293,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_operator_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2306,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *QueryResponse) GetRows() []*QueryResponse_Row {
@@ -2263,7 +2332,7 @@ type ListFieldsRequest struct {
 
 func (x *ListFieldsRequest) Reset() {
 	*x = ListFieldsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_operator_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2344,7 @@ func (x *ListFieldsRequest) String() string {
 func (*ListFieldsRequest) ProtoMessage() {}
 
 func (x *ListFieldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_operator_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2357,7 @@ func (x *ListFieldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFieldsRequest.ProtoReflect.Descriptor instead.
 func (*ListFieldsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListFieldsRequest) GetDeviceId() string {
@@ -2307,7 +2376,7 @@ type ListFieldsResponse struct {
 
 func (x *ListFieldsResponse) Reset() {
 	*x = ListFieldsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_operator_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2388,7 @@ func (x *ListFieldsResponse) String() string {
 func (*ListFieldsResponse) ProtoMessage() {}
 
 func (x *ListFieldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_operator_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2401,7 @@ func (x *ListFieldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFieldsResponse.ProtoReflect.Descriptor instead.
 func (*ListFieldsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListFieldsResponse) GetFields() []*ListFieldsResponse_Field {
@@ -2354,7 +2423,7 @@ type CountRequest struct {
 
 func (x *CountRequest) Reset() {
 	*x = CountRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_operator_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2435,7 @@ func (x *CountRequest) String() string {
 func (*CountRequest) ProtoMessage() {}
 
 func (x *CountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_operator_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2448,7 @@ func (x *CountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountRequest.ProtoReflect.Descriptor instead.
 func (*CountRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CountRequest) GetDeviceId() string {
@@ -2419,7 +2488,7 @@ type CountResponse struct {
 
 func (x *CountResponse) Reset() {
 	*x = CountResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_operator_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2500,7 @@ func (x *CountResponse) String() string {
 func (*CountResponse) ProtoMessage() {}
 
 func (x *CountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_operator_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2513,7 @@ func (x *CountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountResponse.ProtoReflect.Descriptor instead.
 func (*CountResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CountResponse) GetRows() uint64 {
@@ -2465,7 +2534,7 @@ type WatchRowsRequest struct {
 
 func (x *WatchRowsRequest) Reset() {
 	*x = WatchRowsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_operator_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2546,7 @@ func (x *WatchRowsRequest) String() string {
 func (*WatchRowsRequest) ProtoMessage() {}
 
 func (x *WatchRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_operator_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2559,7 @@ func (x *WatchRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRowsRequest.ProtoReflect.Descriptor instead.
 func (*WatchRowsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WatchRowsRequest) GetSelector() string {
@@ -2524,7 +2593,7 @@ type WatchRowsResponse struct {
 
 func (x *WatchRowsResponse) Reset() {
 	*x = WatchRowsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_operator_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2536,7 +2605,7 @@ func (x *WatchRowsResponse) String() string {
 func (*WatchRowsResponse) ProtoMessage() {}
 
 func (x *WatchRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_operator_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2549,7 +2618,7 @@ func (x *WatchRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRowsResponse.ProtoReflect.Descriptor instead.
 func (*WatchRowsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchRowsResponse) GetRows() []*WatchRowsResponse_Row {
@@ -2583,7 +2652,7 @@ type CommandSpec struct {
 
 func (x *CommandSpec) Reset() {
 	*x = CommandSpec{}
-	mi := &file_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_operator_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2664,7 @@ func (x *CommandSpec) String() string {
 func (*CommandSpec) ProtoMessage() {}
 
 func (x *CommandSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_operator_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2677,7 @@ func (x *CommandSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandSpec.ProtoReflect.Descriptor instead.
 func (*CommandSpec) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CommandSpec) GetName() string {
@@ -2708,7 +2777,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_operator_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +2789,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_operator_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +2802,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Command) GetId() string {
@@ -2899,7 +2968,7 @@ type CommandEvent struct {
 
 func (x *CommandEvent) Reset() {
 	*x = CommandEvent{}
-	mi := &file_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_operator_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +2980,7 @@ func (x *CommandEvent) String() string {
 func (*CommandEvent) ProtoMessage() {}
 
 func (x *CommandEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_operator_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +2993,7 @@ func (x *CommandEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandEvent.ProtoReflect.Descriptor instead.
 func (*CommandEvent) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CommandEvent) GetTime() *timestamppb.Timestamp {
@@ -3001,7 +3070,7 @@ type SendCommandRequest struct {
 
 func (x *SendCommandRequest) Reset() {
 	*x = SendCommandRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_operator_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3082,7 @@ func (x *SendCommandRequest) String() string {
 func (*SendCommandRequest) ProtoMessage() {}
 
 func (x *SendCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_operator_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3095,7 @@ func (x *SendCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendCommandRequest.ProtoReflect.Descriptor instead.
 func (*SendCommandRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SendCommandRequest) GetDeviceId() string {
@@ -3060,7 +3129,7 @@ type SendCommandResponse struct {
 
 func (x *SendCommandResponse) Reset() {
 	*x = SendCommandResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_operator_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3072,7 +3141,7 @@ func (x *SendCommandResponse) String() string {
 func (*SendCommandResponse) ProtoMessage() {}
 
 func (x *SendCommandResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_operator_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3085,7 +3154,7 @@ func (x *SendCommandResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendCommandResponse.ProtoReflect.Descriptor instead.
 func (*SendCommandResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SendCommandResponse) GetCommand() *Command {
@@ -3116,7 +3185,7 @@ type SendGroupCommandRequest struct {
 
 func (x *SendGroupCommandRequest) Reset() {
 	*x = SendGroupCommandRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_operator_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3197,7 @@ func (x *SendGroupCommandRequest) String() string {
 func (*SendGroupCommandRequest) ProtoMessage() {}
 
 func (x *SendGroupCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_operator_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3210,7 @@ func (x *SendGroupCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGroupCommandRequest.ProtoReflect.Descriptor instead.
 func (*SendGroupCommandRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SendGroupCommandRequest) GetSelector() string {
@@ -3196,7 +3265,7 @@ type SendGroupCommandResponse struct {
 
 func (x *SendGroupCommandResponse) Reset() {
 	*x = SendGroupCommandResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[42]
+	mi := &file_operator_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3277,7 @@ func (x *SendGroupCommandResponse) String() string {
 func (*SendGroupCommandResponse) ProtoMessage() {}
 
 func (x *SendGroupCommandResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[42]
+	mi := &file_operator_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3290,7 @@ func (x *SendGroupCommandResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGroupCommandResponse.ProtoReflect.Descriptor instead.
 func (*SendGroupCommandResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SendGroupCommandResponse) GetGroup() *Group {
@@ -3260,7 +3329,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_operator_v1_operator_proto_msgTypes[43]
+	mi := &file_operator_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3272,7 +3341,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[43]
+	mi := &file_operator_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3285,7 +3354,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Group) GetId() string {
@@ -3395,7 +3464,7 @@ type GetCommandRequest struct {
 
 func (x *GetCommandRequest) Reset() {
 	*x = GetCommandRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[44]
+	mi := &file_operator_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +3476,7 @@ func (x *GetCommandRequest) String() string {
 func (*GetCommandRequest) ProtoMessage() {}
 
 func (x *GetCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[44]
+	mi := &file_operator_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3420,7 +3489,7 @@ func (x *GetCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCommandRequest.ProtoReflect.Descriptor instead.
 func (*GetCommandRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetCommandRequest) GetId() string {
@@ -3440,7 +3509,7 @@ type GetCommandResponse struct {
 
 func (x *GetCommandResponse) Reset() {
 	*x = GetCommandResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_operator_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3521,7 @@ func (x *GetCommandResponse) String() string {
 func (*GetCommandResponse) ProtoMessage() {}
 
 func (x *GetCommandResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_operator_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3534,7 @@ func (x *GetCommandResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCommandResponse.ProtoReflect.Descriptor instead.
 func (*GetCommandResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetCommandResponse) GetCommand() *Command {
@@ -3497,7 +3566,7 @@ type ListCommandsRequest struct {
 
 func (x *ListCommandsRequest) Reset() {
 	*x = ListCommandsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_operator_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3578,7 @@ func (x *ListCommandsRequest) String() string {
 func (*ListCommandsRequest) ProtoMessage() {}
 
 func (x *ListCommandsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_operator_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3522,7 +3591,7 @@ func (x *ListCommandsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommandsRequest.ProtoReflect.Descriptor instead.
 func (*ListCommandsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListCommandsRequest) GetDeviceId() string {
@@ -3584,7 +3653,7 @@ type ListCommandsResponse struct {
 
 func (x *ListCommandsResponse) Reset() {
 	*x = ListCommandsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_operator_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3596,7 +3665,7 @@ func (x *ListCommandsResponse) String() string {
 func (*ListCommandsResponse) ProtoMessage() {}
 
 func (x *ListCommandsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_operator_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3609,7 +3678,7 @@ func (x *ListCommandsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommandsResponse.ProtoReflect.Descriptor instead.
 func (*ListCommandsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListCommandsResponse) GetCommands() []*Command {
@@ -3635,7 +3704,7 @@ type CancelCommandRequest struct {
 
 func (x *CancelCommandRequest) Reset() {
 	*x = CancelCommandRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_operator_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3647,7 +3716,7 @@ func (x *CancelCommandRequest) String() string {
 func (*CancelCommandRequest) ProtoMessage() {}
 
 func (x *CancelCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_operator_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3660,7 +3729,7 @@ func (x *CancelCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCommandRequest.ProtoReflect.Descriptor instead.
 func (*CancelCommandRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CancelCommandRequest) GetId() string {
@@ -3679,7 +3748,7 @@ type CancelCommandResponse struct {
 
 func (x *CancelCommandResponse) Reset() {
 	*x = CancelCommandResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_operator_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3760,7 @@ func (x *CancelCommandResponse) String() string {
 func (*CancelCommandResponse) ProtoMessage() {}
 
 func (x *CancelCommandResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_operator_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3773,7 @@ func (x *CancelCommandResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCommandResponse.ProtoReflect.Descriptor instead.
 func (*CancelCommandResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CancelCommandResponse) GetCommand() *Command {
@@ -3726,7 +3795,7 @@ type WatchCommandsRequest struct {
 
 func (x *WatchCommandsRequest) Reset() {
 	*x = WatchCommandsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_operator_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3738,7 +3807,7 @@ func (x *WatchCommandsRequest) String() string {
 func (*WatchCommandsRequest) ProtoMessage() {}
 
 func (x *WatchCommandsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_operator_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3751,7 +3820,7 @@ func (x *WatchCommandsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchCommandsRequest.ProtoReflect.Descriptor instead.
 func (*WatchCommandsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WatchCommandsRequest) GetId() string {
@@ -3791,7 +3860,7 @@ type WatchCommandsResponse struct {
 
 func (x *WatchCommandsResponse) Reset() {
 	*x = WatchCommandsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_operator_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3803,7 +3872,7 @@ func (x *WatchCommandsResponse) String() string {
 func (*WatchCommandsResponse) ProtoMessage() {}
 
 func (x *WatchCommandsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_operator_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3816,7 +3885,7 @@ func (x *WatchCommandsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchCommandsResponse.ProtoReflect.Descriptor instead.
 func (*WatchCommandsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WatchCommandsResponse) GetCommand() *Command {
@@ -3835,7 +3904,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_operator_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3847,7 +3916,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_operator_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3860,7 +3929,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GetGroupRequest) GetId() string {
@@ -3879,7 +3948,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_operator_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3891,7 +3960,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_operator_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3904,7 +3973,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -3924,7 +3993,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_operator_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3936,7 +4005,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_operator_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3949,7 +4018,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListGroupsRequest) GetPageSize() uint32 {
@@ -3976,7 +4045,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_operator_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3988,7 +4057,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_operator_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4001,7 +4070,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -4027,7 +4096,7 @@ type CancelGroupRequest struct {
 
 func (x *CancelGroupRequest) Reset() {
 	*x = CancelGroupRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[56]
+	mi := &file_operator_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +4108,7 @@ func (x *CancelGroupRequest) String() string {
 func (*CancelGroupRequest) ProtoMessage() {}
 
 func (x *CancelGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[56]
+	mi := &file_operator_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +4121,7 @@ func (x *CancelGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGroupRequest.ProtoReflect.Descriptor instead.
 func (*CancelGroupRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CancelGroupRequest) GetId() string {
@@ -4071,7 +4140,7 @@ type CancelGroupResponse struct {
 
 func (x *CancelGroupResponse) Reset() {
 	*x = CancelGroupResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[57]
+	mi := &file_operator_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4083,7 +4152,7 @@ func (x *CancelGroupResponse) String() string {
 func (*CancelGroupResponse) ProtoMessage() {}
 
 func (x *CancelGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[57]
+	mi := &file_operator_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4096,7 +4165,7 @@ func (x *CancelGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGroupResponse.ProtoReflect.Descriptor instead.
 func (*CancelGroupResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CancelGroupResponse) GetGroup() *Group {
@@ -4121,7 +4190,7 @@ type QuarantinedRow struct {
 
 func (x *QuarantinedRow) Reset() {
 	*x = QuarantinedRow{}
-	mi := &file_operator_v1_operator_proto_msgTypes[58]
+	mi := &file_operator_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4133,7 +4202,7 @@ func (x *QuarantinedRow) String() string {
 func (*QuarantinedRow) ProtoMessage() {}
 
 func (x *QuarantinedRow) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[58]
+	mi := &file_operator_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4146,7 +4215,7 @@ func (x *QuarantinedRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantinedRow.ProtoReflect.Descriptor instead.
 func (*QuarantinedRow) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *QuarantinedRow) GetId() uint64 {
@@ -4209,7 +4278,7 @@ type ListQuarantineRequest struct {
 
 func (x *ListQuarantineRequest) Reset() {
 	*x = ListQuarantineRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[59]
+	mi := &file_operator_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4221,7 +4290,7 @@ func (x *ListQuarantineRequest) String() string {
 func (*ListQuarantineRequest) ProtoMessage() {}
 
 func (x *ListQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[59]
+	mi := &file_operator_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4234,7 +4303,7 @@ func (x *ListQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ListQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListQuarantineRequest) GetDeviceId() string {
@@ -4269,7 +4338,7 @@ type ListQuarantineResponse struct {
 
 func (x *ListQuarantineResponse) Reset() {
 	*x = ListQuarantineResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[60]
+	mi := &file_operator_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4281,7 +4350,7 @@ func (x *ListQuarantineResponse) String() string {
 func (*ListQuarantineResponse) ProtoMessage() {}
 
 func (x *ListQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[60]
+	mi := &file_operator_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4294,7 +4363,7 @@ func (x *ListQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ListQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListQuarantineResponse) GetRows() []*QuarantinedRow {
@@ -4327,7 +4396,7 @@ type GetQuarantinedRequest struct {
 
 func (x *GetQuarantinedRequest) Reset() {
 	*x = GetQuarantinedRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[61]
+	mi := &file_operator_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +4408,7 @@ func (x *GetQuarantinedRequest) String() string {
 func (*GetQuarantinedRequest) ProtoMessage() {}
 
 func (x *GetQuarantinedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[61]
+	mi := &file_operator_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,7 +4421,7 @@ func (x *GetQuarantinedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuarantinedRequest.ProtoReflect.Descriptor instead.
 func (*GetQuarantinedRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetQuarantinedRequest) GetId() uint64 {
@@ -4371,7 +4440,7 @@ type GetQuarantinedResponse struct {
 
 func (x *GetQuarantinedResponse) Reset() {
 	*x = GetQuarantinedResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[62]
+	mi := &file_operator_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4452,7 @@ func (x *GetQuarantinedResponse) String() string {
 func (*GetQuarantinedResponse) ProtoMessage() {}
 
 func (x *GetQuarantinedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[62]
+	mi := &file_operator_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4465,7 @@ func (x *GetQuarantinedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuarantinedResponse.ProtoReflect.Descriptor instead.
 func (*GetQuarantinedResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetQuarantinedResponse) GetRow() *QuarantinedRow {
@@ -4418,7 +4487,7 @@ type ReplayQuarantineRequest struct {
 
 func (x *ReplayQuarantineRequest) Reset() {
 	*x = ReplayQuarantineRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[63]
+	mi := &file_operator_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4430,7 +4499,7 @@ func (x *ReplayQuarantineRequest) String() string {
 func (*ReplayQuarantineRequest) ProtoMessage() {}
 
 func (x *ReplayQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[63]
+	mi := &file_operator_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4443,7 +4512,7 @@ func (x *ReplayQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ReplayQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ReplayQuarantineRequest) GetIds() []uint64 {
@@ -4476,7 +4545,7 @@ type ReplayQuarantineResponse struct {
 
 func (x *ReplayQuarantineResponse) Reset() {
 	*x = ReplayQuarantineResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[64]
+	mi := &file_operator_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4488,7 +4557,7 @@ func (x *ReplayQuarantineResponse) String() string {
 func (*ReplayQuarantineResponse) ProtoMessage() {}
 
 func (x *ReplayQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[64]
+	mi := &file_operator_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4501,7 +4570,7 @@ func (x *ReplayQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ReplayQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ReplayQuarantineResponse) GetReplayed() uint64 {
@@ -4522,7 +4591,7 @@ type DropQuarantineRequest struct {
 
 func (x *DropQuarantineRequest) Reset() {
 	*x = DropQuarantineRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[65]
+	mi := &file_operator_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4534,7 +4603,7 @@ func (x *DropQuarantineRequest) String() string {
 func (*DropQuarantineRequest) ProtoMessage() {}
 
 func (x *DropQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[65]
+	mi := &file_operator_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4547,7 +4616,7 @@ func (x *DropQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*DropQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DropQuarantineRequest) GetIds() []uint64 {
@@ -4580,7 +4649,7 @@ type DropQuarantineResponse struct {
 
 func (x *DropQuarantineResponse) Reset() {
 	*x = DropQuarantineResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[66]
+	mi := &file_operator_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4592,7 +4661,7 @@ func (x *DropQuarantineResponse) String() string {
 func (*DropQuarantineResponse) ProtoMessage() {}
 
 func (x *DropQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[66]
+	mi := &file_operator_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4605,7 +4674,7 @@ func (x *DropQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*DropQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DropQuarantineResponse) GetDropped() uint64 {
@@ -4627,7 +4696,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_operator_v1_operator_proto_msgTypes[67]
+	mi := &file_operator_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4639,7 +4708,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[67]
+	mi := &file_operator_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4652,7 +4721,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Operator) GetName() string {
@@ -4694,7 +4763,7 @@ type CreateOperatorRequest struct {
 
 func (x *CreateOperatorRequest) Reset() {
 	*x = CreateOperatorRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[68]
+	mi := &file_operator_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4706,7 +4775,7 @@ func (x *CreateOperatorRequest) String() string {
 func (*CreateOperatorRequest) ProtoMessage() {}
 
 func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[68]
+	mi := &file_operator_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4719,7 +4788,7 @@ func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorRequest.ProtoReflect.Descriptor instead.
 func (*CreateOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CreateOperatorRequest) GetName() string {
@@ -4753,7 +4822,7 @@ type CreateOperatorResponse struct {
 
 func (x *CreateOperatorResponse) Reset() {
 	*x = CreateOperatorResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[69]
+	mi := &file_operator_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4765,7 +4834,7 @@ func (x *CreateOperatorResponse) String() string {
 func (*CreateOperatorResponse) ProtoMessage() {}
 
 func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[69]
+	mi := &file_operator_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4778,7 +4847,7 @@ func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorResponse.ProtoReflect.Descriptor instead.
 func (*CreateOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CreateOperatorResponse) GetOperator() *Operator {
@@ -4803,7 +4872,7 @@ type ListOperatorsRequest struct {
 
 func (x *ListOperatorsRequest) Reset() {
 	*x = ListOperatorsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[70]
+	mi := &file_operator_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4815,7 +4884,7 @@ func (x *ListOperatorsRequest) String() string {
 func (*ListOperatorsRequest) ProtoMessage() {}
 
 func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[70]
+	mi := &file_operator_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4828,7 +4897,7 @@ func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 type ListOperatorsResponse struct {
@@ -4840,7 +4909,7 @@ type ListOperatorsResponse struct {
 
 func (x *ListOperatorsResponse) Reset() {
 	*x = ListOperatorsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[71]
+	mi := &file_operator_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4852,7 +4921,7 @@ func (x *ListOperatorsResponse) String() string {
 func (*ListOperatorsResponse) ProtoMessage() {}
 
 func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[71]
+	mi := &file_operator_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4865,7 +4934,7 @@ func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{71}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListOperatorsResponse) GetOperators() []*Operator {
@@ -4884,7 +4953,7 @@ type DeleteOperatorRequest struct {
 
 func (x *DeleteOperatorRequest) Reset() {
 	*x = DeleteOperatorRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[72]
+	mi := &file_operator_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4896,7 +4965,7 @@ func (x *DeleteOperatorRequest) String() string {
 func (*DeleteOperatorRequest) ProtoMessage() {}
 
 func (x *DeleteOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[72]
+	mi := &file_operator_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4909,7 +4978,7 @@ func (x *DeleteOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOperatorRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{72}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DeleteOperatorRequest) GetName() string {
@@ -4927,7 +4996,7 @@ type DeleteOperatorResponse struct {
 
 func (x *DeleteOperatorResponse) Reset() {
 	*x = DeleteOperatorResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[73]
+	mi := &file_operator_v1_operator_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4939,7 +5008,7 @@ func (x *DeleteOperatorResponse) String() string {
 func (*DeleteOperatorResponse) ProtoMessage() {}
 
 func (x *DeleteOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[73]
+	mi := &file_operator_v1_operator_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4952,7 +5021,7 @@ func (x *DeleteOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOperatorResponse.ProtoReflect.Descriptor instead.
 func (*DeleteOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{73}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{74}
 }
 
 type WhoAmIRequest struct {
@@ -4963,7 +5032,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[74]
+	mi := &file_operator_v1_operator_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5044,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[74]
+	mi := &file_operator_v1_operator_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5057,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{74}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{75}
 }
 
 type WhoAmIResponse struct {
@@ -5000,7 +5069,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[75]
+	mi := &file_operator_v1_operator_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5012,7 +5081,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[75]
+	mi := &file_operator_v1_operator_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5025,7 +5094,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{75}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *WhoAmIResponse) GetOperator() *Operator {
@@ -5050,7 +5119,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_operator_v1_operator_proto_msgTypes[76]
+	mi := &file_operator_v1_operator_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5062,7 +5131,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[76]
+	mi := &file_operator_v1_operator_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5075,7 +5144,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{76}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *AuditRecord) GetTime() *timestamppb.Timestamp {
@@ -5137,7 +5206,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[77]
+	mi := &file_operator_v1_operator_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5149,7 +5218,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[77]
+	mi := &file_operator_v1_operator_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5162,7 +5231,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{77}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListAuditRequest) GetPageSize() uint32 {
@@ -5189,7 +5258,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[78]
+	mi := &file_operator_v1_operator_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5201,7 +5270,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[78]
+	mi := &file_operator_v1_operator_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5214,7 +5283,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{78}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListAuditResponse) GetRecords() []*AuditRecord {
@@ -5231,6 +5300,1030 @@ func (x *ListAuditResponse) GetNextPageToken() string {
 	return ""
 }
 
+type Broker struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Url             string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"` // without a password
+	Connected       bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
+	Since           *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"` // of the present state
+	Error           string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"` // why it is not connected
+	Profiles        []*BridgeProfile       `protobuf:"bytes,6,rep,name=profiles,proto3" json:"profiles,omitempty"`
+	Messages        uint64                 `protobuf:"varint,7,opt,name=messages,proto3" json:"messages,omitempty"`                                       // received since the hub started
+	Rows            uint64                 `protobuf:"varint,8,opt,name=rows,proto3" json:"rows,omitempty"`                                               // durable, of those
+	Refused         uint64                 `protobuf:"varint,9,opt,name=refused,proto3" json:"refused,omitempty"`                                         // messages that were not usable
+	UnknownGear     uint64                 `protobuf:"varint,10,opt,name=unknown_gear,json=unknownGear,proto3" json:"unknown_gear,omitempty"`             // messages of gear that is not allowed
+	LostQos0        uint64                 `protobuf:"varint,11,opt,name=lost_qos0,json=lostQos0,proto3" json:"lost_qos0,omitempty"`                      // QoS 0 messages dropped for want of room
+	PendingMessages uint64                 `protobuf:"varint,12,opt,name=pending_messages,json=pendingMessages,proto3" json:"pending_messages,omitempty"` // received, not durable yet
+	PendingBytes    uint64                 `protobuf:"varint,13,opt,name=pending_bytes,json=pendingBytes,proto3" json:"pending_bytes,omitempty"`
+	Problems        []*BridgeProblem       `protobuf:"bytes,14,rep,name=problems,proto3" json:"problems,omitempty"`    // the latest of each reason, newest first
+	Published       uint64                 `protobuf:"varint,15,opt,name=published,proto3" json:"published,omitempty"` // messages of the hub, commands among them
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Broker) Reset() {
+	*x = Broker{}
+	mi := &file_operator_v1_operator_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Broker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Broker) ProtoMessage() {}
+
+func (x *Broker) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Broker.ProtoReflect.Descriptor instead.
+func (*Broker) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *Broker) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Broker) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Broker) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *Broker) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Broker) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Broker) GetProfiles() []*BridgeProfile {
+	if x != nil {
+		return x.Profiles
+	}
+	return nil
+}
+
+func (x *Broker) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *Broker) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *Broker) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Broker) GetUnknownGear() uint64 {
+	if x != nil {
+		return x.UnknownGear
+	}
+	return 0
+}
+
+func (x *Broker) GetLostQos0() uint64 {
+	if x != nil {
+		return x.LostQos0
+	}
+	return 0
+}
+
+func (x *Broker) GetPendingMessages() uint64 {
+	if x != nil {
+		return x.PendingMessages
+	}
+	return 0
+}
+
+func (x *Broker) GetPendingBytes() uint64 {
+	if x != nil {
+		return x.PendingBytes
+	}
+	return 0
+}
+
+func (x *Broker) GetProblems() []*BridgeProblem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *Broker) GetPublished() uint64 {
+	if x != nil {
+		return x.Published
+	}
+	return 0
+}
+
+type BridgeProfile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // "tasmota", …
+	GearAllowed   uint32                 `protobuf:"varint,3,opt,name=gear_allowed,json=gearAllowed,proto3" json:"gear_allowed,omitempty"`
+	GearUnknown   uint32                 `protobuf:"varint,4,opt,name=gear_unknown,json=gearUnknown,proto3" json:"gear_unknown,omitempty"`
+	Messages      uint64                 `protobuf:"varint,5,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeProfile) Reset() {
+	*x = BridgeProfile{}
+	mi := &file_operator_v1_operator_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeProfile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeProfile) ProtoMessage() {}
+
+func (x *BridgeProfile) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeProfile.ProtoReflect.Descriptor instead.
+func (*BridgeProfile) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *BridgeProfile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BridgeProfile) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *BridgeProfile) GetGearAllowed() uint32 {
+	if x != nil {
+		return x.GearAllowed
+	}
+	return 0
+}
+
+func (x *BridgeProfile) GetGearUnknown() uint32 {
+	if x != nil {
+		return x.GearUnknown
+	}
+	return 0
+}
+
+func (x *BridgeProfile) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+type BridgeProblem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`     // last time
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // few words, for counting
+	Count         uint64                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Topic         string                 `protobuf:"bytes,4,opt,name=topic,proto3" json:"topic,omitempty"` // last topic
+	Gear          string                 `protobuf:"bytes,5,opt,name=gear,proto3" json:"gear,omitempty"`
+	Profile       string                 `protobuf:"bytes,6,opt,name=profile,proto3" json:"profile,omitempty"`
+	Detail        string                 `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeProblem) Reset() {
+	*x = BridgeProblem{}
+	mi := &file_operator_v1_operator_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeProblem) ProtoMessage() {}
+
+func (x *BridgeProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeProblem.ProtoReflect.Descriptor instead.
+func (*BridgeProblem) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *BridgeProblem) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *BridgeProblem) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BridgeProblem) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *BridgeProblem) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *BridgeProblem) GetGear() string {
+	if x != nil {
+		return x.Gear
+	}
+	return ""
+}
+
+func (x *BridgeProblem) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *BridgeProblem) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type ListBrokersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBrokersRequest) Reset() {
+	*x = ListBrokersRequest{}
+	mi := &file_operator_v1_operator_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBrokersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBrokersRequest) ProtoMessage() {}
+
+func (x *ListBrokersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBrokersRequest.ProtoReflect.Descriptor instead.
+func (*ListBrokersRequest) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{83}
+}
+
+type ListBrokersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Brokers       []*Broker              `protobuf:"bytes,1,rep,name=brokers,proto3" json:"brokers,omitempty"` // in the order of the config
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBrokersResponse) Reset() {
+	*x = ListBrokersResponse{}
+	mi := &file_operator_v1_operator_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBrokersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBrokersResponse) ProtoMessage() {}
+
+func (x *ListBrokersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBrokersResponse.ProtoReflect.Descriptor instead.
+func (*ListBrokersResponse) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *ListBrokersResponse) GetBrokers() []*Broker {
+	if x != nil {
+		return x.Brokers
+	}
+	return nil
+}
+
+type SeenGear struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gear          *Gear                  `protobuf:"bytes,1,opt,name=gear,proto3" json:"gear,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`                         // of its profile
+	DeviceId      string                 `protobuf:"bytes,3,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"` // empty: not allowed
+	FirstHeard    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=first_heard,json=firstHeard,proto3" json:"first_heard,omitempty"`
+	LastHeard     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
+	Messages      uint64                 `protobuf:"varint,6,opt,name=messages,proto3" json:"messages,omitempty"`
+	Problem       string                 `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"` // why it cannot be allowed by itself, or the last refusal
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeenGear) Reset() {
+	*x = SeenGear{}
+	mi := &file_operator_v1_operator_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeenGear) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeenGear) ProtoMessage() {}
+
+func (x *SeenGear) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeenGear.ProtoReflect.Descriptor instead.
+func (*SeenGear) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *SeenGear) GetGear() *Gear {
+	if x != nil {
+		return x.Gear
+	}
+	return nil
+}
+
+func (x *SeenGear) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *SeenGear) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *SeenGear) GetFirstHeard() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstHeard
+	}
+	return nil
+}
+
+func (x *SeenGear) GetLastHeard() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastHeard
+	}
+	return nil
+}
+
+func (x *SeenGear) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *SeenGear) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type ListGearRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        string                 `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"` // empty: all
+	UnknownOnly   bool                   `protobuf:"varint,2,opt,name=unknown_only,json=unknownOnly,proto3" json:"unknown_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGearRequest) Reset() {
+	*x = ListGearRequest{}
+	mi := &file_operator_v1_operator_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGearRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGearRequest) ProtoMessage() {}
+
+func (x *ListGearRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGearRequest.ProtoReflect.Descriptor instead.
+func (*ListGearRequest) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *ListGearRequest) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
+}
+
+func (x *ListGearRequest) GetUnknownOnly() bool {
+	if x != nil {
+		return x.UnknownOnly
+	}
+	return false
+}
+
+type ListGearResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gear          []*SeenGear            `protobuf:"bytes,1,rep,name=gear,proto3" json:"gear,omitempty"` // by broker, profile, name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGearResponse) Reset() {
+	*x = ListGearResponse{}
+	mi := &file_operator_v1_operator_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGearResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGearResponse) ProtoMessage() {}
+
+func (x *ListGearResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGearResponse.ProtoReflect.Descriptor instead.
+func (*ListGearResponse) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *ListGearResponse) GetGear() []*SeenGear {
+	if x != nil {
+		return x.Gear
+	}
+	return nil
+}
+
+type AllowGearRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gear          *Gear                  `protobuf:"bytes,1,opt,name=gear,proto3" json:"gear,omitempty"`
+	DeviceId      string                 `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"` // empty: made from the gear's name
+	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Note          string                 `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllowGearRequest) Reset() {
+	*x = AllowGearRequest{}
+	mi := &file_operator_v1_operator_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllowGearRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllowGearRequest) ProtoMessage() {}
+
+func (x *AllowGearRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllowGearRequest.ProtoReflect.Descriptor instead.
+func (*AllowGearRequest) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *AllowGearRequest) GetGear() *Gear {
+	if x != nil {
+		return x.Gear
+	}
+	return nil
+}
+
+func (x *AllowGearRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *AllowGearRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *AllowGearRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+type AllowGearResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        *Device                `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllowGearResponse) Reset() {
+	*x = AllowGearResponse{}
+	mi := &file_operator_v1_operator_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllowGearResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllowGearResponse) ProtoMessage() {}
+
+func (x *AllowGearResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllowGearResponse.ProtoReflect.Descriptor instead.
+func (*AllowGearResponse) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *AllowGearResponse) GetDevice() *Device {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+type SampleBrokerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        string                 `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"`     // name in the config, or a URL: tcp://host:1883, ssl://host:8883
+	Duration      *durationpb.Duration   `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"` // 1 s to 10 min; unset: 30 s
+	Filters       []string               `protobuf:"bytes,3,rep,name=filters,proto3" json:"filters,omitempty"`   // topic filters; empty: "#"
+	User          string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`         // for a URL
+	Password      string                 `protobuf:"bytes,5,opt,name=password,proto3" json:"password,omitempty"` // for a URL
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleBrokerRequest) Reset() {
+	*x = SampleBrokerRequest{}
+	mi := &file_operator_v1_operator_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleBrokerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleBrokerRequest) ProtoMessage() {}
+
+func (x *SampleBrokerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleBrokerRequest.ProtoReflect.Descriptor instead.
+func (*SampleBrokerRequest) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *SampleBrokerRequest) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
+}
+
+func (x *SampleBrokerRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *SampleBrokerRequest) GetFilters() []string {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *SampleBrokerRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SampleBrokerRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type SampleBrokerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      uint64                 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`                      // so far
+	Gear          []*SampledGear         `protobuf:"bytes,2,rep,name=gear,proto3" json:"gear,omitempty"`                               // complete in the last response
+	ConfigYaml    string                 `protobuf:"bytes,3,opt,name=config_yaml,json=configYaml,proto3" json:"config_yaml,omitempty"` // to paste; only in the last response
+	Unrecognised  []*SampledTopic        `protobuf:"bytes,4,rep,name=unrecognised,proto3" json:"unrecognised,omitempty"`               // only in the last response
+	Done          bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleBrokerResponse) Reset() {
+	*x = SampleBrokerResponse{}
+	mi := &file_operator_v1_operator_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleBrokerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleBrokerResponse) ProtoMessage() {}
+
+func (x *SampleBrokerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleBrokerResponse.ProtoReflect.Descriptor instead.
+func (*SampleBrokerResponse) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *SampleBrokerResponse) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *SampleBrokerResponse) GetGear() []*SampledGear {
+	if x != nil {
+		return x.Gear
+	}
+	return nil
+}
+
+func (x *SampleBrokerResponse) GetConfigYaml() string {
+	if x != nil {
+		return x.ConfigYaml
+	}
+	return ""
+}
+
+func (x *SampleBrokerResponse) GetUnrecognised() []*SampledTopic {
+	if x != nil {
+		return x.Unrecognised
+	}
+	return nil
+}
+
+func (x *SampleBrokerResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+type SampledGear struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Profile       string                 `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"` // name in config_yaml
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	DeviceId      string                 `protobuf:"bytes,4,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"` // that it would get
+	Fields        []*FieldDescription    `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
+	Commands      []string               `protobuf:"bytes,6,rep,name=commands,proto3" json:"commands,omitempty"`
+	Status        string                 `protobuf:"bytes,7,opt,name=status,proto3" json:"status,omitempty"` // "online", "offline" or ""
+	Problem       string                 `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampledGear) Reset() {
+	*x = SampledGear{}
+	mi := &file_operator_v1_operator_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampledGear) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampledGear) ProtoMessage() {}
+
+func (x *SampledGear) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampledGear.ProtoReflect.Descriptor instead.
+func (*SampledGear) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *SampledGear) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *SampledGear) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *SampledGear) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SampledGear) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *SampledGear) GetFields() []*FieldDescription {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *SampledGear) GetCommands() []string {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+func (x *SampledGear) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *SampledGear) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type SampledTopic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Messages      uint64                 `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	Payload       string                 `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"` // the beginning, printable
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampledTopic) Reset() {
+	*x = SampledTopic{}
+	mi := &file_operator_v1_operator_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampledTopic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampledTopic) ProtoMessage() {}
+
+func (x *SampledTopic) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampledTopic.ProtoReflect.Descriptor instead.
+func (*SampledTopic) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *SampledTopic) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *SampledTopic) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *SampledTopic) GetPayload() string {
+	if x != nil {
+		return x.Payload
+	}
+	return ""
+}
+
+func (x *SampledTopic) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5239,7 +6332,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[79]
+	mi := &file_operator_v1_operator_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5251,7 +6344,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[79]
+	mi := &file_operator_v1_operator_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5264,7 +6357,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{79}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{94}
 }
 
 type GetStatusResponse struct {
@@ -5293,7 +6386,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[80]
+	mi := &file_operator_v1_operator_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5305,7 +6398,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[80]
+	mi := &file_operator_v1_operator_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5318,7 +6411,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{80}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *GetStatusResponse) GetVersion() string {
@@ -5458,7 +6551,7 @@ type CreateDevicesResponse_Outcome struct {
 
 func (x *CreateDevicesResponse_Outcome) Reset() {
 	*x = CreateDevicesResponse_Outcome{}
-	mi := &file_operator_v1_operator_proto_msgTypes[83]
+	mi := &file_operator_v1_operator_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5470,7 +6563,7 @@ func (x *CreateDevicesResponse_Outcome) String() string {
 func (*CreateDevicesResponse_Outcome) ProtoMessage() {}
 
 func (x *CreateDevicesResponse_Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[83]
+	mi := &file_operator_v1_operator_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5483,7 +6576,7 @@ func (x *CreateDevicesResponse_Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDevicesResponse_Outcome.ProtoReflect.Descriptor instead.
 func (*CreateDevicesResponse_Outcome) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{10, 0}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *CreateDevicesResponse_Outcome) GetId() string {
@@ -5520,7 +6613,7 @@ type LatestResponse_Item struct {
 
 func (x *LatestResponse_Item) Reset() {
 	*x = LatestResponse_Item{}
-	mi := &file_operator_v1_operator_proto_msgTypes[85]
+	mi := &file_operator_v1_operator_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5532,7 +6625,7 @@ func (x *LatestResponse_Item) String() string {
 func (*LatestResponse_Item) ProtoMessage() {}
 
 func (x *LatestResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[85]
+	mi := &file_operator_v1_operator_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5545,7 +6638,7 @@ func (x *LatestResponse_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatestResponse_Item.ProtoReflect.Descriptor instead.
 func (*LatestResponse_Item) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{27, 0}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{28, 0}
 }
 
 func (x *LatestResponse_Item) GetMeasurement() string {
@@ -5593,7 +6686,7 @@ type QueryResponse_Row struct {
 
 func (x *QueryResponse_Row) Reset() {
 	*x = QueryResponse_Row{}
-	mi := &file_operator_v1_operator_proto_msgTypes[86]
+	mi := &file_operator_v1_operator_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5605,7 +6698,7 @@ func (x *QueryResponse_Row) String() string {
 func (*QueryResponse_Row) ProtoMessage() {}
 
 func (x *QueryResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[86]
+	mi := &file_operator_v1_operator_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5618,7 +6711,7 @@ func (x *QueryResponse_Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse_Row.ProtoReflect.Descriptor instead.
 func (*QueryResponse_Row) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{29, 0}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{30, 0}
 }
 
 func (x *QueryResponse_Row) GetTime() *timestamppb.Timestamp {
@@ -5647,7 +6740,7 @@ type ListFieldsResponse_Field struct {
 
 func (x *ListFieldsResponse_Field) Reset() {
 	*x = ListFieldsResponse_Field{}
-	mi := &file_operator_v1_operator_proto_msgTypes[88]
+	mi := &file_operator_v1_operator_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5659,7 +6752,7 @@ func (x *ListFieldsResponse_Field) String() string {
 func (*ListFieldsResponse_Field) ProtoMessage() {}
 
 func (x *ListFieldsResponse_Field) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[88]
+	mi := &file_operator_v1_operator_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5672,7 +6765,7 @@ func (x *ListFieldsResponse_Field) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFieldsResponse_Field.ProtoReflect.Descriptor instead.
 func (*ListFieldsResponse_Field) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{31, 0}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{32, 0}
 }
 
 func (x *ListFieldsResponse_Field) GetMeasurement() string {
@@ -5715,7 +6808,7 @@ type WatchRowsResponse_Row struct {
 
 func (x *WatchRowsResponse_Row) Reset() {
 	*x = WatchRowsResponse_Row{}
-	mi := &file_operator_v1_operator_proto_msgTypes[89]
+	mi := &file_operator_v1_operator_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5727,7 +6820,7 @@ func (x *WatchRowsResponse_Row) String() string {
 func (*WatchRowsResponse_Row) ProtoMessage() {}
 
 func (x *WatchRowsResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[89]
+	mi := &file_operator_v1_operator_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5740,7 +6833,7 @@ func (x *WatchRowsResponse_Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRowsResponse_Row.ProtoReflect.Descriptor instead.
 func (*WatchRowsResponse_Row) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{35, 0}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{36, 0}
 }
 
 func (x *WatchRowsResponse_Row) GetDeviceId() string {
@@ -5782,7 +6875,7 @@ type GetStatusResponse_Check struct {
 
 func (x *GetStatusResponse_Check) Reset() {
 	*x = GetStatusResponse_Check{}
-	mi := &file_operator_v1_operator_proto_msgTypes[93]
+	mi := &file_operator_v1_operator_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5794,7 +6887,7 @@ func (x *GetStatusResponse_Check) String() string {
 func (*GetStatusResponse_Check) ProtoMessage() {}
 
 func (x *GetStatusResponse_Check) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[93]
+	mi := &file_operator_v1_operator_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5807,7 +6900,7 @@ func (x *GetStatusResponse_Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Check.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Check) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{80, 0}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{95, 0}
 }
 
 func (x *GetStatusResponse_Check) GetName() string {
@@ -5843,7 +6936,7 @@ type GetStatusResponse_Buffer struct {
 
 func (x *GetStatusResponse_Buffer) Reset() {
 	*x = GetStatusResponse_Buffer{}
-	mi := &file_operator_v1_operator_proto_msgTypes[94]
+	mi := &file_operator_v1_operator_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5855,7 +6948,7 @@ func (x *GetStatusResponse_Buffer) String() string {
 func (*GetStatusResponse_Buffer) ProtoMessage() {}
 
 func (x *GetStatusResponse_Buffer) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[94]
+	mi := &file_operator_v1_operator_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5868,7 +6961,7 @@ func (x *GetStatusResponse_Buffer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Buffer.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Buffer) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{80, 1}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{95, 1}
 }
 
 func (x *GetStatusResponse_Buffer) GetBytes() uint64 {
@@ -5903,7 +6996,7 @@ var File_operator_v1_operator_proto protoreflect.FileDescriptor
 
 const file_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1aoperator/v1/operator.proto\x12\x16tetherline.operator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x04\n" +
+	"\x1aoperator/v1/operator.proto\x12\x16tetherline.operator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x05\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12B\n" +
 	"\x06labels\x18\x02 \x03(\v2*.tetherline.operator.v1.Device.LabelsEntryR\x06labels\x12\x18\n" +
@@ -5920,10 +7013,15 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	" \x01(\v2 .tetherline.operator.v1.PresenceR\bpresence\x12E\n" +
 	"\vdescription\x18\v \x01(\v2#.tetherline.operator.v1.DescriptionR\vdescription\x12!\n" +
 	"\fdropped_rows\x18\f \x01(\x04R\vdroppedRows\x12\x12\n" +
-	"\x04kind\x18\r \x01(\tR\x04kind\x1a9\n" +
+	"\x04kind\x18\r \x01(\tR\x04kind\x120\n" +
+	"\x04gear\x18\x0e \x01(\v2\x1c.tetherline.operator.v1.GearR\x04gear\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
+	"\x04Gear\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\tR\x06broker\x12\x18\n" +
+	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x9b\x02\n" +
 	"\bPresence\x12\x16\n" +
 	"\x06online\x18\x01 \x01(\bR\x06online\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x127\n" +
@@ -6299,7 +7397,93 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"z\n" +
 	"\x11ListAuditResponse\x12=\n" +
 	"\arecords\x18\x01 \x03(\v2#.tetherline.operator.v1.AuditRecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x12\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x92\x04\n" +
+	"\x06Broker\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1c\n" +
+	"\tconnected\x18\x03 \x01(\bR\tconnected\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\x12A\n" +
+	"\bprofiles\x18\x06 \x03(\v2%.tetherline.operator.v1.BridgeProfileR\bprofiles\x12\x1a\n" +
+	"\bmessages\x18\a \x01(\x04R\bmessages\x12\x12\n" +
+	"\x04rows\x18\b \x01(\x04R\x04rows\x12\x18\n" +
+	"\arefused\x18\t \x01(\x04R\arefused\x12!\n" +
+	"\funknown_gear\x18\n" +
+	" \x01(\x04R\vunknownGear\x12\x1b\n" +
+	"\tlost_qos0\x18\v \x01(\x04R\blostQos0\x12)\n" +
+	"\x10pending_messages\x18\f \x01(\x04R\x0fpendingMessages\x12#\n" +
+	"\rpending_bytes\x18\r \x01(\x04R\fpendingBytes\x12A\n" +
+	"\bproblems\x18\x0e \x03(\v2%.tetherline.operator.v1.BridgeProblemR\bproblems\x12\x1c\n" +
+	"\tpublished\x18\x0f \x01(\x04R\tpublished\"\x99\x01\n" +
+	"\rBridgeProfile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12!\n" +
+	"\fgear_allowed\x18\x03 \x01(\rR\vgearAllowed\x12!\n" +
+	"\fgear_unknown\x18\x04 \x01(\rR\vgearUnknown\x12\x1a\n" +
+	"\bmessages\x18\x05 \x01(\x04R\bmessages\"\xc9\x01\n" +
+	"\rBridgeProblem\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x14\n" +
+	"\x05topic\x18\x04 \x01(\tR\x05topic\x12\x12\n" +
+	"\x04gear\x18\x05 \x01(\tR\x04gear\x12\x18\n" +
+	"\aprofile\x18\x06 \x01(\tR\aprofile\x12\x16\n" +
+	"\x06detail\x18\a \x01(\tR\x06detail\"\x14\n" +
+	"\x12ListBrokersRequest\"O\n" +
+	"\x13ListBrokersResponse\x128\n" +
+	"\abrokers\x18\x01 \x03(\v2\x1e.tetherline.operator.v1.BrokerR\abrokers\"\x9b\x02\n" +
+	"\bSeenGear\x120\n" +
+	"\x04gear\x18\x01 \x01(\v2\x1c.tetherline.operator.v1.GearR\x04gear\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1b\n" +
+	"\tdevice_id\x18\x03 \x01(\tR\bdeviceId\x12;\n" +
+	"\vfirst_heard\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"firstHeard\x129\n" +
+	"\n" +
+	"last_heard\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tlastHeard\x12\x1a\n" +
+	"\bmessages\x18\x06 \x01(\x04R\bmessages\x12\x18\n" +
+	"\aproblem\x18\a \x01(\tR\aproblem\"L\n" +
+	"\x0fListGearRequest\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\tR\x06broker\x12!\n" +
+	"\funknown_only\x18\x02 \x01(\bR\vunknownOnly\"H\n" +
+	"\x10ListGearResponse\x124\n" +
+	"\x04gear\x18\x01 \x03(\v2 .tetherline.operator.v1.SeenGearR\x04gear\"\xfe\x01\n" +
+	"\x10AllowGearRequest\x120\n" +
+	"\x04gear\x18\x01 \x01(\v2\x1c.tetherline.operator.v1.GearR\x04gear\x12\x1b\n" +
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12L\n" +
+	"\x06labels\x18\x03 \x03(\v24.tetherline.operator.v1.AllowGearRequest.LabelsEntryR\x06labels\x12\x12\n" +
+	"\x04note\x18\x04 \x01(\tR\x04note\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
+	"\x11AllowGearResponse\x126\n" +
+	"\x06device\x18\x01 \x01(\v2\x1e.tetherline.operator.v1.DeviceR\x06device\"\xae\x01\n" +
+	"\x13SampleBrokerRequest\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\tR\x06broker\x125\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x18\n" +
+	"\afilters\x18\x03 \x03(\tR\afilters\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x1a\n" +
+	"\bpassword\x18\x05 \x01(\tR\bpassword\"\xea\x01\n" +
+	"\x14SampleBrokerResponse\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x04R\bmessages\x127\n" +
+	"\x04gear\x18\x02 \x03(\v2#.tetherline.operator.v1.SampledGearR\x04gear\x12\x1f\n" +
+	"\vconfig_yaml\x18\x03 \x01(\tR\n" +
+	"configYaml\x12H\n" +
+	"\funrecognised\x18\x04 \x03(\v2$.tetherline.operator.v1.SampledTopicR\funrecognised\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\"\xfc\x01\n" +
+	"\vSampledGear\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1b\n" +
+	"\tdevice_id\x18\x04 \x01(\tR\bdeviceId\x12@\n" +
+	"\x06fields\x18\x05 \x03(\v2(.tetherline.operator.v1.FieldDescriptionR\x06fields\x12\x1a\n" +
+	"\bcommands\x18\x06 \x03(\tR\bcommands\x12\x16\n" +
+	"\x06status\x18\a \x01(\tR\x06status\x12\x18\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\"r\n" +
+	"\fSampledTopic\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\x04R\bmessages\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\tR\apayload\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x12\n" +
 	"\x10GetStatusRequest\"\xb1\a\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
@@ -6410,7 +7594,12 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\rListOperators\x12,.tetherline.operator.v1.ListOperatorsRequest\x1a-.tetherline.operator.v1.ListOperatorsResponse\x12o\n" +
 	"\x0eDeleteOperator\x12-.tetherline.operator.v1.DeleteOperatorRequest\x1a..tetherline.operator.v1.DeleteOperatorResponse\x12W\n" +
 	"\x06WhoAmI\x12%.tetherline.operator.v1.WhoAmIRequest\x1a&.tetherline.operator.v1.WhoAmIResponse\x12`\n" +
-	"\tListAudit\x12(.tetherline.operator.v1.ListAuditRequest\x1a).tetherline.operator.v1.ListAuditResponse2n\n" +
+	"\tListAudit\x12(.tetherline.operator.v1.ListAuditRequest\x1a).tetherline.operator.v1.ListAuditResponse2\xa5\x03\n" +
+	"\rBridgeService\x12f\n" +
+	"\vListBrokers\x12*.tetherline.operator.v1.ListBrokersRequest\x1a+.tetherline.operator.v1.ListBrokersResponse\x12]\n" +
+	"\bListGear\x12'.tetherline.operator.v1.ListGearRequest\x1a(.tetherline.operator.v1.ListGearResponse\x12`\n" +
+	"\tAllowGear\x12(.tetherline.operator.v1.AllowGearRequest\x1a).tetherline.operator.v1.AllowGearResponse\x12k\n" +
+	"\fSampleBroker\x12+.tetherline.operator.v1.SampleBrokerRequest\x1a,.tetherline.operator.v1.SampleBrokerResponse0\x012n\n" +
 	"\n" +
 	"HubService\x12`\n" +
 	"\tGetStatus\x12(.tetherline.operator.v1.GetStatusRequest\x1a).tetherline.operator.v1.GetStatusResponseB?Z=github.com/tetherline/tetherline/proto/operator/v1;operatorv1b\x06proto3"
@@ -6428,7 +7617,7 @@ func file_operator_v1_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_operator_v1_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 95)
+var file_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
 var file_operator_v1_operator_proto_goTypes = []any{
 	(FieldKind)(0),                        // 0: tetherline.operator.v1.FieldKind
 	(Aggregate)(0),                        // 1: tetherline.operator.v1.Aggregate
@@ -6436,266 +7625,307 @@ var file_operator_v1_operator_proto_goTypes = []any{
 	(ReplayClass)(0),                      // 3: tetherline.operator.v1.ReplayClass
 	(Role)(0),                             // 4: tetherline.operator.v1.Role
 	(*Device)(nil),                        // 5: tetherline.operator.v1.Device
-	(*Presence)(nil),                      // 6: tetherline.operator.v1.Presence
-	(*Description)(nil),                   // 7: tetherline.operator.v1.Description
-	(*FieldDescription)(nil),              // 8: tetherline.operator.v1.FieldDescription
-	(*CommandDescription)(nil),            // 9: tetherline.operator.v1.CommandDescription
-	(*ArgumentDescription)(nil),           // 10: tetherline.operator.v1.ArgumentDescription
-	(*NewDevice)(nil),                     // 11: tetherline.operator.v1.NewDevice
-	(*CreateDeviceRequest)(nil),           // 12: tetherline.operator.v1.CreateDeviceRequest
-	(*CreateDeviceResponse)(nil),          // 13: tetherline.operator.v1.CreateDeviceResponse
-	(*CreateDevicesRequest)(nil),          // 14: tetherline.operator.v1.CreateDevicesRequest
-	(*CreateDevicesResponse)(nil),         // 15: tetherline.operator.v1.CreateDevicesResponse
-	(*GetDeviceRequest)(nil),              // 16: tetherline.operator.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),             // 17: tetherline.operator.v1.GetDeviceResponse
-	(*ListDevicesRequest)(nil),            // 18: tetherline.operator.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),           // 19: tetherline.operator.v1.ListDevicesResponse
-	(*LabelDeviceRequest)(nil),            // 20: tetherline.operator.v1.LabelDeviceRequest
-	(*LabelDeviceResponse)(nil),           // 21: tetherline.operator.v1.LabelDeviceResponse
-	(*SetDeviceEnabledRequest)(nil),       // 22: tetherline.operator.v1.SetDeviceEnabledRequest
-	(*SetDeviceEnabledResponse)(nil),      // 23: tetherline.operator.v1.SetDeviceEnabledResponse
-	(*RotateDeviceRequest)(nil),           // 24: tetherline.operator.v1.RotateDeviceRequest
-	(*RotateDeviceResponse)(nil),          // 25: tetherline.operator.v1.RotateDeviceResponse
-	(*DeleteDeviceRequest)(nil),           // 26: tetherline.operator.v1.DeleteDeviceRequest
-	(*DeleteDeviceResponse)(nil),          // 27: tetherline.operator.v1.DeleteDeviceResponse
-	(*WatchPresenceRequest)(nil),          // 28: tetherline.operator.v1.WatchPresenceRequest
-	(*WatchPresenceResponse)(nil),         // 29: tetherline.operator.v1.WatchPresenceResponse
-	(*Value)(nil),                         // 30: tetherline.operator.v1.Value
-	(*LatestRequest)(nil),                 // 31: tetherline.operator.v1.LatestRequest
-	(*LatestResponse)(nil),                // 32: tetherline.operator.v1.LatestResponse
-	(*QueryRequest)(nil),                  // 33: tetherline.operator.v1.QueryRequest
-	(*QueryResponse)(nil),                 // 34: tetherline.operator.v1.QueryResponse
-	(*ListFieldsRequest)(nil),             // 35: tetherline.operator.v1.ListFieldsRequest
-	(*ListFieldsResponse)(nil),            // 36: tetherline.operator.v1.ListFieldsResponse
-	(*CountRequest)(nil),                  // 37: tetherline.operator.v1.CountRequest
-	(*CountResponse)(nil),                 // 38: tetherline.operator.v1.CountResponse
-	(*WatchRowsRequest)(nil),              // 39: tetherline.operator.v1.WatchRowsRequest
-	(*WatchRowsResponse)(nil),             // 40: tetherline.operator.v1.WatchRowsResponse
-	(*CommandSpec)(nil),                   // 41: tetherline.operator.v1.CommandSpec
-	(*Command)(nil),                       // 42: tetherline.operator.v1.Command
-	(*CommandEvent)(nil),                  // 43: tetherline.operator.v1.CommandEvent
-	(*SendCommandRequest)(nil),            // 44: tetherline.operator.v1.SendCommandRequest
-	(*SendCommandResponse)(nil),           // 45: tetherline.operator.v1.SendCommandResponse
-	(*SendGroupCommandRequest)(nil),       // 46: tetherline.operator.v1.SendGroupCommandRequest
-	(*SendGroupCommandResponse)(nil),      // 47: tetherline.operator.v1.SendGroupCommandResponse
-	(*Group)(nil),                         // 48: tetherline.operator.v1.Group
-	(*GetCommandRequest)(nil),             // 49: tetherline.operator.v1.GetCommandRequest
-	(*GetCommandResponse)(nil),            // 50: tetherline.operator.v1.GetCommandResponse
-	(*ListCommandsRequest)(nil),           // 51: tetherline.operator.v1.ListCommandsRequest
-	(*ListCommandsResponse)(nil),          // 52: tetherline.operator.v1.ListCommandsResponse
-	(*CancelCommandRequest)(nil),          // 53: tetherline.operator.v1.CancelCommandRequest
-	(*CancelCommandResponse)(nil),         // 54: tetherline.operator.v1.CancelCommandResponse
-	(*WatchCommandsRequest)(nil),          // 55: tetherline.operator.v1.WatchCommandsRequest
-	(*WatchCommandsResponse)(nil),         // 56: tetherline.operator.v1.WatchCommandsResponse
-	(*GetGroupRequest)(nil),               // 57: tetherline.operator.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),              // 58: tetherline.operator.v1.GetGroupResponse
-	(*ListGroupsRequest)(nil),             // 59: tetherline.operator.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),            // 60: tetherline.operator.v1.ListGroupsResponse
-	(*CancelGroupRequest)(nil),            // 61: tetherline.operator.v1.CancelGroupRequest
-	(*CancelGroupResponse)(nil),           // 62: tetherline.operator.v1.CancelGroupResponse
-	(*QuarantinedRow)(nil),                // 63: tetherline.operator.v1.QuarantinedRow
-	(*ListQuarantineRequest)(nil),         // 64: tetherline.operator.v1.ListQuarantineRequest
-	(*ListQuarantineResponse)(nil),        // 65: tetherline.operator.v1.ListQuarantineResponse
-	(*GetQuarantinedRequest)(nil),         // 66: tetherline.operator.v1.GetQuarantinedRequest
-	(*GetQuarantinedResponse)(nil),        // 67: tetherline.operator.v1.GetQuarantinedResponse
-	(*ReplayQuarantineRequest)(nil),       // 68: tetherline.operator.v1.ReplayQuarantineRequest
-	(*ReplayQuarantineResponse)(nil),      // 69: tetherline.operator.v1.ReplayQuarantineResponse
-	(*DropQuarantineRequest)(nil),         // 70: tetherline.operator.v1.DropQuarantineRequest
-	(*DropQuarantineResponse)(nil),        // 71: tetherline.operator.v1.DropQuarantineResponse
-	(*Operator)(nil),                      // 72: tetherline.operator.v1.Operator
-	(*CreateOperatorRequest)(nil),         // 73: tetherline.operator.v1.CreateOperatorRequest
-	(*CreateOperatorResponse)(nil),        // 74: tetherline.operator.v1.CreateOperatorResponse
-	(*ListOperatorsRequest)(nil),          // 75: tetherline.operator.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),         // 76: tetherline.operator.v1.ListOperatorsResponse
-	(*DeleteOperatorRequest)(nil),         // 77: tetherline.operator.v1.DeleteOperatorRequest
-	(*DeleteOperatorResponse)(nil),        // 78: tetherline.operator.v1.DeleteOperatorResponse
-	(*WhoAmIRequest)(nil),                 // 79: tetherline.operator.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),                // 80: tetherline.operator.v1.WhoAmIResponse
-	(*AuditRecord)(nil),                   // 81: tetherline.operator.v1.AuditRecord
-	(*ListAuditRequest)(nil),              // 82: tetherline.operator.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),             // 83: tetherline.operator.v1.ListAuditResponse
-	(*GetStatusRequest)(nil),              // 84: tetherline.operator.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),             // 85: tetherline.operator.v1.GetStatusResponse
-	nil,                                   // 86: tetherline.operator.v1.Device.LabelsEntry
-	nil,                                   // 87: tetherline.operator.v1.NewDevice.LabelsEntry
-	(*CreateDevicesResponse_Outcome)(nil), // 88: tetherline.operator.v1.CreateDevicesResponse.Outcome
-	nil,                                   // 89: tetherline.operator.v1.LabelDeviceRequest.SetEntry
-	(*LatestResponse_Item)(nil),           // 90: tetherline.operator.v1.LatestResponse.Item
-	(*QueryResponse_Row)(nil),             // 91: tetherline.operator.v1.QueryResponse.Row
-	nil,                                   // 92: tetherline.operator.v1.QueryResponse.Row.ValuesEntry
-	(*ListFieldsResponse_Field)(nil),      // 93: tetherline.operator.v1.ListFieldsResponse.Field
-	(*WatchRowsResponse_Row)(nil),         // 94: tetherline.operator.v1.WatchRowsResponse.Row
-	nil,                                   // 95: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
-	nil,                                   // 96: tetherline.operator.v1.Group.ByStateEntry
-	nil,                                   // 97: tetherline.operator.v1.QuarantinedRow.ValuesEntry
-	(*GetStatusResponse_Check)(nil),       // 98: tetherline.operator.v1.GetStatusResponse.Check
-	(*GetStatusResponse_Buffer)(nil),      // 99: tetherline.operator.v1.GetStatusResponse.Buffer
-	(*timestamppb.Timestamp)(nil),         // 100: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),           // 101: google.protobuf.Duration
+	(*Gear)(nil),                          // 6: tetherline.operator.v1.Gear
+	(*Presence)(nil),                      // 7: tetherline.operator.v1.Presence
+	(*Description)(nil),                   // 8: tetherline.operator.v1.Description
+	(*FieldDescription)(nil),              // 9: tetherline.operator.v1.FieldDescription
+	(*CommandDescription)(nil),            // 10: tetherline.operator.v1.CommandDescription
+	(*ArgumentDescription)(nil),           // 11: tetherline.operator.v1.ArgumentDescription
+	(*NewDevice)(nil),                     // 12: tetherline.operator.v1.NewDevice
+	(*CreateDeviceRequest)(nil),           // 13: tetherline.operator.v1.CreateDeviceRequest
+	(*CreateDeviceResponse)(nil),          // 14: tetherline.operator.v1.CreateDeviceResponse
+	(*CreateDevicesRequest)(nil),          // 15: tetherline.operator.v1.CreateDevicesRequest
+	(*CreateDevicesResponse)(nil),         // 16: tetherline.operator.v1.CreateDevicesResponse
+	(*GetDeviceRequest)(nil),              // 17: tetherline.operator.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),             // 18: tetherline.operator.v1.GetDeviceResponse
+	(*ListDevicesRequest)(nil),            // 19: tetherline.operator.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),           // 20: tetherline.operator.v1.ListDevicesResponse
+	(*LabelDeviceRequest)(nil),            // 21: tetherline.operator.v1.LabelDeviceRequest
+	(*LabelDeviceResponse)(nil),           // 22: tetherline.operator.v1.LabelDeviceResponse
+	(*SetDeviceEnabledRequest)(nil),       // 23: tetherline.operator.v1.SetDeviceEnabledRequest
+	(*SetDeviceEnabledResponse)(nil),      // 24: tetherline.operator.v1.SetDeviceEnabledResponse
+	(*RotateDeviceRequest)(nil),           // 25: tetherline.operator.v1.RotateDeviceRequest
+	(*RotateDeviceResponse)(nil),          // 26: tetherline.operator.v1.RotateDeviceResponse
+	(*DeleteDeviceRequest)(nil),           // 27: tetherline.operator.v1.DeleteDeviceRequest
+	(*DeleteDeviceResponse)(nil),          // 28: tetherline.operator.v1.DeleteDeviceResponse
+	(*WatchPresenceRequest)(nil),          // 29: tetherline.operator.v1.WatchPresenceRequest
+	(*WatchPresenceResponse)(nil),         // 30: tetherline.operator.v1.WatchPresenceResponse
+	(*Value)(nil),                         // 31: tetherline.operator.v1.Value
+	(*LatestRequest)(nil),                 // 32: tetherline.operator.v1.LatestRequest
+	(*LatestResponse)(nil),                // 33: tetherline.operator.v1.LatestResponse
+	(*QueryRequest)(nil),                  // 34: tetherline.operator.v1.QueryRequest
+	(*QueryResponse)(nil),                 // 35: tetherline.operator.v1.QueryResponse
+	(*ListFieldsRequest)(nil),             // 36: tetherline.operator.v1.ListFieldsRequest
+	(*ListFieldsResponse)(nil),            // 37: tetherline.operator.v1.ListFieldsResponse
+	(*CountRequest)(nil),                  // 38: tetherline.operator.v1.CountRequest
+	(*CountResponse)(nil),                 // 39: tetherline.operator.v1.CountResponse
+	(*WatchRowsRequest)(nil),              // 40: tetherline.operator.v1.WatchRowsRequest
+	(*WatchRowsResponse)(nil),             // 41: tetherline.operator.v1.WatchRowsResponse
+	(*CommandSpec)(nil),                   // 42: tetherline.operator.v1.CommandSpec
+	(*Command)(nil),                       // 43: tetherline.operator.v1.Command
+	(*CommandEvent)(nil),                  // 44: tetherline.operator.v1.CommandEvent
+	(*SendCommandRequest)(nil),            // 45: tetherline.operator.v1.SendCommandRequest
+	(*SendCommandResponse)(nil),           // 46: tetherline.operator.v1.SendCommandResponse
+	(*SendGroupCommandRequest)(nil),       // 47: tetherline.operator.v1.SendGroupCommandRequest
+	(*SendGroupCommandResponse)(nil),      // 48: tetherline.operator.v1.SendGroupCommandResponse
+	(*Group)(nil),                         // 49: tetherline.operator.v1.Group
+	(*GetCommandRequest)(nil),             // 50: tetherline.operator.v1.GetCommandRequest
+	(*GetCommandResponse)(nil),            // 51: tetherline.operator.v1.GetCommandResponse
+	(*ListCommandsRequest)(nil),           // 52: tetherline.operator.v1.ListCommandsRequest
+	(*ListCommandsResponse)(nil),          // 53: tetherline.operator.v1.ListCommandsResponse
+	(*CancelCommandRequest)(nil),          // 54: tetherline.operator.v1.CancelCommandRequest
+	(*CancelCommandResponse)(nil),         // 55: tetherline.operator.v1.CancelCommandResponse
+	(*WatchCommandsRequest)(nil),          // 56: tetherline.operator.v1.WatchCommandsRequest
+	(*WatchCommandsResponse)(nil),         // 57: tetherline.operator.v1.WatchCommandsResponse
+	(*GetGroupRequest)(nil),               // 58: tetherline.operator.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),              // 59: tetherline.operator.v1.GetGroupResponse
+	(*ListGroupsRequest)(nil),             // 60: tetherline.operator.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),            // 61: tetherline.operator.v1.ListGroupsResponse
+	(*CancelGroupRequest)(nil),            // 62: tetherline.operator.v1.CancelGroupRequest
+	(*CancelGroupResponse)(nil),           // 63: tetherline.operator.v1.CancelGroupResponse
+	(*QuarantinedRow)(nil),                // 64: tetherline.operator.v1.QuarantinedRow
+	(*ListQuarantineRequest)(nil),         // 65: tetherline.operator.v1.ListQuarantineRequest
+	(*ListQuarantineResponse)(nil),        // 66: tetherline.operator.v1.ListQuarantineResponse
+	(*GetQuarantinedRequest)(nil),         // 67: tetherline.operator.v1.GetQuarantinedRequest
+	(*GetQuarantinedResponse)(nil),        // 68: tetherline.operator.v1.GetQuarantinedResponse
+	(*ReplayQuarantineRequest)(nil),       // 69: tetherline.operator.v1.ReplayQuarantineRequest
+	(*ReplayQuarantineResponse)(nil),      // 70: tetherline.operator.v1.ReplayQuarantineResponse
+	(*DropQuarantineRequest)(nil),         // 71: tetherline.operator.v1.DropQuarantineRequest
+	(*DropQuarantineResponse)(nil),        // 72: tetherline.operator.v1.DropQuarantineResponse
+	(*Operator)(nil),                      // 73: tetherline.operator.v1.Operator
+	(*CreateOperatorRequest)(nil),         // 74: tetherline.operator.v1.CreateOperatorRequest
+	(*CreateOperatorResponse)(nil),        // 75: tetherline.operator.v1.CreateOperatorResponse
+	(*ListOperatorsRequest)(nil),          // 76: tetherline.operator.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),         // 77: tetherline.operator.v1.ListOperatorsResponse
+	(*DeleteOperatorRequest)(nil),         // 78: tetherline.operator.v1.DeleteOperatorRequest
+	(*DeleteOperatorResponse)(nil),        // 79: tetherline.operator.v1.DeleteOperatorResponse
+	(*WhoAmIRequest)(nil),                 // 80: tetherline.operator.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),                // 81: tetherline.operator.v1.WhoAmIResponse
+	(*AuditRecord)(nil),                   // 82: tetherline.operator.v1.AuditRecord
+	(*ListAuditRequest)(nil),              // 83: tetherline.operator.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),             // 84: tetherline.operator.v1.ListAuditResponse
+	(*Broker)(nil),                        // 85: tetherline.operator.v1.Broker
+	(*BridgeProfile)(nil),                 // 86: tetherline.operator.v1.BridgeProfile
+	(*BridgeProblem)(nil),                 // 87: tetherline.operator.v1.BridgeProblem
+	(*ListBrokersRequest)(nil),            // 88: tetherline.operator.v1.ListBrokersRequest
+	(*ListBrokersResponse)(nil),           // 89: tetherline.operator.v1.ListBrokersResponse
+	(*SeenGear)(nil),                      // 90: tetherline.operator.v1.SeenGear
+	(*ListGearRequest)(nil),               // 91: tetherline.operator.v1.ListGearRequest
+	(*ListGearResponse)(nil),              // 92: tetherline.operator.v1.ListGearResponse
+	(*AllowGearRequest)(nil),              // 93: tetherline.operator.v1.AllowGearRequest
+	(*AllowGearResponse)(nil),             // 94: tetherline.operator.v1.AllowGearResponse
+	(*SampleBrokerRequest)(nil),           // 95: tetherline.operator.v1.SampleBrokerRequest
+	(*SampleBrokerResponse)(nil),          // 96: tetherline.operator.v1.SampleBrokerResponse
+	(*SampledGear)(nil),                   // 97: tetherline.operator.v1.SampledGear
+	(*SampledTopic)(nil),                  // 98: tetherline.operator.v1.SampledTopic
+	(*GetStatusRequest)(nil),              // 99: tetherline.operator.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),             // 100: tetherline.operator.v1.GetStatusResponse
+	nil,                                   // 101: tetherline.operator.v1.Device.LabelsEntry
+	nil,                                   // 102: tetherline.operator.v1.NewDevice.LabelsEntry
+	(*CreateDevicesResponse_Outcome)(nil), // 103: tetherline.operator.v1.CreateDevicesResponse.Outcome
+	nil,                                   // 104: tetherline.operator.v1.LabelDeviceRequest.SetEntry
+	(*LatestResponse_Item)(nil),           // 105: tetherline.operator.v1.LatestResponse.Item
+	(*QueryResponse_Row)(nil),             // 106: tetherline.operator.v1.QueryResponse.Row
+	nil,                                   // 107: tetherline.operator.v1.QueryResponse.Row.ValuesEntry
+	(*ListFieldsResponse_Field)(nil),      // 108: tetherline.operator.v1.ListFieldsResponse.Field
+	(*WatchRowsResponse_Row)(nil),         // 109: tetherline.operator.v1.WatchRowsResponse.Row
+	nil,                                   // 110: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
+	nil,                                   // 111: tetherline.operator.v1.Group.ByStateEntry
+	nil,                                   // 112: tetherline.operator.v1.QuarantinedRow.ValuesEntry
+	nil,                                   // 113: tetherline.operator.v1.AllowGearRequest.LabelsEntry
+	(*GetStatusResponse_Check)(nil),       // 114: tetherline.operator.v1.GetStatusResponse.Check
+	(*GetStatusResponse_Buffer)(nil),      // 115: tetherline.operator.v1.GetStatusResponse.Buffer
+	(*timestamppb.Timestamp)(nil),         // 116: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),           // 117: google.protobuf.Duration
 }
 var file_operator_v1_operator_proto_depIdxs = []int32{
-	86,  // 0: tetherline.operator.v1.Device.labels:type_name -> tetherline.operator.v1.Device.LabelsEntry
-	100, // 1: tetherline.operator.v1.Device.retiring_until:type_name -> google.protobuf.Timestamp
-	100, // 2: tetherline.operator.v1.Device.created:type_name -> google.protobuf.Timestamp
-	6,   // 3: tetherline.operator.v1.Device.presence:type_name -> tetherline.operator.v1.Presence
-	7,   // 4: tetherline.operator.v1.Device.description:type_name -> tetherline.operator.v1.Description
-	100, // 5: tetherline.operator.v1.Presence.since:type_name -> google.protobuf.Timestamp
-	100, // 6: tetherline.operator.v1.Presence.last_seen:type_name -> google.protobuf.Timestamp
-	8,   // 7: tetherline.operator.v1.Description.fields:type_name -> tetherline.operator.v1.FieldDescription
-	9,   // 8: tetherline.operator.v1.Description.commands:type_name -> tetherline.operator.v1.CommandDescription
-	0,   // 9: tetherline.operator.v1.FieldDescription.kind:type_name -> tetherline.operator.v1.FieldKind
-	10,  // 10: tetherline.operator.v1.CommandDescription.arguments:type_name -> tetherline.operator.v1.ArgumentDescription
-	0,   // 11: tetherline.operator.v1.ArgumentDescription.kind:type_name -> tetherline.operator.v1.FieldKind
-	87,  // 12: tetherline.operator.v1.NewDevice.labels:type_name -> tetherline.operator.v1.NewDevice.LabelsEntry
-	11,  // 13: tetherline.operator.v1.CreateDeviceRequest.device:type_name -> tetherline.operator.v1.NewDevice
-	5,   // 14: tetherline.operator.v1.CreateDeviceResponse.device:type_name -> tetherline.operator.v1.Device
-	11,  // 15: tetherline.operator.v1.CreateDevicesRequest.devices:type_name -> tetherline.operator.v1.NewDevice
-	88,  // 16: tetherline.operator.v1.CreateDevicesResponse.outcomes:type_name -> tetherline.operator.v1.CreateDevicesResponse.Outcome
-	5,   // 17: tetherline.operator.v1.GetDeviceResponse.device:type_name -> tetherline.operator.v1.Device
-	5,   // 18: tetherline.operator.v1.ListDevicesResponse.devices:type_name -> tetherline.operator.v1.Device
-	89,  // 19: tetherline.operator.v1.LabelDeviceRequest.set:type_name -> tetherline.operator.v1.LabelDeviceRequest.SetEntry
-	5,   // 20: tetherline.operator.v1.LabelDeviceResponse.device:type_name -> tetherline.operator.v1.Device
-	5,   // 21: tetherline.operator.v1.SetDeviceEnabledResponse.device:type_name -> tetherline.operator.v1.Device
-	101, // 22: tetherline.operator.v1.RotateDeviceRequest.grace:type_name -> google.protobuf.Duration
-	5,   // 23: tetherline.operator.v1.RotateDeviceResponse.device:type_name -> tetherline.operator.v1.Device
-	6,   // 24: tetherline.operator.v1.WatchPresenceResponse.presence:type_name -> tetherline.operator.v1.Presence
-	90,  // 25: tetherline.operator.v1.LatestResponse.items:type_name -> tetherline.operator.v1.LatestResponse.Item
-	100, // 26: tetherline.operator.v1.QueryRequest.from:type_name -> google.protobuf.Timestamp
-	100, // 27: tetherline.operator.v1.QueryRequest.to:type_name -> google.protobuf.Timestamp
-	1,   // 28: tetherline.operator.v1.QueryRequest.aggregate:type_name -> tetherline.operator.v1.Aggregate
-	101, // 29: tetherline.operator.v1.QueryRequest.window:type_name -> google.protobuf.Duration
-	91,  // 30: tetherline.operator.v1.QueryResponse.rows:type_name -> tetherline.operator.v1.QueryResponse.Row
-	93,  // 31: tetherline.operator.v1.ListFieldsResponse.fields:type_name -> tetherline.operator.v1.ListFieldsResponse.Field
-	100, // 32: tetherline.operator.v1.CountRequest.from:type_name -> google.protobuf.Timestamp
-	100, // 33: tetherline.operator.v1.CountRequest.to:type_name -> google.protobuf.Timestamp
-	94,  // 34: tetherline.operator.v1.WatchRowsResponse.rows:type_name -> tetherline.operator.v1.WatchRowsResponse.Row
-	101, // 35: tetherline.operator.v1.CommandSpec.ttl:type_name -> google.protobuf.Duration
-	101, // 36: tetherline.operator.v1.CommandSpec.timeout:type_name -> google.protobuf.Duration
-	3,   // 37: tetherline.operator.v1.CommandSpec.replay:type_name -> tetherline.operator.v1.ReplayClass
-	41,  // 38: tetherline.operator.v1.Command.spec:type_name -> tetherline.operator.v1.CommandSpec
-	2,   // 39: tetherline.operator.v1.Command.state:type_name -> tetherline.operator.v1.CommandState
-	100, // 40: tetherline.operator.v1.Command.created:type_name -> google.protobuf.Timestamp
-	100, // 41: tetherline.operator.v1.Command.expires:type_name -> google.protobuf.Timestamp
-	100, // 42: tetherline.operator.v1.Command.updated:type_name -> google.protobuf.Timestamp
-	100, // 43: tetherline.operator.v1.Command.ended:type_name -> google.protobuf.Timestamp
-	100, // 44: tetherline.operator.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
-	2,   // 45: tetherline.operator.v1.CommandEvent.state:type_name -> tetherline.operator.v1.CommandState
-	41,  // 46: tetherline.operator.v1.SendCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
-	42,  // 47: tetherline.operator.v1.SendCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	41,  // 48: tetherline.operator.v1.SendGroupCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
-	48,  // 49: tetherline.operator.v1.SendGroupCommandResponse.group:type_name -> tetherline.operator.v1.Group
-	41,  // 50: tetherline.operator.v1.Group.spec:type_name -> tetherline.operator.v1.CommandSpec
-	100, // 51: tetherline.operator.v1.Group.created:type_name -> google.protobuf.Timestamp
-	100, // 52: tetherline.operator.v1.Group.ended:type_name -> google.protobuf.Timestamp
-	96,  // 53: tetherline.operator.v1.Group.by_state:type_name -> tetherline.operator.v1.Group.ByStateEntry
-	42,  // 54: tetherline.operator.v1.GetCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	43,  // 55: tetherline.operator.v1.GetCommandResponse.events:type_name -> tetherline.operator.v1.CommandEvent
-	2,   // 56: tetherline.operator.v1.ListCommandsRequest.states:type_name -> tetherline.operator.v1.CommandState
-	42,  // 57: tetherline.operator.v1.ListCommandsResponse.commands:type_name -> tetherline.operator.v1.Command
-	42,  // 58: tetherline.operator.v1.CancelCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	42,  // 59: tetherline.operator.v1.WatchCommandsResponse.command:type_name -> tetherline.operator.v1.Command
-	48,  // 60: tetherline.operator.v1.GetGroupResponse.group:type_name -> tetherline.operator.v1.Group
-	48,  // 61: tetherline.operator.v1.ListGroupsResponse.groups:type_name -> tetherline.operator.v1.Group
-	48,  // 62: tetherline.operator.v1.CancelGroupResponse.group:type_name -> tetherline.operator.v1.Group
-	100, // 63: tetherline.operator.v1.QuarantinedRow.time:type_name -> google.protobuf.Timestamp
-	97,  // 64: tetherline.operator.v1.QuarantinedRow.values:type_name -> tetherline.operator.v1.QuarantinedRow.ValuesEntry
-	100, // 65: tetherline.operator.v1.QuarantinedRow.quarantined:type_name -> google.protobuf.Timestamp
-	63,  // 66: tetherline.operator.v1.ListQuarantineResponse.rows:type_name -> tetherline.operator.v1.QuarantinedRow
-	63,  // 67: tetherline.operator.v1.GetQuarantinedResponse.row:type_name -> tetherline.operator.v1.QuarantinedRow
-	4,   // 68: tetherline.operator.v1.Operator.role:type_name -> tetherline.operator.v1.Role
-	100, // 69: tetherline.operator.v1.Operator.created:type_name -> google.protobuf.Timestamp
-	4,   // 70: tetherline.operator.v1.CreateOperatorRequest.role:type_name -> tetherline.operator.v1.Role
-	72,  // 71: tetherline.operator.v1.CreateOperatorResponse.operator:type_name -> tetherline.operator.v1.Operator
-	72,  // 72: tetherline.operator.v1.ListOperatorsResponse.operators:type_name -> tetherline.operator.v1.Operator
-	72,  // 73: tetherline.operator.v1.WhoAmIResponse.operator:type_name -> tetherline.operator.v1.Operator
-	100, // 74: tetherline.operator.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	81,  // 75: tetherline.operator.v1.ListAuditResponse.records:type_name -> tetherline.operator.v1.AuditRecord
-	100, // 76: tetherline.operator.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
-	100, // 77: tetherline.operator.v1.GetStatusResponse.now:type_name -> google.protobuf.Timestamp
-	98,  // 78: tetherline.operator.v1.GetStatusResponse.checks:type_name -> tetherline.operator.v1.GetStatusResponse.Check
-	99,  // 79: tetherline.operator.v1.GetStatusResponse.buffer:type_name -> tetherline.operator.v1.GetStatusResponse.Buffer
-	30,  // 80: tetherline.operator.v1.LatestResponse.Item.value:type_name -> tetherline.operator.v1.Value
-	100, // 81: tetherline.operator.v1.LatestResponse.Item.time:type_name -> google.protobuf.Timestamp
-	100, // 82: tetherline.operator.v1.QueryResponse.Row.time:type_name -> google.protobuf.Timestamp
-	92,  // 83: tetherline.operator.v1.QueryResponse.Row.values:type_name -> tetherline.operator.v1.QueryResponse.Row.ValuesEntry
-	30,  // 84: tetherline.operator.v1.QueryResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	0,   // 85: tetherline.operator.v1.ListFieldsResponse.Field.kind:type_name -> tetherline.operator.v1.FieldKind
-	100, // 86: tetherline.operator.v1.WatchRowsResponse.Row.time:type_name -> google.protobuf.Timestamp
-	95,  // 87: tetherline.operator.v1.WatchRowsResponse.Row.values:type_name -> tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
-	30,  // 88: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	30,  // 89: tetherline.operator.v1.QuarantinedRow.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	101, // 90: tetherline.operator.v1.GetStatusResponse.Buffer.oldest:type_name -> google.protobuf.Duration
-	12,  // 91: tetherline.operator.v1.DeviceService.CreateDevice:input_type -> tetherline.operator.v1.CreateDeviceRequest
-	14,  // 92: tetherline.operator.v1.DeviceService.CreateDevices:input_type -> tetherline.operator.v1.CreateDevicesRequest
-	16,  // 93: tetherline.operator.v1.DeviceService.GetDevice:input_type -> tetherline.operator.v1.GetDeviceRequest
-	18,  // 94: tetherline.operator.v1.DeviceService.ListDevices:input_type -> tetherline.operator.v1.ListDevicesRequest
-	20,  // 95: tetherline.operator.v1.DeviceService.LabelDevice:input_type -> tetherline.operator.v1.LabelDeviceRequest
-	22,  // 96: tetherline.operator.v1.DeviceService.SetDeviceEnabled:input_type -> tetherline.operator.v1.SetDeviceEnabledRequest
-	24,  // 97: tetherline.operator.v1.DeviceService.RotateDevice:input_type -> tetherline.operator.v1.RotateDeviceRequest
-	26,  // 98: tetherline.operator.v1.DeviceService.DeleteDevice:input_type -> tetherline.operator.v1.DeleteDeviceRequest
-	28,  // 99: tetherline.operator.v1.DeviceService.WatchPresence:input_type -> tetherline.operator.v1.WatchPresenceRequest
-	31,  // 100: tetherline.operator.v1.TelemetryService.Latest:input_type -> tetherline.operator.v1.LatestRequest
-	33,  // 101: tetherline.operator.v1.TelemetryService.Query:input_type -> tetherline.operator.v1.QueryRequest
-	35,  // 102: tetherline.operator.v1.TelemetryService.ListFields:input_type -> tetherline.operator.v1.ListFieldsRequest
-	37,  // 103: tetherline.operator.v1.TelemetryService.Count:input_type -> tetherline.operator.v1.CountRequest
-	39,  // 104: tetherline.operator.v1.TelemetryService.WatchRows:input_type -> tetherline.operator.v1.WatchRowsRequest
-	44,  // 105: tetherline.operator.v1.CommandService.SendCommand:input_type -> tetherline.operator.v1.SendCommandRequest
-	46,  // 106: tetherline.operator.v1.CommandService.SendGroupCommand:input_type -> tetherline.operator.v1.SendGroupCommandRequest
-	49,  // 107: tetherline.operator.v1.CommandService.GetCommand:input_type -> tetherline.operator.v1.GetCommandRequest
-	51,  // 108: tetherline.operator.v1.CommandService.ListCommands:input_type -> tetherline.operator.v1.ListCommandsRequest
-	53,  // 109: tetherline.operator.v1.CommandService.CancelCommand:input_type -> tetherline.operator.v1.CancelCommandRequest
-	55,  // 110: tetherline.operator.v1.CommandService.WatchCommands:input_type -> tetherline.operator.v1.WatchCommandsRequest
-	57,  // 111: tetherline.operator.v1.CommandService.GetGroup:input_type -> tetherline.operator.v1.GetGroupRequest
-	59,  // 112: tetherline.operator.v1.CommandService.ListGroups:input_type -> tetherline.operator.v1.ListGroupsRequest
-	61,  // 113: tetherline.operator.v1.CommandService.CancelGroup:input_type -> tetherline.operator.v1.CancelGroupRequest
-	64,  // 114: tetherline.operator.v1.QuarantineService.ListQuarantine:input_type -> tetherline.operator.v1.ListQuarantineRequest
-	66,  // 115: tetherline.operator.v1.QuarantineService.GetQuarantined:input_type -> tetherline.operator.v1.GetQuarantinedRequest
-	68,  // 116: tetherline.operator.v1.QuarantineService.ReplayQuarantine:input_type -> tetherline.operator.v1.ReplayQuarantineRequest
-	70,  // 117: tetherline.operator.v1.QuarantineService.DropQuarantine:input_type -> tetherline.operator.v1.DropQuarantineRequest
-	73,  // 118: tetherline.operator.v1.OperatorService.CreateOperator:input_type -> tetherline.operator.v1.CreateOperatorRequest
-	75,  // 119: tetherline.operator.v1.OperatorService.ListOperators:input_type -> tetherline.operator.v1.ListOperatorsRequest
-	77,  // 120: tetherline.operator.v1.OperatorService.DeleteOperator:input_type -> tetherline.operator.v1.DeleteOperatorRequest
-	79,  // 121: tetherline.operator.v1.OperatorService.WhoAmI:input_type -> tetherline.operator.v1.WhoAmIRequest
-	82,  // 122: tetherline.operator.v1.OperatorService.ListAudit:input_type -> tetherline.operator.v1.ListAuditRequest
-	84,  // 123: tetherline.operator.v1.HubService.GetStatus:input_type -> tetherline.operator.v1.GetStatusRequest
-	13,  // 124: tetherline.operator.v1.DeviceService.CreateDevice:output_type -> tetherline.operator.v1.CreateDeviceResponse
-	15,  // 125: tetherline.operator.v1.DeviceService.CreateDevices:output_type -> tetherline.operator.v1.CreateDevicesResponse
-	17,  // 126: tetherline.operator.v1.DeviceService.GetDevice:output_type -> tetherline.operator.v1.GetDeviceResponse
-	19,  // 127: tetherline.operator.v1.DeviceService.ListDevices:output_type -> tetherline.operator.v1.ListDevicesResponse
-	21,  // 128: tetherline.operator.v1.DeviceService.LabelDevice:output_type -> tetherline.operator.v1.LabelDeviceResponse
-	23,  // 129: tetherline.operator.v1.DeviceService.SetDeviceEnabled:output_type -> tetherline.operator.v1.SetDeviceEnabledResponse
-	25,  // 130: tetherline.operator.v1.DeviceService.RotateDevice:output_type -> tetherline.operator.v1.RotateDeviceResponse
-	27,  // 131: tetherline.operator.v1.DeviceService.DeleteDevice:output_type -> tetherline.operator.v1.DeleteDeviceResponse
-	29,  // 132: tetherline.operator.v1.DeviceService.WatchPresence:output_type -> tetherline.operator.v1.WatchPresenceResponse
-	32,  // 133: tetherline.operator.v1.TelemetryService.Latest:output_type -> tetherline.operator.v1.LatestResponse
-	34,  // 134: tetherline.operator.v1.TelemetryService.Query:output_type -> tetherline.operator.v1.QueryResponse
-	36,  // 135: tetherline.operator.v1.TelemetryService.ListFields:output_type -> tetherline.operator.v1.ListFieldsResponse
-	38,  // 136: tetherline.operator.v1.TelemetryService.Count:output_type -> tetherline.operator.v1.CountResponse
-	40,  // 137: tetherline.operator.v1.TelemetryService.WatchRows:output_type -> tetherline.operator.v1.WatchRowsResponse
-	45,  // 138: tetherline.operator.v1.CommandService.SendCommand:output_type -> tetherline.operator.v1.SendCommandResponse
-	47,  // 139: tetherline.operator.v1.CommandService.SendGroupCommand:output_type -> tetherline.operator.v1.SendGroupCommandResponse
-	50,  // 140: tetherline.operator.v1.CommandService.GetCommand:output_type -> tetherline.operator.v1.GetCommandResponse
-	52,  // 141: tetherline.operator.v1.CommandService.ListCommands:output_type -> tetherline.operator.v1.ListCommandsResponse
-	54,  // 142: tetherline.operator.v1.CommandService.CancelCommand:output_type -> tetherline.operator.v1.CancelCommandResponse
-	56,  // 143: tetherline.operator.v1.CommandService.WatchCommands:output_type -> tetherline.operator.v1.WatchCommandsResponse
-	58,  // 144: tetherline.operator.v1.CommandService.GetGroup:output_type -> tetherline.operator.v1.GetGroupResponse
-	60,  // 145: tetherline.operator.v1.CommandService.ListGroups:output_type -> tetherline.operator.v1.ListGroupsResponse
-	62,  // 146: tetherline.operator.v1.CommandService.CancelGroup:output_type -> tetherline.operator.v1.CancelGroupResponse
-	65,  // 147: tetherline.operator.v1.QuarantineService.ListQuarantine:output_type -> tetherline.operator.v1.ListQuarantineResponse
-	67,  // 148: tetherline.operator.v1.QuarantineService.GetQuarantined:output_type -> tetherline.operator.v1.GetQuarantinedResponse
-	69,  // 149: tetherline.operator.v1.QuarantineService.ReplayQuarantine:output_type -> tetherline.operator.v1.ReplayQuarantineResponse
-	71,  // 150: tetherline.operator.v1.QuarantineService.DropQuarantine:output_type -> tetherline.operator.v1.DropQuarantineResponse
-	74,  // 151: tetherline.operator.v1.OperatorService.CreateOperator:output_type -> tetherline.operator.v1.CreateOperatorResponse
-	76,  // 152: tetherline.operator.v1.OperatorService.ListOperators:output_type -> tetherline.operator.v1.ListOperatorsResponse
-	78,  // 153: tetherline.operator.v1.OperatorService.DeleteOperator:output_type -> tetherline.operator.v1.DeleteOperatorResponse
-	80,  // 154: tetherline.operator.v1.OperatorService.WhoAmI:output_type -> tetherline.operator.v1.WhoAmIResponse
-	83,  // 155: tetherline.operator.v1.OperatorService.ListAudit:output_type -> tetherline.operator.v1.ListAuditResponse
-	85,  // 156: tetherline.operator.v1.HubService.GetStatus:output_type -> tetherline.operator.v1.GetStatusResponse
-	124, // [124:157] is the sub-list for method output_type
-	91,  // [91:124] is the sub-list for method input_type
-	91,  // [91:91] is the sub-list for extension type_name
-	91,  // [91:91] is the sub-list for extension extendee
-	0,   // [0:91] is the sub-list for field type_name
+	101, // 0: tetherline.operator.v1.Device.labels:type_name -> tetherline.operator.v1.Device.LabelsEntry
+	116, // 1: tetherline.operator.v1.Device.retiring_until:type_name -> google.protobuf.Timestamp
+	116, // 2: tetherline.operator.v1.Device.created:type_name -> google.protobuf.Timestamp
+	7,   // 3: tetherline.operator.v1.Device.presence:type_name -> tetherline.operator.v1.Presence
+	8,   // 4: tetherline.operator.v1.Device.description:type_name -> tetherline.operator.v1.Description
+	6,   // 5: tetherline.operator.v1.Device.gear:type_name -> tetherline.operator.v1.Gear
+	116, // 6: tetherline.operator.v1.Presence.since:type_name -> google.protobuf.Timestamp
+	116, // 7: tetherline.operator.v1.Presence.last_seen:type_name -> google.protobuf.Timestamp
+	9,   // 8: tetherline.operator.v1.Description.fields:type_name -> tetherline.operator.v1.FieldDescription
+	10,  // 9: tetherline.operator.v1.Description.commands:type_name -> tetherline.operator.v1.CommandDescription
+	0,   // 10: tetherline.operator.v1.FieldDescription.kind:type_name -> tetherline.operator.v1.FieldKind
+	11,  // 11: tetherline.operator.v1.CommandDescription.arguments:type_name -> tetherline.operator.v1.ArgumentDescription
+	0,   // 12: tetherline.operator.v1.ArgumentDescription.kind:type_name -> tetherline.operator.v1.FieldKind
+	102, // 13: tetherline.operator.v1.NewDevice.labels:type_name -> tetherline.operator.v1.NewDevice.LabelsEntry
+	12,  // 14: tetherline.operator.v1.CreateDeviceRequest.device:type_name -> tetherline.operator.v1.NewDevice
+	5,   // 15: tetherline.operator.v1.CreateDeviceResponse.device:type_name -> tetherline.operator.v1.Device
+	12,  // 16: tetherline.operator.v1.CreateDevicesRequest.devices:type_name -> tetherline.operator.v1.NewDevice
+	103, // 17: tetherline.operator.v1.CreateDevicesResponse.outcomes:type_name -> tetherline.operator.v1.CreateDevicesResponse.Outcome
+	5,   // 18: tetherline.operator.v1.GetDeviceResponse.device:type_name -> tetherline.operator.v1.Device
+	5,   // 19: tetherline.operator.v1.ListDevicesResponse.devices:type_name -> tetherline.operator.v1.Device
+	104, // 20: tetherline.operator.v1.LabelDeviceRequest.set:type_name -> tetherline.operator.v1.LabelDeviceRequest.SetEntry
+	5,   // 21: tetherline.operator.v1.LabelDeviceResponse.device:type_name -> tetherline.operator.v1.Device
+	5,   // 22: tetherline.operator.v1.SetDeviceEnabledResponse.device:type_name -> tetherline.operator.v1.Device
+	117, // 23: tetherline.operator.v1.RotateDeviceRequest.grace:type_name -> google.protobuf.Duration
+	5,   // 24: tetherline.operator.v1.RotateDeviceResponse.device:type_name -> tetherline.operator.v1.Device
+	7,   // 25: tetherline.operator.v1.WatchPresenceResponse.presence:type_name -> tetherline.operator.v1.Presence
+	105, // 26: tetherline.operator.v1.LatestResponse.items:type_name -> tetherline.operator.v1.LatestResponse.Item
+	116, // 27: tetherline.operator.v1.QueryRequest.from:type_name -> google.protobuf.Timestamp
+	116, // 28: tetherline.operator.v1.QueryRequest.to:type_name -> google.protobuf.Timestamp
+	1,   // 29: tetherline.operator.v1.QueryRequest.aggregate:type_name -> tetherline.operator.v1.Aggregate
+	117, // 30: tetherline.operator.v1.QueryRequest.window:type_name -> google.protobuf.Duration
+	106, // 31: tetherline.operator.v1.QueryResponse.rows:type_name -> tetherline.operator.v1.QueryResponse.Row
+	108, // 32: tetherline.operator.v1.ListFieldsResponse.fields:type_name -> tetherline.operator.v1.ListFieldsResponse.Field
+	116, // 33: tetherline.operator.v1.CountRequest.from:type_name -> google.protobuf.Timestamp
+	116, // 34: tetherline.operator.v1.CountRequest.to:type_name -> google.protobuf.Timestamp
+	109, // 35: tetherline.operator.v1.WatchRowsResponse.rows:type_name -> tetherline.operator.v1.WatchRowsResponse.Row
+	117, // 36: tetherline.operator.v1.CommandSpec.ttl:type_name -> google.protobuf.Duration
+	117, // 37: tetherline.operator.v1.CommandSpec.timeout:type_name -> google.protobuf.Duration
+	3,   // 38: tetherline.operator.v1.CommandSpec.replay:type_name -> tetherline.operator.v1.ReplayClass
+	42,  // 39: tetherline.operator.v1.Command.spec:type_name -> tetherline.operator.v1.CommandSpec
+	2,   // 40: tetherline.operator.v1.Command.state:type_name -> tetherline.operator.v1.CommandState
+	116, // 41: tetherline.operator.v1.Command.created:type_name -> google.protobuf.Timestamp
+	116, // 42: tetherline.operator.v1.Command.expires:type_name -> google.protobuf.Timestamp
+	116, // 43: tetherline.operator.v1.Command.updated:type_name -> google.protobuf.Timestamp
+	116, // 44: tetherline.operator.v1.Command.ended:type_name -> google.protobuf.Timestamp
+	116, // 45: tetherline.operator.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
+	2,   // 46: tetherline.operator.v1.CommandEvent.state:type_name -> tetherline.operator.v1.CommandState
+	42,  // 47: tetherline.operator.v1.SendCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
+	43,  // 48: tetherline.operator.v1.SendCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	42,  // 49: tetherline.operator.v1.SendGroupCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
+	49,  // 50: tetherline.operator.v1.SendGroupCommandResponse.group:type_name -> tetherline.operator.v1.Group
+	42,  // 51: tetherline.operator.v1.Group.spec:type_name -> tetherline.operator.v1.CommandSpec
+	116, // 52: tetherline.operator.v1.Group.created:type_name -> google.protobuf.Timestamp
+	116, // 53: tetherline.operator.v1.Group.ended:type_name -> google.protobuf.Timestamp
+	111, // 54: tetherline.operator.v1.Group.by_state:type_name -> tetherline.operator.v1.Group.ByStateEntry
+	43,  // 55: tetherline.operator.v1.GetCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	44,  // 56: tetherline.operator.v1.GetCommandResponse.events:type_name -> tetherline.operator.v1.CommandEvent
+	2,   // 57: tetherline.operator.v1.ListCommandsRequest.states:type_name -> tetherline.operator.v1.CommandState
+	43,  // 58: tetherline.operator.v1.ListCommandsResponse.commands:type_name -> tetherline.operator.v1.Command
+	43,  // 59: tetherline.operator.v1.CancelCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	43,  // 60: tetherline.operator.v1.WatchCommandsResponse.command:type_name -> tetherline.operator.v1.Command
+	49,  // 61: tetherline.operator.v1.GetGroupResponse.group:type_name -> tetherline.operator.v1.Group
+	49,  // 62: tetherline.operator.v1.ListGroupsResponse.groups:type_name -> tetherline.operator.v1.Group
+	49,  // 63: tetherline.operator.v1.CancelGroupResponse.group:type_name -> tetherline.operator.v1.Group
+	116, // 64: tetherline.operator.v1.QuarantinedRow.time:type_name -> google.protobuf.Timestamp
+	112, // 65: tetherline.operator.v1.QuarantinedRow.values:type_name -> tetherline.operator.v1.QuarantinedRow.ValuesEntry
+	116, // 66: tetherline.operator.v1.QuarantinedRow.quarantined:type_name -> google.protobuf.Timestamp
+	64,  // 67: tetherline.operator.v1.ListQuarantineResponse.rows:type_name -> tetherline.operator.v1.QuarantinedRow
+	64,  // 68: tetherline.operator.v1.GetQuarantinedResponse.row:type_name -> tetherline.operator.v1.QuarantinedRow
+	4,   // 69: tetherline.operator.v1.Operator.role:type_name -> tetherline.operator.v1.Role
+	116, // 70: tetherline.operator.v1.Operator.created:type_name -> google.protobuf.Timestamp
+	4,   // 71: tetherline.operator.v1.CreateOperatorRequest.role:type_name -> tetherline.operator.v1.Role
+	73,  // 72: tetherline.operator.v1.CreateOperatorResponse.operator:type_name -> tetherline.operator.v1.Operator
+	73,  // 73: tetherline.operator.v1.ListOperatorsResponse.operators:type_name -> tetherline.operator.v1.Operator
+	73,  // 74: tetherline.operator.v1.WhoAmIResponse.operator:type_name -> tetherline.operator.v1.Operator
+	116, // 75: tetherline.operator.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	82,  // 76: tetherline.operator.v1.ListAuditResponse.records:type_name -> tetherline.operator.v1.AuditRecord
+	116, // 77: tetherline.operator.v1.Broker.since:type_name -> google.protobuf.Timestamp
+	86,  // 78: tetherline.operator.v1.Broker.profiles:type_name -> tetherline.operator.v1.BridgeProfile
+	87,  // 79: tetherline.operator.v1.Broker.problems:type_name -> tetherline.operator.v1.BridgeProblem
+	116, // 80: tetherline.operator.v1.BridgeProblem.time:type_name -> google.protobuf.Timestamp
+	85,  // 81: tetherline.operator.v1.ListBrokersResponse.brokers:type_name -> tetherline.operator.v1.Broker
+	6,   // 82: tetherline.operator.v1.SeenGear.gear:type_name -> tetherline.operator.v1.Gear
+	116, // 83: tetherline.operator.v1.SeenGear.first_heard:type_name -> google.protobuf.Timestamp
+	116, // 84: tetherline.operator.v1.SeenGear.last_heard:type_name -> google.protobuf.Timestamp
+	90,  // 85: tetherline.operator.v1.ListGearResponse.gear:type_name -> tetherline.operator.v1.SeenGear
+	6,   // 86: tetherline.operator.v1.AllowGearRequest.gear:type_name -> tetherline.operator.v1.Gear
+	113, // 87: tetherline.operator.v1.AllowGearRequest.labels:type_name -> tetherline.operator.v1.AllowGearRequest.LabelsEntry
+	5,   // 88: tetherline.operator.v1.AllowGearResponse.device:type_name -> tetherline.operator.v1.Device
+	117, // 89: tetherline.operator.v1.SampleBrokerRequest.duration:type_name -> google.protobuf.Duration
+	97,  // 90: tetherline.operator.v1.SampleBrokerResponse.gear:type_name -> tetherline.operator.v1.SampledGear
+	98,  // 91: tetherline.operator.v1.SampleBrokerResponse.unrecognised:type_name -> tetherline.operator.v1.SampledTopic
+	9,   // 92: tetherline.operator.v1.SampledGear.fields:type_name -> tetherline.operator.v1.FieldDescription
+	116, // 93: tetherline.operator.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
+	116, // 94: tetherline.operator.v1.GetStatusResponse.now:type_name -> google.protobuf.Timestamp
+	114, // 95: tetherline.operator.v1.GetStatusResponse.checks:type_name -> tetherline.operator.v1.GetStatusResponse.Check
+	115, // 96: tetherline.operator.v1.GetStatusResponse.buffer:type_name -> tetherline.operator.v1.GetStatusResponse.Buffer
+	31,  // 97: tetherline.operator.v1.LatestResponse.Item.value:type_name -> tetherline.operator.v1.Value
+	116, // 98: tetherline.operator.v1.LatestResponse.Item.time:type_name -> google.protobuf.Timestamp
+	116, // 99: tetherline.operator.v1.QueryResponse.Row.time:type_name -> google.protobuf.Timestamp
+	107, // 100: tetherline.operator.v1.QueryResponse.Row.values:type_name -> tetherline.operator.v1.QueryResponse.Row.ValuesEntry
+	31,  // 101: tetherline.operator.v1.QueryResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	0,   // 102: tetherline.operator.v1.ListFieldsResponse.Field.kind:type_name -> tetherline.operator.v1.FieldKind
+	116, // 103: tetherline.operator.v1.WatchRowsResponse.Row.time:type_name -> google.protobuf.Timestamp
+	110, // 104: tetherline.operator.v1.WatchRowsResponse.Row.values:type_name -> tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
+	31,  // 105: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	31,  // 106: tetherline.operator.v1.QuarantinedRow.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	117, // 107: tetherline.operator.v1.GetStatusResponse.Buffer.oldest:type_name -> google.protobuf.Duration
+	13,  // 108: tetherline.operator.v1.DeviceService.CreateDevice:input_type -> tetherline.operator.v1.CreateDeviceRequest
+	15,  // 109: tetherline.operator.v1.DeviceService.CreateDevices:input_type -> tetherline.operator.v1.CreateDevicesRequest
+	17,  // 110: tetherline.operator.v1.DeviceService.GetDevice:input_type -> tetherline.operator.v1.GetDeviceRequest
+	19,  // 111: tetherline.operator.v1.DeviceService.ListDevices:input_type -> tetherline.operator.v1.ListDevicesRequest
+	21,  // 112: tetherline.operator.v1.DeviceService.LabelDevice:input_type -> tetherline.operator.v1.LabelDeviceRequest
+	23,  // 113: tetherline.operator.v1.DeviceService.SetDeviceEnabled:input_type -> tetherline.operator.v1.SetDeviceEnabledRequest
+	25,  // 114: tetherline.operator.v1.DeviceService.RotateDevice:input_type -> tetherline.operator.v1.RotateDeviceRequest
+	27,  // 115: tetherline.operator.v1.DeviceService.DeleteDevice:input_type -> tetherline.operator.v1.DeleteDeviceRequest
+	29,  // 116: tetherline.operator.v1.DeviceService.WatchPresence:input_type -> tetherline.operator.v1.WatchPresenceRequest
+	32,  // 117: tetherline.operator.v1.TelemetryService.Latest:input_type -> tetherline.operator.v1.LatestRequest
+	34,  // 118: tetherline.operator.v1.TelemetryService.Query:input_type -> tetherline.operator.v1.QueryRequest
+	36,  // 119: tetherline.operator.v1.TelemetryService.ListFields:input_type -> tetherline.operator.v1.ListFieldsRequest
+	38,  // 120: tetherline.operator.v1.TelemetryService.Count:input_type -> tetherline.operator.v1.CountRequest
+	40,  // 121: tetherline.operator.v1.TelemetryService.WatchRows:input_type -> tetherline.operator.v1.WatchRowsRequest
+	45,  // 122: tetherline.operator.v1.CommandService.SendCommand:input_type -> tetherline.operator.v1.SendCommandRequest
+	47,  // 123: tetherline.operator.v1.CommandService.SendGroupCommand:input_type -> tetherline.operator.v1.SendGroupCommandRequest
+	50,  // 124: tetherline.operator.v1.CommandService.GetCommand:input_type -> tetherline.operator.v1.GetCommandRequest
+	52,  // 125: tetherline.operator.v1.CommandService.ListCommands:input_type -> tetherline.operator.v1.ListCommandsRequest
+	54,  // 126: tetherline.operator.v1.CommandService.CancelCommand:input_type -> tetherline.operator.v1.CancelCommandRequest
+	56,  // 127: tetherline.operator.v1.CommandService.WatchCommands:input_type -> tetherline.operator.v1.WatchCommandsRequest
+	58,  // 128: tetherline.operator.v1.CommandService.GetGroup:input_type -> tetherline.operator.v1.GetGroupRequest
+	60,  // 129: tetherline.operator.v1.CommandService.ListGroups:input_type -> tetherline.operator.v1.ListGroupsRequest
+	62,  // 130: tetherline.operator.v1.CommandService.CancelGroup:input_type -> tetherline.operator.v1.CancelGroupRequest
+	65,  // 131: tetherline.operator.v1.QuarantineService.ListQuarantine:input_type -> tetherline.operator.v1.ListQuarantineRequest
+	67,  // 132: tetherline.operator.v1.QuarantineService.GetQuarantined:input_type -> tetherline.operator.v1.GetQuarantinedRequest
+	69,  // 133: tetherline.operator.v1.QuarantineService.ReplayQuarantine:input_type -> tetherline.operator.v1.ReplayQuarantineRequest
+	71,  // 134: tetherline.operator.v1.QuarantineService.DropQuarantine:input_type -> tetherline.operator.v1.DropQuarantineRequest
+	74,  // 135: tetherline.operator.v1.OperatorService.CreateOperator:input_type -> tetherline.operator.v1.CreateOperatorRequest
+	76,  // 136: tetherline.operator.v1.OperatorService.ListOperators:input_type -> tetherline.operator.v1.ListOperatorsRequest
+	78,  // 137: tetherline.operator.v1.OperatorService.DeleteOperator:input_type -> tetherline.operator.v1.DeleteOperatorRequest
+	80,  // 138: tetherline.operator.v1.OperatorService.WhoAmI:input_type -> tetherline.operator.v1.WhoAmIRequest
+	83,  // 139: tetherline.operator.v1.OperatorService.ListAudit:input_type -> tetherline.operator.v1.ListAuditRequest
+	88,  // 140: tetherline.operator.v1.BridgeService.ListBrokers:input_type -> tetherline.operator.v1.ListBrokersRequest
+	91,  // 141: tetherline.operator.v1.BridgeService.ListGear:input_type -> tetherline.operator.v1.ListGearRequest
+	93,  // 142: tetherline.operator.v1.BridgeService.AllowGear:input_type -> tetherline.operator.v1.AllowGearRequest
+	95,  // 143: tetherline.operator.v1.BridgeService.SampleBroker:input_type -> tetherline.operator.v1.SampleBrokerRequest
+	99,  // 144: tetherline.operator.v1.HubService.GetStatus:input_type -> tetherline.operator.v1.GetStatusRequest
+	14,  // 145: tetherline.operator.v1.DeviceService.CreateDevice:output_type -> tetherline.operator.v1.CreateDeviceResponse
+	16,  // 146: tetherline.operator.v1.DeviceService.CreateDevices:output_type -> tetherline.operator.v1.CreateDevicesResponse
+	18,  // 147: tetherline.operator.v1.DeviceService.GetDevice:output_type -> tetherline.operator.v1.GetDeviceResponse
+	20,  // 148: tetherline.operator.v1.DeviceService.ListDevices:output_type -> tetherline.operator.v1.ListDevicesResponse
+	22,  // 149: tetherline.operator.v1.DeviceService.LabelDevice:output_type -> tetherline.operator.v1.LabelDeviceResponse
+	24,  // 150: tetherline.operator.v1.DeviceService.SetDeviceEnabled:output_type -> tetherline.operator.v1.SetDeviceEnabledResponse
+	26,  // 151: tetherline.operator.v1.DeviceService.RotateDevice:output_type -> tetherline.operator.v1.RotateDeviceResponse
+	28,  // 152: tetherline.operator.v1.DeviceService.DeleteDevice:output_type -> tetherline.operator.v1.DeleteDeviceResponse
+	30,  // 153: tetherline.operator.v1.DeviceService.WatchPresence:output_type -> tetherline.operator.v1.WatchPresenceResponse
+	33,  // 154: tetherline.operator.v1.TelemetryService.Latest:output_type -> tetherline.operator.v1.LatestResponse
+	35,  // 155: tetherline.operator.v1.TelemetryService.Query:output_type -> tetherline.operator.v1.QueryResponse
+	37,  // 156: tetherline.operator.v1.TelemetryService.ListFields:output_type -> tetherline.operator.v1.ListFieldsResponse
+	39,  // 157: tetherline.operator.v1.TelemetryService.Count:output_type -> tetherline.operator.v1.CountResponse
+	41,  // 158: tetherline.operator.v1.TelemetryService.WatchRows:output_type -> tetherline.operator.v1.WatchRowsResponse
+	46,  // 159: tetherline.operator.v1.CommandService.SendCommand:output_type -> tetherline.operator.v1.SendCommandResponse
+	48,  // 160: tetherline.operator.v1.CommandService.SendGroupCommand:output_type -> tetherline.operator.v1.SendGroupCommandResponse
+	51,  // 161: tetherline.operator.v1.CommandService.GetCommand:output_type -> tetherline.operator.v1.GetCommandResponse
+	53,  // 162: tetherline.operator.v1.CommandService.ListCommands:output_type -> tetherline.operator.v1.ListCommandsResponse
+	55,  // 163: tetherline.operator.v1.CommandService.CancelCommand:output_type -> tetherline.operator.v1.CancelCommandResponse
+	57,  // 164: tetherline.operator.v1.CommandService.WatchCommands:output_type -> tetherline.operator.v1.WatchCommandsResponse
+	59,  // 165: tetherline.operator.v1.CommandService.GetGroup:output_type -> tetherline.operator.v1.GetGroupResponse
+	61,  // 166: tetherline.operator.v1.CommandService.ListGroups:output_type -> tetherline.operator.v1.ListGroupsResponse
+	63,  // 167: tetherline.operator.v1.CommandService.CancelGroup:output_type -> tetherline.operator.v1.CancelGroupResponse
+	66,  // 168: tetherline.operator.v1.QuarantineService.ListQuarantine:output_type -> tetherline.operator.v1.ListQuarantineResponse
+	68,  // 169: tetherline.operator.v1.QuarantineService.GetQuarantined:output_type -> tetherline.operator.v1.GetQuarantinedResponse
+	70,  // 170: tetherline.operator.v1.QuarantineService.ReplayQuarantine:output_type -> tetherline.operator.v1.ReplayQuarantineResponse
+	72,  // 171: tetherline.operator.v1.QuarantineService.DropQuarantine:output_type -> tetherline.operator.v1.DropQuarantineResponse
+	75,  // 172: tetherline.operator.v1.OperatorService.CreateOperator:output_type -> tetherline.operator.v1.CreateOperatorResponse
+	77,  // 173: tetherline.operator.v1.OperatorService.ListOperators:output_type -> tetherline.operator.v1.ListOperatorsResponse
+	79,  // 174: tetherline.operator.v1.OperatorService.DeleteOperator:output_type -> tetherline.operator.v1.DeleteOperatorResponse
+	81,  // 175: tetherline.operator.v1.OperatorService.WhoAmI:output_type -> tetherline.operator.v1.WhoAmIResponse
+	84,  // 176: tetherline.operator.v1.OperatorService.ListAudit:output_type -> tetherline.operator.v1.ListAuditResponse
+	89,  // 177: tetherline.operator.v1.BridgeService.ListBrokers:output_type -> tetherline.operator.v1.ListBrokersResponse
+	92,  // 178: tetherline.operator.v1.BridgeService.ListGear:output_type -> tetherline.operator.v1.ListGearResponse
+	94,  // 179: tetherline.operator.v1.BridgeService.AllowGear:output_type -> tetherline.operator.v1.AllowGearResponse
+	96,  // 180: tetherline.operator.v1.BridgeService.SampleBroker:output_type -> tetherline.operator.v1.SampleBrokerResponse
+	100, // 181: tetherline.operator.v1.HubService.GetStatus:output_type -> tetherline.operator.v1.GetStatusResponse
+	145, // [145:182] is the sub-list for method output_type
+	108, // [108:145] is the sub-list for method input_type
+	108, // [108:108] is the sub-list for extension type_name
+	108, // [108:108] is the sub-list for extension extendee
+	0,   // [0:108] is the sub-list for field type_name
 }
 
 func init() { file_operator_v1_operator_proto_init() }
@@ -6703,18 +7933,18 @@ func file_operator_v1_operator_proto_init() {
 	if File_operator_v1_operator_proto != nil {
 		return
 	}
-	file_operator_v1_operator_proto_msgTypes[13].OneofWrappers = []any{}
-	file_operator_v1_operator_proto_msgTypes[25].OneofWrappers = []any{
+	file_operator_v1_operator_proto_msgTypes[14].OneofWrappers = []any{}
+	file_operator_v1_operator_proto_msgTypes[26].OneofWrappers = []any{
 		(*Value_DoubleValue)(nil),
 		(*Value_IntValue)(nil),
 		(*Value_BoolValue)(nil),
 		(*Value_StringValue)(nil),
 	}
-	file_operator_v1_operator_proto_msgTypes[36].OneofWrappers = []any{
+	file_operator_v1_operator_proto_msgTypes[37].OneofWrappers = []any{
 		(*CommandSpec_Json)(nil),
 		(*CommandSpec_Protobuf)(nil),
 	}
-	file_operator_v1_operator_proto_msgTypes[37].OneofWrappers = []any{
+	file_operator_v1_operator_proto_msgTypes[38].OneofWrappers = []any{
 		(*Command_Json)(nil),
 		(*Command_Protobuf)(nil),
 	}
@@ -6724,9 +7954,9 @@ func file_operator_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_operator_v1_operator_proto_rawDesc), len(file_operator_v1_operator_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   95,
+			NumMessages:   111,
 			NumExtensions: 0,
-			NumServices:   6,
+			NumServices:   7,
 		},
 		GoTypes:           file_operator_v1_operator_proto_goTypes,
 		DependencyIndexes: file_operator_v1_operator_proto_depIdxs,

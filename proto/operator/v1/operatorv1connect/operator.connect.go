@@ -36,6 +36,8 @@ const (
 	QuarantineServiceName = "tetherline.operator.v1.QuarantineService"
 	// OperatorServiceName is the fully-qualified name of the OperatorService service.
 	OperatorServiceName = "tetherline.operator.v1.OperatorService"
+	// BridgeServiceName is the fully-qualified name of the BridgeService service.
+	BridgeServiceName = "tetherline.operator.v1.BridgeService"
 	// HubServiceName is the fully-qualified name of the HubService service.
 	HubServiceName = "tetherline.operator.v1.HubService"
 )
@@ -138,6 +140,16 @@ const (
 	// OperatorServiceListAuditProcedure is the fully-qualified name of the OperatorService's ListAudit
 	// RPC.
 	OperatorServiceListAuditProcedure = "/tetherline.operator.v1.OperatorService/ListAudit"
+	// BridgeServiceListBrokersProcedure is the fully-qualified name of the BridgeService's ListBrokers
+	// RPC.
+	BridgeServiceListBrokersProcedure = "/tetherline.operator.v1.BridgeService/ListBrokers"
+	// BridgeServiceListGearProcedure is the fully-qualified name of the BridgeService's ListGear RPC.
+	BridgeServiceListGearProcedure = "/tetherline.operator.v1.BridgeService/ListGear"
+	// BridgeServiceAllowGearProcedure is the fully-qualified name of the BridgeService's AllowGear RPC.
+	BridgeServiceAllowGearProcedure = "/tetherline.operator.v1.BridgeService/AllowGear"
+	// BridgeServiceSampleBrokerProcedure is the fully-qualified name of the BridgeService's
+	// SampleBroker RPC.
+	BridgeServiceSampleBrokerProcedure = "/tetherline.operator.v1.BridgeService/SampleBroker"
 	// HubServiceGetStatusProcedure is the fully-qualified name of the HubService's GetStatus RPC.
 	HubServiceGetStatusProcedure = "/tetherline.operator.v1.HubService/GetStatus"
 )
@@ -1269,6 +1281,172 @@ func (UnimplementedOperatorServiceHandler) WhoAmI(context.Context, *connect.Requ
 
 func (UnimplementedOperatorServiceHandler) ListAudit(context.Context, *connect.Request[v1.ListAuditRequest]) (*connect.Response[v1.ListAuditResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tetherline.operator.v1.OperatorService.ListAudit is not implemented"))
+}
+
+// BridgeServiceClient is a client for the tetherline.operator.v1.BridgeService service.
+type BridgeServiceClient interface {
+	// Role viewer. The MQTT brokers of the node that answers.
+	ListBrokers(context.Context, *connect.Request[v1.ListBrokersRequest]) (*connect.Response[v1.ListBrokersResponse], error)
+	// Role viewer. Gear that was heard on a broker, allowed or not. Gear that
+	// is not allowed is shown to operators who are not bound to a selector.
+	ListGear(context.Context, *connect.Request[v1.ListGearRequest]) (*connect.Response[v1.ListGearResponse], error)
+	// Role operator, not bound to a selector. Makes a device of gear: from then
+	// on its readings are stored. ALREADY_EXISTS when the id or the gear is
+	// taken; NOT_FOUND when the config has no such broker or profile.
+	AllowGear(context.Context, *connect.Request[v1.AllowGearRequest]) (*connect.Response[v1.AllowGearResponse], error)
+	// Role admin. Listens on a broker with a connection of its own, recognises
+	// the kinds of gear, and tells what would appear. Nothing is stored.
+	// Progress comes about once a second; the last response has the config.
+	SampleBroker(context.Context, *connect.Request[v1.SampleBrokerRequest]) (*connect.ServerStreamForClient[v1.SampleBrokerResponse], error)
+}
+
+// NewBridgeServiceClient constructs a client for the tetherline.operator.v1.BridgeService service.
+// By default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped
+// responses, and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewBridgeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) BridgeServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	bridgeServiceMethods := v1.File_operator_v1_operator_proto.Services().ByName("BridgeService").Methods()
+	return &bridgeServiceClient{
+		listBrokers: connect.NewClient[v1.ListBrokersRequest, v1.ListBrokersResponse](
+			httpClient,
+			baseURL+BridgeServiceListBrokersProcedure,
+			connect.WithSchema(bridgeServiceMethods.ByName("ListBrokers")),
+			connect.WithClientOptions(opts...),
+		),
+		listGear: connect.NewClient[v1.ListGearRequest, v1.ListGearResponse](
+			httpClient,
+			baseURL+BridgeServiceListGearProcedure,
+			connect.WithSchema(bridgeServiceMethods.ByName("ListGear")),
+			connect.WithClientOptions(opts...),
+		),
+		allowGear: connect.NewClient[v1.AllowGearRequest, v1.AllowGearResponse](
+			httpClient,
+			baseURL+BridgeServiceAllowGearProcedure,
+			connect.WithSchema(bridgeServiceMethods.ByName("AllowGear")),
+			connect.WithClientOptions(opts...),
+		),
+		sampleBroker: connect.NewClient[v1.SampleBrokerRequest, v1.SampleBrokerResponse](
+			httpClient,
+			baseURL+BridgeServiceSampleBrokerProcedure,
+			connect.WithSchema(bridgeServiceMethods.ByName("SampleBroker")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// bridgeServiceClient implements BridgeServiceClient.
+type bridgeServiceClient struct {
+	listBrokers  *connect.Client[v1.ListBrokersRequest, v1.ListBrokersResponse]
+	listGear     *connect.Client[v1.ListGearRequest, v1.ListGearResponse]
+	allowGear    *connect.Client[v1.AllowGearRequest, v1.AllowGearResponse]
+	sampleBroker *connect.Client[v1.SampleBrokerRequest, v1.SampleBrokerResponse]
+}
+
+// ListBrokers calls tetherline.operator.v1.BridgeService.ListBrokers.
+func (c *bridgeServiceClient) ListBrokers(ctx context.Context, req *connect.Request[v1.ListBrokersRequest]) (*connect.Response[v1.ListBrokersResponse], error) {
+	return c.listBrokers.CallUnary(ctx, req)
+}
+
+// ListGear calls tetherline.operator.v1.BridgeService.ListGear.
+func (c *bridgeServiceClient) ListGear(ctx context.Context, req *connect.Request[v1.ListGearRequest]) (*connect.Response[v1.ListGearResponse], error) {
+	return c.listGear.CallUnary(ctx, req)
+}
+
+// AllowGear calls tetherline.operator.v1.BridgeService.AllowGear.
+func (c *bridgeServiceClient) AllowGear(ctx context.Context, req *connect.Request[v1.AllowGearRequest]) (*connect.Response[v1.AllowGearResponse], error) {
+	return c.allowGear.CallUnary(ctx, req)
+}
+
+// SampleBroker calls tetherline.operator.v1.BridgeService.SampleBroker.
+func (c *bridgeServiceClient) SampleBroker(ctx context.Context, req *connect.Request[v1.SampleBrokerRequest]) (*connect.ServerStreamForClient[v1.SampleBrokerResponse], error) {
+	return c.sampleBroker.CallServerStream(ctx, req)
+}
+
+// BridgeServiceHandler is an implementation of the tetherline.operator.v1.BridgeService service.
+type BridgeServiceHandler interface {
+	// Role viewer. The MQTT brokers of the node that answers.
+	ListBrokers(context.Context, *connect.Request[v1.ListBrokersRequest]) (*connect.Response[v1.ListBrokersResponse], error)
+	// Role viewer. Gear that was heard on a broker, allowed or not. Gear that
+	// is not allowed is shown to operators who are not bound to a selector.
+	ListGear(context.Context, *connect.Request[v1.ListGearRequest]) (*connect.Response[v1.ListGearResponse], error)
+	// Role operator, not bound to a selector. Makes a device of gear: from then
+	// on its readings are stored. ALREADY_EXISTS when the id or the gear is
+	// taken; NOT_FOUND when the config has no such broker or profile.
+	AllowGear(context.Context, *connect.Request[v1.AllowGearRequest]) (*connect.Response[v1.AllowGearResponse], error)
+	// Role admin. Listens on a broker with a connection of its own, recognises
+	// the kinds of gear, and tells what would appear. Nothing is stored.
+	// Progress comes about once a second; the last response has the config.
+	SampleBroker(context.Context, *connect.Request[v1.SampleBrokerRequest], *connect.ServerStream[v1.SampleBrokerResponse]) error
+}
+
+// NewBridgeServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewBridgeServiceHandler(svc BridgeServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	bridgeServiceMethods := v1.File_operator_v1_operator_proto.Services().ByName("BridgeService").Methods()
+	bridgeServiceListBrokersHandler := connect.NewUnaryHandler(
+		BridgeServiceListBrokersProcedure,
+		svc.ListBrokers,
+		connect.WithSchema(bridgeServiceMethods.ByName("ListBrokers")),
+		connect.WithHandlerOptions(opts...),
+	)
+	bridgeServiceListGearHandler := connect.NewUnaryHandler(
+		BridgeServiceListGearProcedure,
+		svc.ListGear,
+		connect.WithSchema(bridgeServiceMethods.ByName("ListGear")),
+		connect.WithHandlerOptions(opts...),
+	)
+	bridgeServiceAllowGearHandler := connect.NewUnaryHandler(
+		BridgeServiceAllowGearProcedure,
+		svc.AllowGear,
+		connect.WithSchema(bridgeServiceMethods.ByName("AllowGear")),
+		connect.WithHandlerOptions(opts...),
+	)
+	bridgeServiceSampleBrokerHandler := connect.NewServerStreamHandler(
+		BridgeServiceSampleBrokerProcedure,
+		svc.SampleBroker,
+		connect.WithSchema(bridgeServiceMethods.ByName("SampleBroker")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/tetherline.operator.v1.BridgeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case BridgeServiceListBrokersProcedure:
+			bridgeServiceListBrokersHandler.ServeHTTP(w, r)
+		case BridgeServiceListGearProcedure:
+			bridgeServiceListGearHandler.ServeHTTP(w, r)
+		case BridgeServiceAllowGearProcedure:
+			bridgeServiceAllowGearHandler.ServeHTTP(w, r)
+		case BridgeServiceSampleBrokerProcedure:
+			bridgeServiceSampleBrokerHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedBridgeServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedBridgeServiceHandler struct{}
+
+func (UnimplementedBridgeServiceHandler) ListBrokers(context.Context, *connect.Request[v1.ListBrokersRequest]) (*connect.Response[v1.ListBrokersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tetherline.operator.v1.BridgeService.ListBrokers is not implemented"))
+}
+
+func (UnimplementedBridgeServiceHandler) ListGear(context.Context, *connect.Request[v1.ListGearRequest]) (*connect.Response[v1.ListGearResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tetherline.operator.v1.BridgeService.ListGear is not implemented"))
+}
+
+func (UnimplementedBridgeServiceHandler) AllowGear(context.Context, *connect.Request[v1.AllowGearRequest]) (*connect.Response[v1.AllowGearResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tetherline.operator.v1.BridgeService.AllowGear is not implemented"))
+}
+
+func (UnimplementedBridgeServiceHandler) SampleBroker(context.Context, *connect.Request[v1.SampleBrokerRequest], *connect.ServerStream[v1.SampleBrokerResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("tetherline.operator.v1.BridgeService.SampleBroker is not implemented"))
 }
 
 // HubServiceClient is a client for the tetherline.operator.v1.HubService service.
