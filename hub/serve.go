@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -82,12 +83,32 @@ func (h *Hub) openTLS() error {
 	if err != nil {
 		return err
 	}
+	serving, err := h.serverTLS(certs)
+	if err != nil {
+		return err
+	}
 	for _, l := range h.listeners {
 		if !l.plaintext {
-			l.server.TLSConfig = certs.serverTLS()
+			l.server.TLSConfig = serving
 		}
 	}
 	return nil
+}
+
+// serverTLS is the config of every TLS listener of the hub.
+func (h *Hub) serverTLS(certs *certificates) (*tls.Config, error) {
+	config := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: certs.get,
+		NextProtos:     []string{"h2", "http/1.1"},
+	}
+	outer := config.Clone()
+	t, err := openTickets(h.cfg.Data, config, h.log)
+	if err != nil {
+		return nil, err
+	}
+	outer.GetConfigForClient = t.get
+	return outer, nil
 }
 
 // handler routes what comes in on one listener.

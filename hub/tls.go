@@ -90,12 +90,3 @@ func modified(path string) time.Time {
 	}
 	return info.ModTime()
 }
-
-// serverTLS is the config of every TLS listener of the hub.
-func (c *certificates) serverTLS() *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: c.get,
-		NextProtos:     []string{"h2", "http/1.1"},
-	}
-}
