@@ -104,11 +104,7 @@ func NewFleet(ctx context.Context, cfg FleetConfig) (*Fleet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the hub's address for devices: %w", err)
 	}
-	// Shared by all devices: a copy each would cost more than the device.
-	shared := &tls.Config{
-		MinVersion: tls.VersionTLS12, ServerName: host.Hostname(), RootCAs: enrolment.roots,
-		ClientSessionCache: tls.NewLRUClientSessionCache(cfg.Devices),
-	}
+	shared := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host.Hostname(), RootCAs: enrolment.roots}
 	for i, id := range f.ids {
 		d, err := f.newDevice(i, enrolment.hubURL, enrolment.credentials[id], shared)
 		if err != nil {

@@ -46,9 +46,9 @@ type Config struct {
 	// or the system's. Files carry them as PEM: see RootsFromPEM.
 	RootCAs *x509.CertPool
 	// TLSConfig is the base of the TLS configuration; nil: none. TLS 1.2 is
-	// the least. It is used without a copy if ServerName and MinVersion are
-	// set and RootCAs (above) is nil, which saves memory in fleets. A
-	// ClientSessionCache makes reconnecting cheaper.
+	// the least. Without a ClientSessionCache the client keeps its last TLS
+	// session in memory and resumes it when it reconnects. A cache that many
+	// devices share is no good: it holds one session for each host name.
 	TLSConfig *tls.Config
 	// BindingNone leaves out the channel binding of the proofs. The hub
 	// refuses that unless the operator has allowed it: needed behind a proxy

@@ -36,9 +36,6 @@ func (cfg *Config) tlsConfig() (*tls.Config, error) {
 		return nil, nil
 	}
 	base := cfg.TLSConfig
-	if base != nil && cfg.RootCAs == nil && base.ServerName != "" && base.MinVersion >= tls.VersionTLS12 {
-		return base, nil
-	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12}
 	if base != nil {
 		t = base.Clone()
@@ -49,6 +46,9 @@ func (cfg *Config) tlsConfig() (*tls.Config, error) {
 	}
 	if t.ServerName == "" {
 		t.ServerName = u.Hostname()
+	}
+	if t.ClientSessionCache == nil {
+		t.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	}
 	return t, nil
 }
