@@ -25,7 +25,6 @@ type loadRun struct {
 	// Set once.
 	cfg     LoadConfig
 	hub     string // that devices dial
-	tls     *tls.Config
 	devices []*loadDevice
 	gate    chan struct{} // handshakes under way
 	began   chan struct{} // closed when sending begins
@@ -50,6 +49,7 @@ type loadRun struct {
 	throttles atomic.Int64
 	lastAck   atomic.Int64 // Unix ns
 	failure   atomic.Pointer[error]
+	recovery  atomic.Pointer[Recovery]
 	latency   histogram
 }
 
@@ -118,9 +118,9 @@ func newLoadRun(ctx context.Context, cfg LoadConfig) (*loadRun, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the hub's address for devices: %w", err)
 	}
+	base := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host.Hostname(), RootCAs: enrolment.roots}
 	r := &loadRun{
 		cfg: cfg, hub: enrolment.hubURL, gate: make(chan struct{}, loadDialers), began: make(chan struct{}),
-		tls: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host.Hostname(), RootCAs: enrolment.roots},
 		// Of this load alone, so that its rows overwrite no others.
 		epoch: time.Now().UnixNano(), step: flatOutStep,
 	}
@@ -136,6 +136,10 @@ func newLoadRun(ctx context.Context, cfg LoadConfig) (*loadRun, error) {
 	for i, id := range ids {
 		d := &loadDevice{load: r, index: i, credential: enrolment.credentials[id], wake: make(chan struct{}, 1), next: 1}
 		_, _ = rand.Read(d.boot[:]) // it never fails
+		// Each keeps its own TLS session, as devices do: a shared cache
+		// would hold one for the host.
+		d.tls = base.Clone()
+		d.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 		r.devices = append(r.devices, d)
 	}
 	return r, nil
@@ -157,8 +161,27 @@ func (r *loadRun) connected(ctx context.Context) error {
 	return nil
 }
 
+// returned waits until every device that was lost in between is back, and
+// that has been seen.
+func (r *loadRun) returned(ctx context.Context) error {
+	if err := r.connected(ctx); err != nil {
+		return err
+	}
+	for r.cfg.Storm && r.recovery.Load() == nil {
+		if !sleep(ctx, stormLook) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // measure lets the devices send, or hold still, and waits for what they sent.
 func (r *loadRun) measure(ctx context.Context, m *loadMeter) error {
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	watching.Go(func() { r.watchRecovery(watch) })
 	r.start = time.Now().Add(10 * time.Millisecond)
 	r.end = r.start.Add(r.cfg.For)
 	m.begin()
@@ -166,10 +189,16 @@ func (r *loadRun) measure(ctx context.Context, m *loadMeter) error {
 	if r.cfg.Idle {
 		return r.hold(ctx, m)
 	}
+	if r.cfg.Storm {
+		watching.Go(func() { r.storm(watch) })
+	}
 	if !sleep(ctx, time.Until(r.end)) {
 		return ctx.Err()
 	}
 	err := r.drained(ctx)
+	if err == nil {
+		err = r.returned(ctx)
+	}
 	if r.cfg.WaitUntilStored && err == nil {
 		err = m.stored(ctx, r)
 	}
@@ -187,11 +216,15 @@ func (r *loadRun) hold(ctx context.Context, m *loadMeter) error {
 	if err := r.cfg.Stage("settled"); err != nil {
 		return err
 	}
+	if r.cfg.Storm {
+		r.storm(ctx)
+	}
 	if !sleep(ctx, r.cfg.For) {
 		return ctx.Err()
 	}
+	err := r.returned(ctx)
 	m.finish()
-	return nil
+	return err
 }
 
 // drained waits until everything that was sent is acknowledged.

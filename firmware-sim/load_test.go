@@ -67,6 +67,36 @@ func TestLoadAtARate(t *testing.T) {
 	}
 }
 
+// In a storm every device loses its connection and comes back; what was not
+// acknowledged is sent again and stored once.
+func TestLoadWithAStorm(t *testing.T) {
+	t.Parallel()
+	for name, idle := range map[string]bool{"sending": false, "idle": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := hubtest.Start(t, hubtest.Config(t))
+			s := loadOf(t, h, func(c *firmwaresim.LoadConfig) {
+				c.Prefix, c.Devices, c.Storm, c.Idle, c.Rate = "storm", 20, true, idle, 2000
+				c.WaitUntilStored = !idle
+			})
+			if s.Recovery == nil || s.Recovery.Lost < 1 || s.Recovery.Seconds < s.Recovery.ReturnSeconds {
+				t.Errorf("recovery is %+v", s.Recovery)
+			}
+			if s.Reconnects < 20 || s.Refused != 0 {
+				t.Errorf("%d reconnects of 20 devices that were all cut off, %d refused", s.Reconnects, s.Refused)
+			}
+			if idle {
+				return
+			}
+			for i := range s.Devices {
+				if n, want := h.Count(t, firmwaresim.LoadID("storm", i+1)), uint64(s.FramesAcked)/20; n != want {
+					t.Errorf("device %d: %d rows are stored; want %d", i+1, n, want)
+				}
+			}
+		})
+	}
+}
+
 // A second load of the same devices stores rows of its own.
 func TestLoadFlatOut(t *testing.T) {
 	t.Parallel()

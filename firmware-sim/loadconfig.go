@@ -14,6 +14,7 @@ import (
 const (
 	maxLoadDevices = 100_000
 	maxLoadTime    = time.Hour
+	loadFirstPause = 100 * time.Millisecond // at most, before a device connects again
 )
 
 // LoadConfig describes a load: devices that do nothing but send frames of one
@@ -33,6 +34,8 @@ type LoadConfig struct {
 	For             time.Duration // of sending, or of holding still, from when all are connected; to 1 h
 	Idle            bool          // connect and hold still; Rate is not looked at
 	FramesAtFirst   int           // that each idle device sends before it holds still
+	Storm           bool          // halfway (Idle: once it holds still) every connection is cut at once, and comes back as fast as it can
+	Pause           time.Duration // the longest before a device tries to connect again; 0: 5 s, in a storm 0.1 s
 	HubPID          int           // of a hub on this machine, whose CPU time and memory are reported; 0: none
 	WaitUntilStored bool          // the hub's CPU time is taken when all is stored; else when all is acknowledged
 
@@ -55,6 +58,12 @@ func (c *LoadConfig) complete() error {
 	if c.FieldsPerRow == 0 {
 		c.FieldsPerRow = 10
 	}
+	if c.Pause == 0 {
+		c.Pause = 5 * time.Second
+		if c.Storm {
+			c.Pause = loadFirstPause
+		}
+	}
 	if c.Progress == nil {
 		c.Progress = func(string, int, int) {}
 	}
@@ -74,6 +83,8 @@ func (c *LoadConfig) complete() error {
 		return fmt.Errorf("a load lasts up to %v, not %v", maxLoadTime, c.For)
 	case c.Ramp < 0 || c.Ramp > maxLoadTime:
 		return fmt.Errorf("a ramp lasts up to %v, not %v", maxLoadTime, c.Ramp)
+	case c.Pause < loadFirstPause || c.Pause > time.Minute:
+		return fmt.Errorf("a device pauses for up to %v to 1m before it connects again, not %v", loadFirstPause, c.Pause)
 	case c.FramesAtFirst < 0:
 		return fmt.Errorf("%d frames at first", c.FramesAtFirst)
 	}

@@ -2,6 +2,7 @@ package firmwaresim
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -23,12 +24,14 @@ type loadDevice struct {
 	load       *loadRun
 	index      int
 	credential credential.Credential
+	tls        *tls.Config
 	boot       [credential.BootIDBytes]byte
 	wake       chan struct{} // has room for one word: something below has changed
 
 	mu          sync.Mutex
-	next        uint64 // seq to be sent next
-	highest     uint64 // seq that was sent
+	link        *loadLink // nil: not connected
+	next        uint64    // seq to be sent next
+	highest     uint64    // seq that was sent
 	acked       uint64
 	pausedUntil time.Time
 	intended    []time.Time // of frames in flight, by seq modulo the length
@@ -37,8 +40,7 @@ type loadDevice struct {
 
 // run keeps the device connected until ctx ends or the hub refuses it.
 func (d *loadDevice) run(ctx context.Context) {
-	const firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
-	pause := firstPause
+	pause := loadFirstPause
 	for ctx.Err() == nil {
 		connected, err := d.session(ctx)
 		if ctx.Err() != nil {
@@ -53,12 +55,12 @@ func (d *loadDevice) run(ctx context.Context) {
 			return
 		}
 		if connected {
-			pause = firstPause
+			pause = loadFirstPause
 		}
 		if !sleep(ctx, rand.N(pause)) {
 			return
 		}
-		pause = min(2*pause, lastPause)
+		pause = min(2*pause, d.load.cfg.Pause)
 	}
 }
 
@@ -79,6 +81,8 @@ func (d *loadDevice) session(ctx context.Context) (connected bool, err error) {
 	r.sessions.Add(1)
 	defer r.online.Add(-1)
 	defer context.AfterFunc(ctx, link.bye)()
+	d.setLink(link)
+	defer d.setLink(nil)
 	d.resume(link.welcome)
 	reading := make(chan error, 1)
 	gone := make(chan struct{})
@@ -92,6 +96,12 @@ func (d *loadDevice) session(ctx context.Context) (connected bool, err error) {
 		_ = link.ws.Close()
 	}
 	return true, errors.Join(<-reading, err)
+}
+
+func (d *loadDevice) setLink(l *loadLink) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.link = l
 }
 
 // resume goes on where the hub stands.

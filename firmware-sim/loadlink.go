@@ -52,7 +52,7 @@ func dialLoad(ctx context.Context, r *loadRun, d *loadDevice) (*loadLink, error)
 			if err != nil {
 				return nil, err
 			}
-			secure := tls.Client(conn, r.tls)
+			secure := tls.Client(conn, d.tls)
 			if err := secure.HandshakeContext(ctx); err != nil {
 				return nil, errors.Join(err, conn.Close())
 			}
@@ -202,4 +202,13 @@ func (l *loadLink) bye() {
 	_ = l.ws.WriteControl(websocket.CloseMessage,
 		websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(time.Second))
 	_ = l.ws.Close()
+}
+
+// cut drops the connection without a word.
+func (l *loadLink) cut() error {
+	c := l.ws.NetConn()
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	return c.Close()
 }

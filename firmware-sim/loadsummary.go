@@ -31,6 +31,7 @@ type LoadSummary struct {
 	StoredPerSecond float64 `json:"values_stored_per_second,omitempty"`
 
 	Reconnects int64         `json:"reconnects"`
+	Recovery   *Recovery     `json:"recovery,omitempty"` // nil: no device was lost
 	Throttles  int64         `json:"throttles"`
 	Refused    int64         `json:"refused"` // devices that the hub told to stop
 	AckP50     time.Duration `json:"ack_p50_ns"`
@@ -65,7 +66,7 @@ func (r *loadRun) summary(m *loadMeter) LoadSummary {
 		Reconnects: max(r.sessions.Load()-int64(c.Devices), 0),
 		AckP50:     r.latency.quantile(0.5), AckP90: r.latency.quantile(0.9), AckP99: r.latency.quantile(0.99),
 		AckP999: r.latency.quantile(0.999), AckMax: r.latency.quantile(1),
-		OwnCPUSeconds: (m.selfEnd - m.selfBegin).Seconds(),
+		Recovery: r.recovery.Load(), OwnCPUSeconds: (m.selfEnd - m.selfBegin).Seconds(),
 	}
 	due := s.FramesSent - s.FramesResent
 	if r.frames > 0 {
@@ -127,6 +128,9 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 		line("rejected, dropped", "%d, %d", s.FramesRejected, s.FramesDropped)
 	}
 	line("reconnects", "%d", s.Reconnects)
+	if x := s.Recovery; x != nil {
+		line("recovery", "%d devices were away at once; all were back after %.2f s: %.0f a second from the first return on", x.Lost, x.Seconds, x.PerSecond)
+	}
 	line("throttles", "%d", s.Throttles)
 	if s.Refused > 0 {
 		line("refused by the hub", "%d devices", s.Refused)

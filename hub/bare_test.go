@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/sync/errgroup"
@@ -73,6 +74,7 @@ type bareDevices struct {
 	Devices int
 	Frames  int // of each, of Bytes, before it holds still
 	Bytes   int
+	Storm   bool // when told to go on after that, cut all, connect again, and say how long it took
 }
 
 func bareDevicesRole(argument string) error {
@@ -82,22 +84,34 @@ func bareDevicesRole(argument string) error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(a.CA)
-	dialer := websocket.Dialer{
-		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		ReadBufferSize:  256, WriteBufferSize: 4096, WriteBufferPool: new(sync.Pool),
+	pool := new(sync.Pool)
+	dialers := make([]websocket.Dialer, a.Devices)
+	for i := range dialers {
+		dialers[i] = websocket.Dialer{
+			TLSClientConfig: &tls.Config{
+				RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1",
+				ClientSessionCache: tls.NewLRUClientSessionCache(1),
+			},
+			ReadBufferSize: 256, WriteBufferSize: 4096, WriteBufferPool: pool,
+		}
 	}
 	conns := make([]*websocket.Conn, a.Devices)
-	var dialling errgroup.Group
-	dialling.SetLimit(64)
-	for i := range conns {
-		dialling.Go(func() (err error) {
-			conns[i], _, err = dialer.Dial("wss://"+a.Addr+device.Path, nil)
-			return err
-		})
+	connect := func() error {
+		var dialling errgroup.Group
+		dialling.SetLimit(64)
+		for i := range conns {
+			dialling.Go(func() (err error) {
+				conns[i], _, err = dialers[i].Dial("wss://"+a.Addr+device.Path, nil)
+				return err
+			})
+		}
+		return dialling.Wait()
 	}
-	if err := dialling.Wait(); err != nil {
+	began := time.Now()
+	if err := connect(); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
+	first := time.Since(began)
 	input := bufio.NewReader(os.Stdin)
 	if err := say(input, "connected"); err != nil {
 		return err
@@ -110,6 +124,16 @@ func bareDevicesRole(argument string) error {
 			}
 		}
 	}
-	_ = say(input, "settled")
+	if say(input, "settled") != nil || !a.Storm {
+		return nil
+	}
+	for _, ws := range conns {
+		_ = ws.NetConn().(*tls.Conn).NetConn().Close()
+	}
+	began = time.Now()
+	if err := connect(); err != nil {
+		return fmt.Errorf("connect again: %w", err)
+	}
+	fmt.Println(first.Seconds(), time.Since(began).Seconds())
 	return nil
 }

@@ -27,7 +27,9 @@ the time given by --for, wait until all is acknowledged and stored, and report.
 With --rate the loop is open: every frame has a time at which it is due, and
 its acknowledgement is counted from then on, so that a hub that stalls cannot
 hide it. With --rate 0 each device sends as fast as the hub's window allows.
-With --idle the devices hold still, after --frames frames each.
+With --idle the devices hold still, after --frames frames each. With --storm all
+connections are cut at once, halfway: the report says how fast all came back.
+It also says so where the hub was restarted meanwhile.
 
 On the machine of the hub, --hub-pid adds the CPU time and the memory of its
 process. A hub refuses a device that sends more than its limits: for --rate 0
@@ -70,6 +72,8 @@ get a new credential.`,
 	flags.DurationVar(&config.Ramp, "ramp", 0, "time in which the devices connect; 0: as fast as the hub takes them")
 	flags.DurationVar(&config.For, "for", 10*time.Second, "how long they send or hold still, to 1h")
 	flags.BoolVar(&config.Idle, "idle", false, "hold still")
+	flags.BoolVar(&config.Storm, "storm", false, "cut every connection at once, halfway, and see how fast all are back")
+	flags.DurationVar(&config.Pause, "pause", 0, "longest time before a device tries to connect again; 0: 5s, in a storm 100ms")
 	flags.IntVar(&config.FramesAtFirst, "frames", 0, "that each device sends before it holds still")
 	flags.IntVar(&config.HubPID, "hub-pid", 0, "process id of the hub on this machine; 0: do not look")
 	out.add(cmd)
