@@ -47,6 +47,8 @@ type embedded struct {
 	quit chan struct{}
 	done chan struct{} // when the watching goroutine has ended
 
+	logins *logins // nil: no MQTT
+
 	mu       sync.RWMutex
 	srv      *server.Server // nil: between two
 	fault    error          // why it does not work; nil: it does
@@ -64,12 +66,21 @@ func (n *Node) startEmbedded(ctx context.Context, cfg Config) error {
 		quit: make(chan struct{}),
 		done: make(chan struct{}),
 	}
+	if cfg.MQTT != nil {
+		e.logins = newLogins()
+	}
 	srv, err := e.run(ctx)
 	if err != nil {
 		return err
 	}
 	e.srv = srv
-	if err := n.connect(ctx, cfg, "", nats.InProcessServer(e)); err != nil {
+	if cfg.MQTT != nil {
+		err = e.prepareMQTT(ctx)
+	}
+	if err == nil {
+		err = n.connect(ctx, cfg, "", nats.InProcessServer(e))
+	}
+	if err != nil {
 		shutdown(srv)
 		return err
 	}
@@ -83,7 +94,11 @@ func (e *embedded) run(ctx context.Context) (*server.Server, error) {
 	if err := probeDisk(e.cfg.Dir); err != nil {
 		return nil, fmt.Errorf("store folder of nats is not usable: %w", err)
 	}
-	srv, err := server.NewServer(options(e.cfg))
+	opts := options(e.cfg)
+	if e.logins != nil {
+		mqttOptions(opts, e.cfg.MQTT, e.logins)
+	}
+	srv, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("configure the embedded nats server: %w", err)
 	}
@@ -92,7 +107,7 @@ func (e *embedded) run(ctx context.Context) (*server.Server, error) {
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		srv.Start() // returns: the server listens on nothing
+		srv.Start() // returns: the server has no listener for NATS clients
 	}()
 	select {
 	case <-started:
@@ -101,7 +116,11 @@ func (e *embedded) run(ctx context.Context) (*server.Server, error) {
 		go func() { <-started; shutdown(srv) }()
 		return nil, fmt.Errorf("embedded nats server still reads its store: %w", ctx.Err())
 	}
-	if err := unready(srv, fatal); err != nil {
+	err = unready(srv, fatal)
+	if err == nil && e.logins != nil {
+		err = e.openMQTT(srv, opts)
+	}
+	if err != nil {
 		shutdown(srv)
 		return nil, fmt.Errorf("start the embedded nats server: %w", err)
 	}
@@ -143,6 +162,7 @@ func (e *embedded) stop() {
 	srv := e.srv
 	e.srv = nil
 	e.mu.Unlock()
+	e.shutMQTT()
 	if srv != nil {
 		shutdown(srv)
 	}

@@ -1,8 +1,9 @@
 // Package natsd gives the hub its NATS JetStream: a server embedded in the
 // process, or the connection to an external cluster.
 //
-// The embedded server opens no port: the hub talks to it by in-process
-// connections. It fsyncs every write before it acknowledges it
+// The embedded server opens no port to others: the hub talks to it by
+// in-process connections. With Config.MQTT it is an MQTT broker too, in an
+// account of its own, behind the door that OpenMQTT makes. It fsyncs every write before it acknowledges it
 // (sync_interval: always), so that what JetStream has acknowledged survives a
 // power cut. After an I/O error JetStream refuses writes until the server
 // restarts. A Node sees that, and restarts the server inside the process as
@@ -43,6 +44,10 @@ type Config struct {
 	// disk together, in bytes; 0: DefaultMaxStore.
 	MaxStore int64
 
+	// MQTT lets the embedded server be an MQTT broker too, see
+	// Node.OpenMQTT; nil: it is none. Not with URL.
+	MQTT *MQTTConfig
+
 	// URL of an external cluster, "nats://a:4222,nats://b:4222" or with
 	// "tls://"; "": the embedded server. User and Password, or CredsFile,
 	// prove the hub to it; CAFile (PEM) verifies its certificate instead of
@@ -75,6 +80,9 @@ type Node struct {
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	closed   chan struct{} // when conn is
+
+	mqttMu sync.Mutex
+	mqtt   *MQTT // nil: not open
 
 	stopOnce sync.Once
 	stopErr  error
@@ -128,7 +136,7 @@ func (c *Config) complete() error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return nil
+	return c.completeMQTT()
 }
 
 func hostName() string {
@@ -188,6 +196,12 @@ func (n *Node) stop(ctx context.Context) error {
 	<-n.closed
 	if n.embedded != nil {
 		n.embedded.stop()
+	}
+	n.mqttMu.Lock()
+	broker := n.mqtt
+	n.mqttMu.Unlock()
+	if broker != nil {
+		broker.wait()
 	}
 	return err
 }

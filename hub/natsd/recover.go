@@ -86,6 +86,7 @@ func (e *embedded) restart() error {
 	old := e.srv
 	e.srv = nil
 	e.mu.Unlock()
+	e.shutMQTT()
 	if old != nil {
 		shutdown(old)
 	}

@@ -1,0 +1,141 @@
+package natsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bounds of the MQTT broker.
+const (
+	DefaultMQTTStore = 512 << 20
+	MinMQTTStore     = 16 << 20
+
+	// mqttMaxPending bounds the QoS 1 and 2 messages that a session has not
+	// acknowledged. The server wants the sum over a session's subscriptions
+	// below 65,536, and one that ends in "/#" counts twice: 127 subscriptions
+	// with QoS 1 of a session, 63 of those.
+	mqttMaxPending = 512
+	// mqttMaxSubscriptions bounds those of one connection, of any QoS.
+	mqttMaxSubscriptions = 5000
+	mqttMaxConsumers     = 20_000
+	// mqttQueueAge is how long a message waits for a session that is away.
+	mqttQueueAge = 7 * 24 * time.Hour
+)
+
+// mqttAccount is where all MQTT clients are. The hub's own client is in the
+// server's global account, and neither sees the other's subjects.
+const mqttAccount = "MQTT"
+
+// loginTimeout bounds how long a client of the embedded server may take to
+// log in: the hub's own, or the broker's door, both in this process.
+const loginTimeout = 30 * time.Second
+
+// MQTTConfig lets the embedded server be an MQTT 3.1.1 broker.
+type MQTTConfig struct {
+	// MaxStore bounds what MQTT sessions, queued and retained messages take
+	// on disk, in bytes, besides Config.MaxStore; 0: DefaultMQTTStore; at
+	// least MinMQTTStore.
+	MaxStore int64
+}
+
+func (c *Config) completeMQTT() error {
+	if c.MQTT == nil {
+		return nil
+	}
+	if c.URL != "" {
+		return errors.New("nats: the MQTT broker is one of the embedded server, and there is none with the URL of a cluster")
+	}
+	m := *c.MQTT
+	if m.MaxStore == 0 {
+		m.MaxStore = DefaultMQTTStore
+	}
+	if m.MaxStore < MinMQTTStore {
+		return fmt.Errorf("nats: max store of MQTT is %d bytes; it takes at least %d", m.MaxStore, MinMQTTStore)
+	}
+	c.MQTT = &m
+	return nil
+}
+
+// mqttOptions adds the broker to the options of the embedded server. It
+// listens on loopback, for the door alone: see MQTTDoor.
+func mqttOptions(o *server.Options, cfg *MQTTConfig, logins *logins) {
+	o.JetStreamMaxStore += cfg.MaxStore
+	o.CustomClientAuthentication = logins
+	o.AuthTimeout = loginTimeout.Seconds()
+	o.MaxSubs = mqttMaxSubscriptions
+	o.MQTT.Host = "127.0.0.1"
+	o.MQTT.Port = server.RANDOM_PORT
+	o.MQTT.MaxAckPending = mqttMaxPending
+}
+
+// openMQTT makes the account of MQTT clients in a server that has started.
+// The account is made here and not in the options: with accounts there, the
+// server would give its global one, the hub's, no JetStream by itself.
+func (e *embedded) openMQTT(srv *server.Server, opts *server.Options) error {
+	account, _ := srv.LookupOrRegisterAccount(mqttAccount)
+	err := account.EnableJetStream(map[string]server.JetStreamAccountLimits{"": {
+		MaxMemory: 0, MaxStore: e.cfg.MQTT.MaxStore, MaxStreams: -1, MaxConsumers: mqttMaxConsumers, MaxAckPending: -1,
+	}}, nil)
+	if err != nil {
+		return fmt.Errorf("open the store of MQTT: %w", err)
+	}
+	e.logins.serve(account, net.JoinHostPort(opts.MQTT.Host, strconv.Itoa(opts.MQTT.Port)))
+	return nil
+}
+
+// shutMQTT lets no MQTT client in until the next openMQTT.
+func (e *embedded) shutMQTT() {
+	if e.logins != nil {
+		e.logins.serve(nil, "")
+	}
+}
+
+// mqttStreams are what the server keeps of MQTT in an account, as it would
+// make them by itself but for the bounds: sum to 1 of the account's store.
+// Where messages wait for sessions that stay away, the oldest go, so that a
+// session that never comes back does not stop all publishers.
+func mqttStreams(maxStore int64) []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		{Name: "$MQTT_sess", Subjects: []string{"$MQTT.sess.>"}, MaxMsgsPerSubject: 1, MaxBytes: maxStore / 16},
+		{Name: "$MQTT_msgs", Subjects: []string{"$MQTT.msgs.>"}, Retention: jetstream.InterestPolicy,
+			MaxBytes: maxStore / 8 * 5, MaxAge: mqttQueueAge},
+		{Name: "$MQTT_qos2in", Subjects: []string{"$MQTT.qos2.in.>"}, MaxMsgsPerSubject: 1,
+			Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxBytes: maxStore / 8},
+		{Name: "$MQTT_out", Subjects: []string{"$MQTT.out.>"}, Retention: jetstream.InterestPolicy, MaxBytes: maxStore / 16},
+		{Name: "$MQTT_rmsgs", Subjects: []string{"$MQTT.rmsgs.>"}, MaxMsgsPerSubject: 1,
+			Discard: jetstream.DiscardNew, MaxBytes: maxStore / 8},
+	}
+}
+
+// prepareMQTT makes the streams of MQTT, or gives them today's bounds.
+func (e *embedded) prepareMQTT(ctx context.Context) error {
+	conn, err := nats.Connect("", nats.InProcessServer(e), nats.UserInfo(mqttAccount, ""), nats.NoReconnect(), nats.Timeout(loginTimeout))
+	if err != nil {
+		return fmt.Errorf("prepare the store of MQTT: %w", err)
+	}
+	ended := make(chan struct{})
+	conn.SetClosedHandler(func(*nats.Conn) { close(ended) })
+	defer func() {
+		conn.Close()
+		<-ended
+	}()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return fmt.Errorf("prepare the store of MQTT: %w", err)
+	}
+	for _, stream := range mqttStreams(e.cfg.MQTT.MaxStore) {
+		stream.Replicas = 1
+		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
+			return fmt.Errorf("prepare the store of MQTT, stream %s: %w", stream.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package natsd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Bounds of the door.
+const (
+	DefaultMQTTClients = 1000
+
+	// doorTimeout is how long a client may take for TLS and CONNECT, and a
+	// check of its password for its turn.
+	doorTimeout = 10 * time.Second
+	// writeTimeout is how long a client may take none of what it is sent.
+	writeTimeout = 15 * time.Second
+	// goodbyeTimeout is how long the server may take to close a connection
+	// whose client has gone.
+	goodbyeTimeout = 10 * time.Second
+	// acceptPause is how long to wait after accepting failed, at first.
+	acceptPause = 5 * time.Millisecond
+	// copyBytes is the buffer of one direction of one connection.
+	copyBytes = 4 << 10
+)
+
+// MQTTDoor is what stands before the embedded server's MQTT listener.
+type MQTTDoor struct {
+	// Listener hands out connections that bound strangers by itself; it is
+	// closed with the door.
+	Listener net.Listener
+	// TLS of the listener; nil: plaintext.
+	TLS *tls.Config
+	// Authenticate says what a client may do; false: it is sent away. It may
+	// take its time as long as ctx lives, and run many times at once.
+	Authenticate func(ctx context.Context, user string, password []byte) (MQTTRights, bool)
+	// Known is told of a connection of the Listener that is a stranger's no
+	// more; nil: nobody is.
+	Known func(net.Conn)
+	// MaxClients bounds the clients at once; 0: DefaultMQTTClients. Clients
+	// of users for whom Exempt is true do not count.
+	MaxClients int
+	Exempt     func(user string) bool // nil: nobody
+}
+
+// MQTTStats counts what went through the door since it was made.
+type MQTTStats struct {
+	Accepted, Refused, Full  atomic.Uint64 // CONNECTs: let in; of a wrong user or password; too many clients
+	ReceivedBytes, SentBytes atomic.Uint64 // of clients let in, CONNECT apart
+}
+
+// MQTT is the broker. It lets clients in that the hub's users file knows, and
+// hands them to the embedded server by a connection within the machine. So
+// the number of strangers is bounded, client ids are each user's own, and the
+// listener stays while the server restarts; meanwhile clients are told that it
+// is unavailable. All methods may run at once.
+type MQTT struct {
+	Stats MQTTStats
+
+	cfg    MQTTDoor
+	logins *logins
+	log    *slog.Logger
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	conns  sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	clients map[*mqttClient]struct{}
+	counted int // of them, against MaxClients
+}
+
+// mqttClient is a connection of somebody known.
+type mqttClient struct {
+	user    string
+	raw     net.Conn // the client, below TLS: closing it never waits
+	down    net.Conn // the client
+	up      *net.TCPConn
+	counted bool
+}
+
+// OpenMQTT makes the broker; Serve runs it. The Node must have been started
+// with Config.MQTT. Stop of the Node ends what is left of it.
+func (n *Node) OpenMQTT(door MQTTDoor) (*MQTT, error) {
+	if n.embedded == nil || n.embedded.logins == nil {
+		return nil, errors.New("nats: the embedded server was not started as an MQTT broker")
+	}
+	if door.MaxClients == 0 {
+		door.MaxClients = DefaultMQTTClients
+	}
+	m := &MQTT{cfg: door, logins: n.embedded.logins, log: n.log, clients: make(map[*mqttClient]struct{})}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	n.mqttMu.Lock()
+	defer n.mqttMu.Unlock()
+	if n.mqtt != nil {
+		return nil, errors.New("nats: the MQTT broker is open already")
+	}
+	n.mqtt = m
+	return m, nil
+}
+
+// MQTTAddr is where MQTT clients connect; nil: there is no broker.
+func (n *Node) MQTTAddr() net.Addr {
+	n.mqttMu.Lock()
+	defer n.mqttMu.Unlock()
+	if n.mqtt == nil {
+		return nil
+	}
+	return n.mqtt.cfg.Listener.Addr()
+}
+
+// Addr is where clients connect.
+func (m *MQTT) Addr() net.Addr { return m.cfg.Listener.Addr() }
+
+// Clients is how many are connected.
+func (m *MQTT) Clients() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.clients)
+}
+
+// Serve accepts clients until Close; then it returns nil. It may be called
+// once.
+func (m *MQTT) Serve() error {
+	pause := acceptPause
+	for {
+		conn, err := m.cfg.Listener.Accept()
+		switch {
+		case err == nil:
+		case m.ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept MQTT clients: %w", err)
+		default: // no descriptors, say
+			m.log.Warn("MQTT clients are not accepted for a moment", "error", err, "retry_in", pause)
+			select {
+			case <-m.ctx.Done():
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		pause = acceptPause
+		if !m.begin() {
+			_ = conn.Close()
+			return nil
+		}
+		go func() {
+			defer m.conns.Done()
+			m.handle(conn)
+		}()
+	}
+}
+
+// begin counts a connection in, as long as the door is open.
+func (m *MQTT) begin() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	m.conns.Add(1)
+	return true
+}
+
+// Close lets nobody in any more. Who is in stays until the Node stops, so
+// that nobody's will is published because the hub stops.
+func (m *MQTT) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.cancel()
+	return m.cfg.Listener.Close()
+}
+
+// wait returns when all connections have ended, cutting off those that have
+// not by themselves: the server is gone.
+func (m *MQTT) wait() {
+	_ = m.Close()
+	m.Disconnect(func(string) bool { return true })
+	m.conns.Wait()
+}
+
+// Disconnect ends the connections of the users for whom gone is true, and
+// returns how many. They may come back if they may.
+func (m *MQTT) Disconnect(gone func(user string) bool) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	count := 0
+	for c := range m.clients {
+		if gone(c.user) {
+			_ = c.raw.Close()
+			count++
+		}
+	}
+	return count
+}
+
+// handle serves one connection until its end.
+func (m *MQTT) handle(raw net.Conn) {
+	defer raw.Close()
+	stop := context.AfterFunc(m.ctx, func() { _ = raw.Close() }) // strangers go with the door
+	defer stop()
+	_ = raw.SetDeadline(time.Now().Add(doorTimeout))
+	conn := raw
+	if m.cfg.TLS != nil {
+		conn = tls.Server(raw, m.cfg.TLS)
+	}
+	connect, err := readConnect(conn)
+	if err != nil {
+		m.refuse(conn, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, doorTimeout)
+	defer cancel()
+	rights, ok := m.cfg.Authenticate(ctx, connect.User, connect.Password)
+	if !ok {
+		m.Stats.Refused.Add(1)
+		m.refuse(conn, refusal(refusedPassword))
+		return
+	}
+	permissions, err := rights.permissions()
+	if err != nil {
+		m.log.Error("rights of an MQTT user are not usable", "user", connect.User, "error", err)
+		m.refuse(conn, refusal(refusedPassword))
+		return
+	}
+	if m.cfg.Known != nil {
+		m.cfg.Known(raw)
+	}
+	if err := m.admit(&mqttClient{user: connect.User, raw: raw, down: conn}, connect, permissions, stop); err != nil {
+		m.refuse(conn, err)
+	}
+}
+
+// refuse tells a client why it is sent away, where MQTT has words for it.
+func (m *MQTT) refuse(conn net.Conn, err error) {
+	var r refusal
+	if !errors.As(err, &r) {
+		return
+	}
+	_ = conn.SetDeadline(time.Now().Add(writeTimeout))
+	_, _ = conn.Write(r.packet())
+	// Closing with unread bytes would take the answer back.
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+}
+
+// admit connects a client to the server and carries what they say.
+func (m *MQTT) admit(c *mqttClient, connect *mqttConnect, permissions *server.Permissions, stop func() bool) error {
+	if !m.enter(c) {
+		m.Stats.Full.Add(1)
+		return refusal(refusedUnavailable)
+	}
+	defer m.leave(c)
+	if !stop() {
+		return nil // the door is closed, and the connection with it
+	}
+	password, addr := m.logins.issue(ticket{user: c.user, permissions: permissions})
+	if addr == "" {
+		return refusal(refusedUnavailable)
+	}
+	defer m.logins.revoke(password)
+	up, err := net.DialTimeout("tcp", addr, doorTimeout)
+	if err != nil {
+		return refusal(refusedUnavailable)
+	}
+	c.up = up.(*net.TCPConn)
+	defer c.up.Close()
+	user := c.user
+	if user == "" {
+		user = "-" // the server refuses an empty one
+	}
+	if _, err := c.up.Write(connect.as(sessionName(c.user, connect.ClientID), user, password)); err != nil {
+		return refusal(refusedUnavailable)
+	}
+	m.Stats.Accepted.Add(1)
+	m.carry(c)
+	return nil
+}
+
+func (m *MQTT) enter(c *mqttClient) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.counted = m.cfg.Exempt == nil || !m.cfg.Exempt(c.user)
+	if c.counted {
+		if m.counted >= m.cfg.MaxClients {
+			return false
+		}
+		m.counted++
+	}
+	m.clients[c] = struct{}{}
+	return true
+}
+
+func (m *MQTT) leave(c *mqttClient) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.counted {
+		m.counted--
+	}
+	delete(m.clients, c)
+}
