@@ -76,6 +76,12 @@ var accessTable = map[string]access{
 	connectv1.OperatorServiceWhoAmIProcedure:         read(),
 	connectv1.OperatorServiceListAuditProcedure:      manage(false),
 
+	connectv1.BridgeServiceListBrokersProcedure: read(),
+	connectv1.BridgeServiceListGearProcedure:    read(),
+	connectv1.BridgeServiceAllowGearProcedure:   {role: registry.RoleOperator, unbound: true, audited: true, finished: true, timeout: quick},
+	// It stores nothing, but connects to where the caller says.
+	connectv1.BridgeServiceSampleBrokerProcedure: {role: registry.RoleAdmin, unbound: true, audited: true},
+
 	connectv1.HubServiceGetStatusProcedure: read(),
 }
 

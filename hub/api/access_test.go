@@ -74,16 +74,16 @@ func TestRolesByMethod(t *testing.T) {
 	boundAdmin := h.token("b", registry.RoleAdmin, "site=north")
 	minimum := func(path string) registry.Role {
 		switch m := path[strings.LastIndex(path, "/")+1:]; m {
-		case "DropQuarantine", "CreateOperator", "ListOperators", "DeleteOperator", "ListAudit":
+		case "DropQuarantine", "CreateOperator", "ListOperators", "DeleteOperator", "ListAudit", "SampleBroker":
 			return registry.RoleAdmin
 		case "CreateDevice", "CreateDevices", "LabelDevice", "SetDeviceEnabled", "RotateDevice", "DeleteDevice",
-			"ReplayQuarantine", "SendCommand", "SendGroupCommand", "CancelCommand", "CancelGroup":
+			"ReplayQuarantine", "SendCommand", "SendGroupCommand", "CancelCommand", "CancelGroup", "AllowGear":
 			return registry.RoleOperator
 		}
 		return registry.RoleViewer
 	}
-	for path := range methods() {
-		if strings.Contains(path, "/Watch") {
+	for path, m := range methods() {
+		if m.IsStreamingServer() {
 			continue
 		}
 		for _, c := range []struct {
@@ -104,7 +104,7 @@ func TestRolesByMethod(t *testing.T) {
 				t.Errorf("%s as %v: %d", path, c.role, status)
 			}
 		}
-		manages := strings.Contains(path, "OperatorService") && !strings.HasSuffix(path, "WhoAmI")
+		manages := strings.Contains(path, "OperatorService") && !strings.HasSuffix(path, "WhoAmI") || strings.HasSuffix(path, "AllowGear")
 		if got := h.post(t, path, boundAdmin, "{}").StatusCode == http.StatusForbidden; got != manages {
 			t.Errorf("%s as an admin bound to a selector is forbidden: %v", path, got)
 		}

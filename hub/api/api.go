@@ -75,6 +75,7 @@ type Deps struct {
 	Tail       Tail
 	Quarantine Quarantine
 	Commands   Commands
+	Bridge     Bridge // nil: this hub has none
 	// Status makes a new message at each call; devices and devices_online
 	// are filled in here.
 	Status func(context.Context) (*operatorv1.GetStatusResponse, error)
@@ -153,6 +154,7 @@ func New(deps Deps) (*Server, error) {
 	s.mount(operatorv1connect.NewCommandServiceHandler(&commandService{s}, options))
 	s.mount(operatorv1connect.NewQuarantineServiceHandler(&quarantineService{s}, options))
 	s.mount(operatorv1connect.NewOperatorServiceHandler(&operatorService{s}, options))
+	s.mount(operatorv1connect.NewBridgeServiceHandler(&bridgeService{s}, options))
 	s.mount(operatorv1connect.NewHubServiceHandler(&hubService{s}, options))
 	s.unsubscribe = deps.Registry.OnOperatorChange(func(old, new *registry.Operator) {
 		if old != nil && (new == nil || new.Revision != old.Revision) {

@@ -27,6 +27,7 @@ func (s *Server) deviceProto(d *registry.Device) *operatorv1.Device {
 		Description:  descriptionProto(describeOf(d)),
 		DroppedRows:  presence.Dropped,
 		Kind:         d.Kind,
+		Gear:         gearProto(d.Gear),
 	}
 	if d.Retiring != nil && time.Now().Before(d.Retiring.Until) {
 		out.RetiringGeneration = d.Retiring.Generation

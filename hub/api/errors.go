@@ -11,6 +11,7 @@ import (
 
 	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/device"
+	"github.com/tetherline/tetherline/hub/mqttbridge"
 	"github.com/tetherline/tetherline/hub/registry"
 	"github.com/tetherline/tetherline/telemetry"
 	"github.com/tetherline/tetherline/telemetry/jsbuffer"
@@ -22,6 +23,7 @@ var (
 	errNoRole       = errors.New("this operator's role or selector does not permit that")
 	errBadPage      = errors.New("the page token is not one of this list: begin again without it")
 	errBadRequest   = errors.New("bad request")
+	errNoBroker     = errors.New("the config of the bridge has no broker")
 	errBridged      = errors.New("a device behind the MQTT bridge has no credential")
 	errFeedEnded    = errors.New("the stream of rows broke off; watch again")
 	errTooManyFeeds = errors.New("too many watchers on this node; try again later")
@@ -51,6 +53,12 @@ var errorTable = []struct {
 	{errBadPage, connect.CodeInvalidArgument, true},
 	{errBadRequest, connect.CodeInvalidArgument, true},
 	{errBridged, connect.CodeFailedPrecondition, true},
+	{errNoBroker, connect.CodeNotFound, true},
+	{mqttbridge.ErrNoBridge, connect.CodeFailedPrecondition, true},
+	{mqttbridge.ErrUnknownGear, connect.CodeNotFound, true},
+	{mqttbridge.ErrBadSample, connect.CodeInvalidArgument, true},
+	{mqttbridge.ErrUnreachable, connect.CodeFailedPrecondition, true},
+	{mqttbridge.ErrTooManySamples, connect.CodeResourceExhausted, true},
 
 	{registry.ErrInvalid, connect.CodeInvalidArgument, true},
 	{registry.ErrNotFound, connect.CodeNotFound, true},

@@ -179,6 +179,7 @@ type clients struct {
 	operators  connectv1.OperatorServiceClient
 	hub        connectv1.HubServiceClient
 	commands   connectv1.CommandServiceClient
+	bridge     connectv1.BridgeServiceClient
 }
 
 func (h *hub) as(token string, options ...connect.ClientOption) clients {
@@ -191,6 +192,7 @@ func (h *hub) as(token string, options ...connect.ClientOption) clients {
 		operators:  connectv1.NewOperatorServiceClient(c, url, options...),
 		hub:        connectv1.NewHubServiceClient(c, url, options...),
 		commands:   connectv1.NewCommandServiceClient(c, url, options...),
+		bridge:     connectv1.NewBridgeServiceClient(c, url, options...),
 	}
 }
 

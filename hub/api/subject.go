@@ -29,6 +29,11 @@ func subjectOf(msg any) string {
 		GetAll() bool
 	}:
 		subject = rowsSubject(m.GetIds(), m.GetDeviceId(), m.GetAll())
+	case *operatorv1.AllowGearRequest:
+		g := m.GetGear()
+		subject = g.GetBroker() + "/" + g.GetProfile() + "/" + g.GetName()
+	case *operatorv1.SampleBrokerRequest:
+		subject = withoutUser(m.GetBroker())
 	case interface{ GetDeviceId() string }:
 		subject = m.GetDeviceId()
 	case interface{ GetId() string }:
@@ -39,6 +44,16 @@ func subjectOf(msg any) string {
 		subject = m.GetSelector()
 	}
 	return clip(subject, maxAuditSubject)
+}
+
+// withoutUser is a broker's URL without what somebody may have written before
+// its host; a name stays as it is.
+func withoutUser(broker string) string {
+	scheme, rest, isURL := strings.Cut(broker, "://")
+	if !isURL {
+		return broker
+	}
+	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 }
 
 func rowsSubject(ids []uint64, deviceID string, all bool) string {
@@ -74,6 +89,12 @@ func detailOf(msg any) string {
 		}
 	case *operatorv1.CreateOperatorRequest:
 		detail = fmt.Sprintf("role=%s selector=%q", roleName(m.GetRole()), m.GetSelector())
+	case *operatorv1.AllowGearRequest:
+		detail = strings.TrimSpace("device=" + m.GetDeviceId() + " " + labelChanges(m.GetLabels(), nil))
+	case *operatorv1.SampleBrokerRequest:
+		if m.GetDuration() != nil {
+			detail = fmt.Sprintf("for=%v", m.GetDuration().AsDuration())
+		}
 	case *operatorv1.SendGroupCommandRequest:
 		detail = "command=" + m.GetSpec().GetName()
 	case *operatorv1.SendCommandRequest:
