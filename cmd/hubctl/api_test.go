@@ -28,6 +28,7 @@ func TestEveryMethodOfTheAPIHasACommand(t *testing.T) {
 		"command watch c1", "command group show g1", "command group ls", "command group cancel g1",
 		"quarantine ls", "quarantine show 1", "quarantine replay 1", "quarantine drop 1 --yes",
 		"operator create alice", "operator ls", "operator rm alice --yes", "operator whoami", "audit ls", "status",
+		"bridge ls", "bridge ls barn", "bridge gear barn", "bridge allow barn plugs kitchen", "bridge sample barn --for 1s",
 	} {
 		for _, format := range []string{"table", "json", "csv"} {
 			p.hubctl(append(strings.Fields(line), "-o", format)...).want(t, exitOK)
@@ -102,6 +103,14 @@ func scriptEverything(p *peer) {
 	always(p, rpc.OperatorServiceDeleteOperatorProcedure, &operatorv1.DeleteOperatorRequest{}, &operatorv1.DeleteOperatorResponse{})
 	always(p, rpc.OperatorServiceWhoAmIProcedure, &operatorv1.WhoAmIRequest{}, &operatorv1.WhoAmIResponse{Operator: who})
 	always(p, rpc.OperatorServiceListAuditProcedure, &operatorv1.ListAuditRequest{}, &operatorv1.ListAuditResponse{})
+	gear := &operatorv1.Gear{Broker: "barn", Profile: "plugs", Name: "kitchen"}
+	always(p, rpc.BridgeServiceListBrokersProcedure, &operatorv1.ListBrokersRequest{}, &operatorv1.ListBrokersResponse{Brokers: []*operatorv1.Broker{{Name: "barn"}}})
+	always(p, rpc.BridgeServiceListGearProcedure, &operatorv1.ListGearRequest{}, &operatorv1.ListGearResponse{Gear: []*operatorv1.SeenGear{{Gear: gear}}})
+	always(p, rpc.BridgeServiceAllowGearProcedure, &operatorv1.AllowGearRequest{}, &operatorv1.AllowGearResponse{Device: &operatorv1.Device{Id: "kitchen", Gear: gear}})
+	streams(p, rpc.BridgeServiceSampleBrokerProcedure, func(_ context.Context, _ *operatorv1.SampleBrokerRequest, send func(*operatorv1.SampleBrokerResponse)) error {
+		send(&operatorv1.SampleBrokerResponse{Messages: 1, Done: true, Gear: []*operatorv1.SampledGear{{Name: "kitchen"}}, ConfigYaml: "brokers: []\n"})
+		return nil
+	})
 	always(p, rpc.HubServiceGetStatusProcedure, &operatorv1.GetStatusRequest{}, &operatorv1.GetStatusResponse{Ready: true})
 }
 

@@ -71,6 +71,7 @@ names another hub. See 'hubctl help connecting' for hubs and tokens, and
   hubctl telemetry watch greenhouse-1
   hubctl command send greenhouse-1 set_relay --arg on=true --wait`,
 		Args:          cobra.ArbitraryArgs,
+		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -91,6 +92,7 @@ names another hub. See 'hubctl help connecting' for hubs and tokens, and
 			return nil
 		},
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	f := root.PersistentFlags()
 	f.StringVar(&a.given.Hub, "hub", "", "address of the hub, https://host:port (TETHERLINE_HUB)")
 	f.StringVar(&a.given.Token, "token", "", "operator token, or @FILE that holds it (TETHERLINE_TOKEN)")
@@ -104,7 +106,7 @@ names another hub. See 'hubctl help connecting' for hubs and tokens, and
 
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
-		a.deviceCommand(), a.telemetryCommand(), a.commandCommand(), a.quarantineCommand(),
+		a.deviceCommand(), a.telemetryCommand(), a.commandCommand(), a.quarantineCommand(), a.bridgeCommand(),
 		a.operatorCommand(), a.auditCommand(), a.statusCommand(), a.topCommand(),
 		a.contextCommand(), a.versionCommand(), a.completionCommand(),
 		connectingTopic(), exitCodesTopic(),

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
@@ -39,22 +41,26 @@ func (a *app) auditList() *cobra.Command {
 }
 
 func (a *app) auditView() view[auditRecord] {
-	columns := func(when func(auditRecord) string, names ...string) []output.Column[auditRecord] {
-		return []output.Column[auditRecord]{
-			{Name: names[0], Cell: when},
-			{Name: names[1], Cell: auditRecord.GetOperator},
-			{Name: names[2], Cell: auditRecord.GetMethod},
-			{Name: names[3], Cell: auditRecord.GetSubject},
-			{Name: names[4], Cell: auditRecord.GetOutcome},
-			{Name: names[5], Cell: auditRecord.GetRemoteAddr},
-			{Name: names[6], Cell: auditRecord.GetDetail},
-		}
-	}
+	type col = output.Column[auditRecord]
 	return view[auditRecord]{
-		table: columns(func(r auditRecord) string { return humanTime(r.Time, a.zone()) },
-			"TIME", "OPERATOR", "METHOD", "SUBJECT", "OUTCOME", "FROM", "DETAIL"),
-		csv: columns(func(r auditRecord) string { return machineTime(r.Time) },
-			"time", "operator", "method", "subject", "outcome", "remote_addr", "detail"),
+		table: []col{
+			{Name: "TIME", Cell: func(r auditRecord) string { return secondTime(r.Time, a.zone()) }, Whole: true},
+			{Name: "OPERATOR", Cell: auditRecord.GetOperator},
+			{Name: "METHOD", Cell: func(r auditRecord) string { return r.Method[strings.LastIndexByte(r.Method, '/')+1:] }, Whole: true},
+			{Name: "SUBJECT", Cell: auditRecord.GetSubject},
+			{Name: "OUTCOME", Cell: auditRecord.GetOutcome},
+			{Name: "DETAIL", Cell: auditRecord.GetDetail},
+			{Name: "FROM", Cell: auditRecord.GetRemoteAddr, Spare: true},
+		},
+		csv: []col{
+			{Name: "time", Cell: func(r auditRecord) string { return machineTime(r.Time) }},
+			{Name: "operator", Cell: auditRecord.GetOperator},
+			{Name: "method", Cell: auditRecord.GetMethod},
+			{Name: "subject", Cell: auditRecord.GetSubject},
+			{Name: "outcome", Cell: auditRecord.GetOutcome},
+			{Name: "remote_addr", Cell: auditRecord.GetRemoteAddr},
+			{Name: "detail", Cell: auditRecord.GetDetail},
+		},
 		none: "No changes yet.",
 	}
 }

@@ -44,9 +44,9 @@ func TestDeviceListFollowsPagesInEachFormat(t *testing.T) {
 		t.Errorf("escapes reach the screen: %q", table.out)
 	}
 	wantText(t, p.hubctl("device", "ls", "-l", "site=north", "-o", "csv").want(t, exitOK).out,
-		"id,kind,enabled,online,since,last_seen,reason,remote_addr,firmware,node,labels,note,generation,allow_unbound,dropped_rows,created\n"+
-			"a-1,device,true,false,,,,,,,b=x;site=north,,0,false,0,\n"+
-			"b-2,mqtt,false,false,2026-03-01T12:00:00Z,,\"\x1b[2Jcleared\nscreen\",,,,,\"say \"\"hi\"\", twice\",0,false,0,\n")
+		"id,kind,enabled,online,since,last_seen,reason,remote_addr,firmware,node,labels,note,generation,allow_unbound,dropped_rows,created,broker,profile,gear\n"+
+			"a-1,device,true,false,,,,,,,b=x;site=north,,0,false,0,,,,\n"+
+			"b-2,mqtt,false,false,2026-03-01T12:00:00Z,,\"\x1b[2Jcleared\nscreen\",,,,,\"say \"\"hi\"\", twice\",0,false,0,,,,\n")
 	var list []map[string]any
 	if err := json.Unmarshal([]byte(p.hubctl("device", "ls", "-l", "site=north", "-o", "json").want(t, exitOK).out), &list); err != nil || len(list) != 2 {
 		t.Fatalf("json: %v, %d devices", err, len(list))

@@ -15,10 +15,10 @@ func (a *app) deviceView() view[*operatorv1.Device] {
 		table: []deviceColumn{
 			{Name: "ID", Cell: (*operatorv1.Device).GetId, Whole: true},
 			{Name: "STATE", Cell: deviceState},
+			{Name: "KIND", Cell: (*operatorv1.Device).GetKind, When: isGear},
 			{Name: "SINCE", Cell: func(d *operatorv1.Device) string { return ago(d.GetPresence().GetSince()) }},
 			{Name: "LABELS", Cell: func(d *operatorv1.Device) string { return labelPairs(d.Labels, ",") }},
 			{Name: "FIRMWARE", Cell: func(d *operatorv1.Device) string { return d.GetPresence().GetFirmware() }},
-			{Name: "KIND", Cell: (*operatorv1.Device).GetKind},
 			{Name: "LAST DISCONNECT", Cell: func(d *operatorv1.Device) string { return d.GetPresence().GetReason() }},
 		},
 		csv: []deviceColumn{
@@ -38,10 +38,24 @@ func (a *app) deviceView() view[*operatorv1.Device] {
 			{Name: "allow_unbound", Cell: func(d *operatorv1.Device) string { return fmt.Sprint(d.AllowUnbound) }},
 			{Name: "dropped_rows", Cell: func(d *operatorv1.Device) string { return number(d.DroppedRows) }},
 			{Name: "created", Cell: func(d *operatorv1.Device) string { return machineTime(d.Created) }},
+			{Name: "broker", Cell: func(d *operatorv1.Device) string { return d.GetGear().GetBroker() }},
+			{Name: "profile", Cell: func(d *operatorv1.Device) string { return d.GetGear().GetProfile() }},
+			{Name: "gear", Cell: func(d *operatorv1.Device) string { return d.GetGear().GetName() }},
 		},
 		details: a.deviceDetails,
 		none:    "No devices. 'hubctl device create ID --out ID.json' makes one.",
 	}
+}
+
+// isGear reports whether a device stands for gear behind the MQTT bridge, which
+// has no credential and no session of its own.
+func isGear(d *operatorv1.Device) bool { return d.GetGear() != nil }
+
+func gearWords(g *operatorv1.Gear) string {
+	if g == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s, of profile %s behind broker %s", g.Name, g.Profile, g.Broker)
 }
 
 func deviceState(d *operatorv1.Device) string {
@@ -62,7 +76,10 @@ func (a *app) deviceDetails(d *operatorv1.Device) []output.Detail {
 	if since != "" {
 		since += " (" + ago(p.GetSince()) + ")"
 	}
-	credential := fmt.Sprintf("generation %d", d.Generation)
+	credential := ""
+	if !isGear(d) {
+		credential = fmt.Sprintf("generation %d", d.Generation)
+	}
 	if d.RetiringGeneration > 0 {
 		credential += fmt.Sprintf("; generation %d still works until %s", d.RetiringGeneration, humanTime(d.RetiringUntil, zone))
 	}
@@ -75,6 +92,7 @@ func (a *app) deviceDetails(d *operatorv1.Device) []output.Detail {
 		{Name: "Address", Value: p.GetRemoteAddr()},
 		{Name: "Node", Value: p.GetNode()},
 		{Name: "Kind", Value: d.Kind},
+		{Name: "Gear", Value: gearWords(d.Gear)},
 		{Name: "Firmware", Value: firstOf(p.GetFirmware(), d.GetDescription().GetFirmware())},
 		{Name: "Labels", Value: labelPairs(d.Labels, ", ")},
 		{Name: "Note", Value: d.Note},

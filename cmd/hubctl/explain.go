@@ -111,6 +111,8 @@ func (a *app) notFoundHint() string {
 		return "'hubctl command ls' lists the commands, 'hubctl device ls' the devices"
 	case "quarantine":
 		return "'hubctl quarantine ls' lists the rows"
+	case "bridge":
+		return "'hubctl bridge ls' lists the brokers, 'hubctl bridge gear' what is behind them"
 	case "operator":
 		return "'hubctl operator ls' lists the operators"
 	}

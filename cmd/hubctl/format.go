@@ -31,6 +31,14 @@ func humanTime(t *timestamppb.Timestamp, zone *time.Location) string {
 	return t.AsTime().In(zone).Format("2006-01-02 15:04:05.000 MST")
 }
 
+// secondTime is humanTime for tables: to the second, without the zone.
+func secondTime(t *timestamppb.Timestamp, zone *time.Location) string {
+	if t == nil {
+		return ""
+	}
+	return t.AsTime().In(zone).Format(time.DateTime)
+}
+
 // clock is the time of day of something that happens now.
 func clock(t *timestamppb.Timestamp, zone *time.Location) string {
 	if t == nil {

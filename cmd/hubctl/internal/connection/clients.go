@@ -30,6 +30,7 @@ type Clients struct {
 	Commands   operatorv1connect.CommandServiceClient
 	Quarantine operatorv1connect.QuarantineServiceClient
 	Operators  operatorv1connect.OperatorServiceClient
+	Bridge     operatorv1connect.BridgeServiceClient
 	Hub        operatorv1connect.HubServiceClient
 
 	transport *http.Transport
@@ -69,6 +70,7 @@ func Open(s Settings, userAgent string) (*Clients, error) {
 		Commands:   operatorv1connect.NewCommandServiceClient(client, s.Hub, opts...),
 		Quarantine: operatorv1connect.NewQuarantineServiceClient(client, s.Hub, opts...),
 		Operators:  operatorv1connect.NewOperatorServiceClient(client, s.Hub, opts...),
+		Bridge:     operatorv1connect.NewBridgeServiceClient(client, s.Hub, opts...),
 		Hub:        operatorv1connect.NewHubServiceClient(client, s.Hub, opts...),
 		transport:  transport,
 	}, nil

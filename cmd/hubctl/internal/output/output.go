@@ -36,6 +36,11 @@ type Column[T any] struct {
 	// Begin is cut before all others on a narrow screen, down to what still
 	// tells the rows apart: for long ids.
 	Begin bool
+	// Spare is left out of a table before cells are cut on a narrow screen.
+	Spare bool
+	// When leaves a table's column out unless it holds for a row; nil: it is
+	// always there.
+	When func(T) bool
 	// Min is the least width where rows come one by one.
 	Min int
 }

@@ -21,6 +21,7 @@ const (
 // that still do not fit are left out from the right; their number is returned.
 // Every cell is made harmless for the screen.
 func WriteTable[T any](w io.Writer, width int, columns []Column[T], rows []T) (hidden int, err error) {
+	columns = wanted(columns, rows)
 	cells := make([][]string, 0, len(rows)+1)
 	header := make([]string, len(columns))
 	for i, c := range columns {
@@ -35,6 +36,16 @@ func WriteTable[T any](w io.Writer, width int, columns []Column[T], rows []T) (h
 		cells = append(cells, line)
 	}
 	widths := measure(cells, len(columns))
+	for i := len(columns) - 1; i >= 0 && width > 0 && total(widths) > width; i-- {
+		if !columns[i].Spare {
+			continue
+		}
+		hidden++
+		columns, widths = slices.Delete(columns, i, i+1), slices.Delete(widths, i, i+1)
+		for k := range cells {
+			cells[k] = slices.Delete(cells[k], i, i+1)
+		}
+	}
 	shown := len(columns)
 	if width > 0 {
 		whole := make([]bool, len(columns))
@@ -61,7 +72,14 @@ func WriteTable[T any](w io.Writer, width int, columns []Column[T], rows []T) (h
 		b.WriteString(strings.TrimRight(text.String(), " "))
 		b.WriteByte('\n')
 	}
-	return len(columns) - shown, b.Flush()
+	return hidden + len(columns) - shown, b.Flush()
+}
+
+// wanted is the columns that say something of these rows.
+func wanted[T any](columns []Column[T], rows []T) []Column[T] {
+	return slices.DeleteFunc(slices.Clone(columns), func(c Column[T]) bool {
+		return c.When != nil && !slices.ContainsFunc(rows, c.When)
+	})
 }
 
 // distinct is the least width, at most full, at which the cells of a column
