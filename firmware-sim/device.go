@@ -38,6 +38,9 @@ type DeviceConfig struct {
 	// OnCommand hears of every command before it is run; nil: nobody does.
 	// It may be called by several goroutines at once.
 	OnCommand func(device, id, name string)
+	// OnResult hears how the device ended a command: nil for a success; nil:
+	// nobody does. As OnCommand otherwise.
+	OnResult func(device, id string, err error)
 	// Client is the SDK's config. Firmware, Describe, Commands and the hook
 	// OnAck are the simulation's own. With a JournalPath a rebooted device
 	// remembers the commands that it has run.
@@ -56,6 +59,7 @@ type device struct {
 	sensors   sensors
 	rng       *rand.Rand
 	onCommand func(device, id, name string)
+	onResult  func(device, id string, err error)
 	restart   chan struct{} // a reboot is wanted
 	retimed   chan struct{} // the interval has changed
 
@@ -82,7 +86,7 @@ func newDevice(cfg DeviceConfig, t *tally) (*device, error) {
 	}
 	rng := rand.New(rand.NewPCG(cfg.Seed, 0x7e7e))
 	d := &device{
-		config: cfg.Client, model: m, sensors: m.start(rng), rng: rng, onCommand: cfg.OnCommand,
+		config: cfg.Client, model: m, sensors: m.start(rng), rng: rng, onCommand: cfg.OnCommand, onResult: cfg.OnResult,
 		restart: make(chan struct{}, 1), retimed: make(chan struct{}, 1), interval: cfg.Interval,
 	}
 	d.config.Firmware = m.firmware

@@ -54,17 +54,25 @@ func (d *device) handlers() map[string]client.Handler {
 		"fail":         {Run: fail},
 		"hang":         {Run: hang, Concurrent: true},
 	}
-	if d.onCommand != nil {
-		for name, h := range all {
-			run := h.Run
-			h.Run = func(ctx context.Context, cmd *client.Command) (client.Result, error) {
-				d.onCommand(d.client().DeviceID(), cmd.ID, cmd.Name)
-				return run(ctx, cmd)
-			}
-			all[name] = h
-		}
+	for name, h := range all {
+		h.Run = d.heard(h.Run)
+		all[name] = h
 	}
 	return all
+}
+
+// heard is a handler whose beginning and end somebody may hear of.
+func (d *device) heard(run func(context.Context, *client.Command) (client.Result, error)) func(context.Context, *client.Command) (client.Result, error) {
+	return func(ctx context.Context, cmd *client.Command) (client.Result, error) {
+		if d.onCommand != nil {
+			d.onCommand(d.client().DeviceID(), cmd.ID, cmd.Name)
+		}
+		result, err := run(ctx, cmd)
+		if d.onResult != nil {
+			d.onResult(d.client().DeviceID(), cmd.ID, err)
+		}
+		return result, err
+	}
 }
 
 func (d *device) setRelay(_ context.Context, cmd *client.Command) (client.Result, error) {

@@ -1,0 +1,164 @@
+package firmwaresim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	credential "github.com/tetherline/tetherline/device"
+)
+
+// proof is one run of Prove.
+type proof struct {
+	// Set once, before things break.
+	cfg      ProveConfig
+	dir      string
+	began    time.Time
+	influxd  string
+	leftOut  map[string]string
+	disk     *smallDisk   // nil: the hub has no disk of its own
+	store    *provenStore // nil: the hub's embedded store
+	hub      *provenHub
+	hubURL   string
+	links    []*faultyLink // between devices and hub
+	devices  []*provenDevice
+	stranger credential.Credential
+	tally    *tally
+	watch    *hubWatch
+	idle     hubSample // before a device was connected
+	closers  []func()
+
+	orders  orderLedger
+	ballast atomic.Int32 // bytes that devices add to a row
+	stalled sync.Map     // *faultyLink: time.Time of the newest stall's beginning or end
+	count   proofCounts
+
+	mu      sync.Mutex
+	verdict Verdict
+	tried   map[string]int
+	wrong   [promises]PromiseProved
+	// troubles are when the hub may lose what it has only said to have: from
+	// and to, in tenths of a second since began.
+	troubles [][2]uint32
+	sayMu    sync.Mutex
+}
+
+// proofCounts are of what was tried and held.
+type proofCounts struct {
+	strangersRefused, strangersUnheard atomic.Int64
+	revoked, lostPeers                 atomic.Int64
+	slowestRevoke, slowestLoss         highest // ns
+	droppedByDevices, droppedByHub     uint64
+	goroutinesLeft, descriptorsLeft    float64
+	connectionsLeft                    float64
+}
+
+// highest is the largest of what it is raised to.
+type highest struct{ atomic.Int64 }
+
+func (h *highest) raise(v int64) {
+	for old := h.Load(); v > old && !h.CompareAndSwap(old, v); old = h.Load() {
+	}
+}
+
+// Prove starts a hub as a process of its own with a store, runs a fleet
+// against it, breaks things by a schedule that the seed repeats, and compares
+// what devices and commands' senders know with what the hub says in the end.
+// An error says that nothing could be judged; a broken promise is none.
+func Prove(ctx context.Context, cfg ProveConfig) (Verdict, error) {
+	if err := cfg.complete(); err != nil {
+		return Verdict{}, err
+	}
+	r := &proof{cfg: cfg, leftOut: map[string]string{}, tried: map[string]int{}, tally: newTally()}
+	r.verdict.Commands.Ends = map[string]int{}
+	defer r.close()
+	plan, err := r.prepare(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
+	early := r.run(ctx, plan)
+	if ctx.Err() != nil {
+		return Verdict{}, errors.Join(errors.New("interrupted: nothing was judged"), early)
+	}
+	return r.conclude(early), nil
+}
+
+// later has f called when the run is over; the last one first.
+func (r *proof) later(f func()) { r.closers = append(r.closers, f) }
+
+// close frees everything. The folder stays where somebody named it, and where
+// there is something to look into.
+func (r *proof) close() {
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		r.closers[i]()
+	}
+	if r.hub != nil && r.hub.transport != nil {
+		r.hub.transport.CloseIdleConnections()
+	}
+	if r.dir != "" && r.cfg.Dir == "" && r.verdict.Kept == "" {
+		_ = os.RemoveAll(r.dir)
+	}
+}
+
+func (r *proof) say(format string, args ...any) {
+	r.sayMu.Lock()
+	defer r.sayMu.Unlock()
+	line := fmt.Sprintf(format, args...)
+	if !r.began.IsZero() {
+		line = fmt.Sprintf("%7.1f s  %s", time.Since(r.began).Seconds(), line)
+	}
+	r.cfg.Progress(line)
+}
+
+// find notes what contradicts a promise.
+func (r *proof) find(p promise, format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := &r.wrong[p]
+	if len(w.Findings) < maxFindings {
+		w.Findings = append(w.Findings, fmt.Sprintf(format, args...))
+	} else {
+		w.More++
+	}
+}
+
+func (r *proof) happened(fault string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tried[fault]++
+}
+
+// troubled notes that from then on until now the hub could lose what it had
+// not on disk.
+func (r *proof) troubled(from time.Time) {
+	tenths := func(t time.Time) uint32 { return uint32(max(t.Sub(r.began), 0) / (time.Second / 10)) }
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.troubles = append(r.troubles, [2]uint32{tenths(from), tenths(time.Now())})
+}
+
+// aroundTrouble reports whether a row that was acknowledged then may have been
+// lost with the hub.
+func (r *proof) aroundTrouble(when uint32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	const before, after = 50, 20 // tenths of a second
+	for _, t := range r.troubles {
+		if when+before >= t[0] && when <= t[1]+after {
+			return true
+		}
+	}
+	return false
+}
+
+// calmLink reports whether nothing was frozen on a link since then.
+func (r *proof) calmLink(l *faultyLink, since time.Time) bool {
+	at, ok := r.stalled.Load(l)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.frozen == nil && (!ok || at.(time.Time).Before(since.Add(-time.Second)))
+}

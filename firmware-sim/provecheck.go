@@ -1,0 +1,241 @@
+package firmwaresim
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+	"sync"
+	"time"
+
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+// readers is how many devices are compared with the store at once.
+const readers = 4
+
+// checkRows compares each device's ledger with what the hub hands out: every
+// row of the store, and the quarantine. The errors are of the hub not
+// answering.
+func (r *proof) checkRows(ctx context.Context) error {
+	shelved, err := r.readQuarantine(ctx)
+	if err != nil {
+		return err
+	}
+	work := make(chan *provenDevice)
+	errs := make(chan error, readers)
+	var all sync.WaitGroup
+	for range readers {
+		all.Go(func() {
+			for d := range work {
+				c := &rowCheck{d: d, shelved: shelved[d.id]}
+				if err := c.readStore(ctx, r.hub); err != nil {
+					select {
+					case errs <- fmt.Errorf("rows of %s: %w", d.id, err):
+					default:
+					}
+					continue
+				}
+				r.judge(c)
+			}
+		})
+	}
+	for _, d := range r.devices {
+		work <- d
+	}
+	close(work)
+	all.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
+}
+
+// rowCheck is the comparison of one device.
+type rowCheck struct {
+	d       *provenDevice
+	shelved bitmap // in quarantine
+
+	seen    bitmap
+	sums    []uint64
+	stored  uint64
+	twice   uint64
+	strange uint64
+	changed uint64
+	foreign uint64 // rows of another device under this one's name
+	example string
+}
+
+// readStore reads the rows of the device, a page at a time.
+func (c *rowCheck) readStore(ctx context.Context, h *provenHub) error {
+	for token := ""; ; {
+		var answer *operatorv1.QueryResponse
+		err := persist(ctx, func() (err error) {
+			answer, err = call(ctx, h.telemetry.Query, &operatorv1.QueryRequest{
+				DeviceId: c.d.id, Fields: []string{fieldNumber, fieldValue}, PageSize: 10_000, PageToken: token,
+			})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, row := range answer.Rows {
+			c.take(row.Time.AsTime().UnixNano(), row.Values)
+		}
+		if token = answer.NextPageToken; token == "" {
+			return nil
+		}
+	}
+}
+
+func (c *rowCheck) take(at int64, values map[string]*operatorv1.Value) {
+	c.stored++
+	packed := values[fieldNumber].GetIntValue()
+	row := ledgerRow{n: uint32(packed), time: at}
+	switch {
+	case packed>>32 != int64(c.d.index):
+		c.foreign++
+		c.example = fmt.Sprintf("row %d of device %d at %s", uint32(packed), packed>>32, time.Unix(0, at).UTC())
+		return
+	case row.n >= c.d.ledger.next:
+		c.strange++
+		return
+	case !c.seen.set(row.n):
+		c.twice++
+		return
+	}
+	if values[fieldValue].GetDoubleValue() != valueOf(c.d.index, row.n) {
+		c.changed++
+	}
+	if !c.d.ledger.acked.has(row.n) {
+		return // its time is known for acknowledged rows alone
+	}
+	for int(row.n/64) >= len(c.sums) {
+		c.sums = append(c.sums, 0)
+	}
+	c.sums[row.n/64] += row.sum()
+}
+
+// judge adds the comparison of a device to the verdict.
+func (r *proof) judge(c *rowCheck) {
+	l, id := c.d.ledger, c.d.id
+	var lost [2]uint64 // by promise 1, by promise 2
+	var unaccounted, quarantined, innocent, rejectedStored uint64
+	first := [2]int64{-1, -1}
+	for w := range int(l.next+63) / 64 {
+		all := ^uint64(0)
+		if rest := l.next - uint32(w)*64; rest < 64 {
+			all = 1<<rest - 1
+		}
+		acked, seen, shelved := l.acked.word(w), c.seen.word(w), c.shelved.word(w)
+		if missing := acked &^ seen &^ shelved; missing != 0 {
+			i := 1
+			if r.aroundTrouble(l.when[w]) {
+				i = 0
+			}
+			lost[i] += uint64(bits.OnesCount64(missing))
+			if first[i] < 0 {
+				first[i] = int64(w*64 + bits.TrailingZeros64(missing))
+			}
+		} else if acked != 0 && acked&seen == acked && l.sums[w] != c.sums[w] {
+			c.changed++ // at least one of these 64
+		}
+		unaccounted += uint64(bits.OnesCount64(all &^ acked &^ l.rejected.word(w) &^ l.dropped.word(w)))
+		quarantined += uint64(bits.OnesCount64(shelved))
+		innocent += uint64(bits.OnesCount64(shelved &^ l.poison.word(w)))
+		rejectedStored += uint64(bits.OnesCount64(seen & l.rejected.word(w) &^ acked))
+	}
+	for i, p := range []promise{promiseDurable, promiseStored} {
+		if lost[i] > 0 {
+			how := "while nothing was wrong with the hub's process or disk"
+			if i == 0 {
+				how = "right before a kill of the hub, or around a full disk"
+			}
+			r.find(p, "%s: %d acknowledged rows are neither stored nor in quarantine, the first is number %d: acknowledged %s", id, lost[i], first[i], how)
+		}
+	}
+	report := func(n uint64, p promise, what string) {
+		if n > 0 {
+			r.find(p, "%s: %d rows %s", id, n, what)
+		}
+	}
+	report(unaccounted, theRun, "were published and neither acknowledged nor rejected nor dropped")
+	report(innocent, promiseStored, "are in quarantine that nothing is wrong with")
+	report(rejectedStored, promiseStored, "are stored that the hub has rejected")
+	report(c.twice, promiseOnce, "are stored a second time, under another time")
+	report(c.strange, promiseOnce, "are stored that were never published")
+	report(c.changed, promiseOnce, "are stored with another time or value than the device sent")
+	if c.foreign > 0 {
+		r.find(promiseOwnName, "%s: %d rows of another device are stored under its name: %s", id, c.foreign, c.example)
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := &r.verdict.Rows
+	v.Published += uint64(l.next)
+	v.Acknowledged += l.acked.count()
+	v.Rejected += countBut(l.rejected, l.acked)
+	v.Dropped += countBut(l.dropped, l.acked)
+	v.Unaccounted += unaccounted
+	v.Stored += c.stored
+	v.Quarantined += quarantined
+	v.Missing += lost[0] + lost[1]
+	v.Twice += c.twice
+	v.Changed += c.changed
+	v.Strange += c.strange + c.foreign
+}
+
+func countBut(b, but bitmap) (n uint64) {
+	for i := range b {
+		n += uint64(bits.OnesCount64(b[i] &^ but.word(i)))
+	}
+	return n
+}
+
+// readQuarantine is the numbers of the rows in quarantine, by device.
+func (r *proof) readQuarantine(ctx context.Context) (map[string]bitmap, error) {
+	shelved := map[string]bitmap{}
+	index := make(map[string]int, len(r.devices))
+	for i, d := range r.devices {
+		index[d.id] = i
+	}
+	for token := ""; ; {
+		var answer *operatorv1.ListQuarantineResponse
+		err := persist(ctx, func() (err error) {
+			answer, err = call(ctx, r.hub.shelf.ListQuarantine, &operatorv1.ListQuarantineRequest{PageSize: 1000, PageToken: token})
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("quarantine: %w", err)
+		}
+		for _, row := range answer.Rows {
+			packed := row.Values[fieldNumber].GetIntValue()
+			i, ok := index[row.DeviceId]
+			if !ok || packed>>32 != int64(i) || uint32(packed) >= r.devices[i].ledger.next {
+				r.find(promiseOwnName, "row %d of device %d is in quarantine under the name %s", uint32(packed), packed>>32, row.DeviceId)
+				continue
+			}
+			if row.Reason == "" {
+				r.find(promiseStored, "row %d of %s is in quarantine without a reason", uint32(packed), row.DeviceId)
+			}
+			b := shelved[row.DeviceId]
+			b.set(uint32(packed)) // the same row may be refused twice, where its chunk is read again
+			shelved[row.DeviceId] = b
+		}
+		if token = answer.NextPageToken; token == "" {
+			return shelved, nil
+		}
+	}
+}
+
+// persist tries for a while: nothing is wrong with the hub any more.
+func persist(ctx context.Context, try func() error) error {
+	deadline := time.Now().Add(time.Minute)
+	for {
+		err := try()
+		if err == nil || time.Now().After(deadline) || !sleep(ctx, 200*time.Millisecond) {
+			return err
+		}
+	}
+}

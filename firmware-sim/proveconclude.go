@@ -1,0 +1,106 @@
+package firmwaresim
+
+import (
+	"fmt"
+	"time"
+)
+
+// conclude makes the verdict.
+func (r *proof) conclude(early error) Verdict {
+	v := &r.verdict
+	v.Seed, v.Devices, v.Seconds = r.cfg.Seed, len(r.devices), time.Since(r.began).Seconds()
+	v.Faults, v.LeftOut = r.tried, r.leftOut
+	if early != nil {
+		v.Early = early.Error()
+	}
+	for _, d := range r.devices {
+		st := d.sim.stats()
+		v.Rows.FramesResent += st.FramesResent
+		v.Rows.Throttles += st.Throttles
+		v.Rows.Sessions += st.Sessions
+	}
+	v.Rows.AckP99 = r.tally.acks.quantile(0.99)
+	var watched time.Duration
+	v.Trends, watched = r.watch.trends()
+	v.WatchedSeconds = watched.Seconds()
+	for _, t := range v.Trends {
+		if t.grown {
+			r.find(promiseMemory, "%s of the hub's process have grown from %.1f to %.1f in %.0f s of one life", t.Name, t.Early, t.Late, v.WatchedSeconds)
+		}
+	}
+	v.Held = true
+	for p := range promises {
+		one := r.wrong[p]
+		one.Number, one.Says, one.Elsewhere = int(p), promiseNames[p].says, promiseNames[p].tests
+		one.Evidence = r.evidence(p, early == nil)
+		switch {
+		case one.broken():
+			one.Verdict, v.Held = "BROKEN", false
+		case early != nil || !r.wasTried(p):
+			one.Verdict = "not tried"
+		default:
+			one.Verdict = "held"
+		}
+		v.Promises = append(v.Promises, one)
+	}
+	if !v.Held || r.cfg.Dir != "" {
+		v.Kept = r.dir
+	}
+	return *v
+}
+
+// wasTried reports whether something happened that could have broken a
+// promise.
+func (r *proof) wasTried(p promise) bool {
+	switch p {
+	case promiseDurable:
+		return r.tried["hub-kill"]+r.tried["torn-write"]+r.tried["disk-full"] > 0
+	case promiseOnce:
+		return r.verdict.Rows.FramesResent > 0
+	case promiseRefuses:
+		return r.verdict.Rows.Throttles > 0 && r.watch.bufferPeak > 0.9
+	case promiseDeadPeers:
+		return r.count.lostPeers.Load() > 0
+	case promiseProofs:
+		return r.count.strangersRefused.Load() > 0
+	case promiseMemory:
+		return r.verdict.WatchedSeconds > 0
+	case promiseRevocation:
+		return r.count.revoked.Load() > 0
+	}
+	return true
+}
+
+// evidence is what was looked at for a promise.
+func (r *proof) evidence(p promise, whole bool) string {
+	rows, c, t := &r.verdict.Rows, &r.count, r.tried
+	if !whole && p != theRun {
+		return "the run ended before everything could be compared"
+	}
+	switch p {
+	case theRun:
+		return fmt.Sprintf("%d lives of the hub, ready again within %.1f s", r.hub.lives.Load(), time.Duration(r.hub.slowest.Load()).Seconds())
+	case promiseDurable:
+		return fmt.Sprintf("%d kills, %d torn writes, %d full disks; %d rows acknowledged, %d missing", t["hub-kill"], t["torn-write"], t["disk-full"], rows.Acknowledged, rows.Missing)
+	case promiseStored:
+		return fmt.Sprintf("%d rows stored, %d in quarantine with the store's words; the buffer is empty", rows.Stored, rows.Quarantined)
+	case promiseOnce:
+		return fmt.Sprintf("%d frames were sent again; %d rows twice, %d changed, %d that nobody published", rows.FramesResent, rows.Twice, rows.Changed, rows.Strange)
+	case promiseRefuses:
+		return fmt.Sprintf("the buffer was up to %.0f %% full, devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.bufferPeak, rows.Throttles, c.droppedByDevices, c.droppedByHub)
+	case promiseCommands:
+		m := &r.verdict.Commands
+		return fmt.Sprintf("%d commands, %d ran, %d twice; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, m.Wrong)
+	case promiseDeadPeers:
+		return fmt.Sprintf("%d devices on frozen links, lost by both sides within %.1f s; at the end %.0f connections, %+.0f goroutines, %+.0f descriptors", c.lostPeers.Load(),
+			time.Duration(c.slowestLoss.Load()).Seconds(), c.connectionsLeft, c.goroutinesLeft, c.descriptorsLeft)
+	case promiseProofs:
+		return fmt.Sprintf("%d impostors and middlemen were sent away, none got a word; %d found no hub", c.strangersRefused.Load(), c.strangersUnheard.Load())
+	case promiseOwnName:
+		return fmt.Sprintf("each of %d rows names its device, and stands under its name", rows.Stored+rows.Quarantined)
+	case promiseMemory:
+		return fmt.Sprintf("watched for %.0f s of one life; at most %.0f MiB resident with %d devices", r.verdict.WatchedSeconds, r.watch.peak.rss/(1<<20), len(r.devices))
+	default:
+		return fmt.Sprintf("%d live sockets closed, the slowest after %v", c.revoked.Load(), time.Duration(c.slowestRevoke.Load()).Round(time.Millisecond))
+	}
+}

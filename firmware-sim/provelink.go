@@ -1,0 +1,166 @@
+package firmwaresim
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+)
+
+// faultyLink is a way over TCP on which things can be made to go wrong:
+// connections are reset, or nothing gets through while no connection ends, as
+// behind a dead router. What was on its way then arrives when the link thaws,
+// as with TCP; that is what toxiproxy's timeout does not do.
+type faultyLink struct {
+	target   string
+	listener net.Listener
+	running  sync.WaitGroup
+
+	mu     sync.Mutex
+	pairs  map[*linkedPair]struct{}
+	frozen chan struct{} // closed when the link thaws; nil: it flows
+	closed bool
+}
+
+// linkedPair is the two connections of one that goes through.
+type linkedPair struct {
+	near, far *net.TCPConn
+	gone      chan struct{}
+	once      sync.Once
+}
+
+func (p *linkedPair) close(reset bool) {
+	p.once.Do(func() {
+		close(p.gone)
+		if reset {
+			_ = p.near.SetLinger(0)
+			_ = p.far.SetLinger(0)
+		}
+		_, _ = p.near.Close(), p.far.Close()
+	})
+}
+
+// newFaultyLink opens a good way to target, host:port, until close.
+func newFaultyLink(target string) (*faultyLink, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("open a link: %w", err)
+	}
+	l := &faultyLink{target: target, listener: listener, pairs: make(map[*linkedPair]struct{})}
+	l.running.Go(l.accept)
+	return l, nil
+}
+
+// addr is where one dials to get to the target.
+func (l *faultyLink) addr() string { return l.listener.Addr().String() }
+
+func (l *faultyLink) accept() {
+	for {
+		near, err := l.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			l.running.Go(func() { l.join(near.(*net.TCPConn)) })
+		}
+	}
+}
+
+func (l *faultyLink) join(near *net.TCPConn) {
+	far, err := net.Dial("tcp", l.target)
+	if err != nil {
+		_ = near.SetLinger(0)
+		_ = near.Close()
+		return
+	}
+	p := &linkedPair{near: near, far: far.(*net.TCPConn), gone: make(chan struct{})}
+	l.mu.Lock()
+	closed := l.closed
+	l.pairs[p] = struct{}{}
+	l.mu.Unlock()
+	if closed {
+		p.close(true)
+	}
+	var up sync.WaitGroup
+	up.Go(func() { l.carry(p, p.near, p.far) })
+	l.carry(p, p.far, p.near)
+	up.Wait()
+	l.mu.Lock()
+	delete(l.pairs, p)
+	l.mu.Unlock()
+}
+
+// carry ends the pair when one side has ended, as far as the link lets that
+// through.
+func (l *faultyLink) carry(p *linkedPair, from, to *net.TCPConn) {
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := from.Read(buf)
+		if !l.flows(p) {
+			return
+		}
+		if n > 0 {
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				err = werr
+			}
+		}
+		if err != nil {
+			p.close(false)
+			return
+		}
+	}
+}
+
+// flows waits until the link does; false: the pair is gone.
+func (l *faultyLink) flows(p *linkedPair) bool {
+	l.mu.Lock()
+	frozen := l.frozen
+	l.mu.Unlock()
+	if frozen == nil {
+		return true
+	}
+	select {
+	case <-frozen:
+		return true
+	case <-p.gone:
+		return false
+	}
+}
+
+// cut resets the connections of the moment.
+func (l *faultyLink) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range l.pairs {
+		p.close(true)
+	}
+}
+
+// freeze lets nothing through until thaw.
+func (l *faultyLink) freeze() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.frozen == nil {
+		l.frozen = make(chan struct{})
+	}
+}
+
+func (l *faultyLink) thaw() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.frozen != nil {
+		close(l.frozen)
+		l.frozen = nil
+	}
+}
+
+// close ends the link and waits for what runs.
+func (l *faultyLink) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	_ = l.listener.Close()
+	l.thaw()
+	l.cut()
+	l.running.Wait()
+}

@@ -1,0 +1,143 @@
+package firmwaresim
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+// revoke disables a device that is connected, sees how long its socket lives
+// on, and enables it again.
+func (r *proof) revoke(ctx context.Context, f plannedFault) {
+	d := r.devices[f.pick%uint64(len(r.devices))]
+	began := time.Now()
+	wasOnline := d.online.Load()
+	disable := func(enabled bool) bool {
+		return r.insist(ctx, func() error {
+			_, err := call(ctx, r.hub.devices.SetDeviceEnabled, &operatorv1.SetDeviceEnabledRequest{Id: d.id, Enabled: enabled})
+			return err
+		})
+	}
+	if !disable(false) {
+		return
+	}
+	said := time.Now()
+	took, closed := time.Duration(0), false
+	for limit := said.Add(revokeLimit + f.lasts); !closed && time.Now().Before(limit) && sleep(ctx, 5*time.Millisecond); {
+		if at := d.refused.Load(); at > began.UnixNano() {
+			took, closed = time.Unix(0, at).Sub(began), true
+		}
+	}
+	// What else broke meanwhile may have been the cause: then nothing is said.
+	calm := wasOnline && r.hub.steadySince(began.Add(-time.Second)) && r.calmLink(d.link, began)
+	if calm && (closed || d.online.Load()) {
+		r.revoked(took, closed)
+	}
+	sleep(ctx, f.lasts)
+	if disable(true) {
+		select {
+		case d.enabled <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// revokeLimit is a second, as promised, and some for a machine that is busy.
+const revokeLimit = 4 * time.Second
+
+func (r *proof) revoked(took time.Duration, closed bool) {
+	if !closed || took > revokeLimit {
+		r.find(promiseRevocation, "a device that was disabled was still connected after %v", max(took, revokeLimit))
+		return
+	}
+	r.count.revoked.Add(1)
+	r.count.slowestRevoke.raise(int64(took))
+}
+
+// stallLink freezes a link, and sees how long both sides take to find out.
+func (r *proof) stallLink(ctx context.Context, f plannedFault) {
+	l := r.links[f.pick%uint64(len(r.links))]
+	var met []*provenDevice
+	for _, d := range r.devices {
+		if d.link == l && d.online.Load() {
+			met = append(met, d)
+		}
+	}
+	began := time.Now()
+	r.stalled.Store(l, began)
+	l.freeze()
+	defer func() {
+		l.thaw()
+		r.stalled.Store(l, time.Now())
+	}()
+	end := began.Add(f.lasts)
+	unseen := r.awaitLost(ctx, met, began, end)
+	if !r.hub.steadySince(began.Add(-time.Second)) || ctx.Err() != nil {
+		return
+	}
+	if time.Since(began) >= foundWithin { // or else all were found sooner
+		for what, n := range unseen {
+			if n > 0 {
+				r.find(promiseDeadPeers, "%d of %d dead peers were not found within %v: %s", n, len(met), foundWithin, what)
+			}
+		}
+	}
+}
+
+// foundWithin is the promise, interval and pong timeout, and some for a
+// machine that is busy.
+const foundWithin = proveHeartbeat + provePongTimeout + 8*time.Second
+
+// awaitLost waits until the devices know that their hub is dead, and the hub
+// knows it of them. It counts those that do not.
+func (r *proof) awaitLost(ctx context.Context, met []*provenDevice, began, end time.Time) map[string]int {
+	unseen := map[string]int{}
+	for time.Now().Before(end) && sleep(ctx, 200*time.Millisecond) {
+		byDevice := 0
+		for _, d := range met {
+			if d.left.Load() < began.UnixNano() {
+				byDevice++
+			}
+		}
+		online, err := r.onlineSince(ctx, began)
+		if err != nil {
+			continue
+		}
+		byHub := 0
+		for _, d := range met {
+			if online[d.id] {
+				byHub++
+			}
+		}
+		if byDevice+byHub == 0 && unseen["sum"] != 0 && r.hub.steadySince(began.Add(-time.Second)) {
+			r.count.lostPeers.Add(int64(len(met)))
+			r.count.slowestLoss.raise(int64(time.Since(began)))
+		}
+		unseen["seen by the device"], unseen["seen by the hub"], unseen["sum"] = byDevice, byHub, byDevice+byHub
+		if byDevice+byHub == 0 {
+			break
+		}
+	}
+	sleep(ctx, min(time.Until(end), time.Until(r.began.Add(r.cfg.For))))
+	delete(unseen, "sum")
+	return unseen
+}
+
+// onlineSince is the devices that the hub takes as connected, from before t.
+func (r *proof) onlineSince(ctx context.Context, t time.Time) (map[string]bool, error) {
+	online, yes := map[string]bool{}, true
+	for token := ""; ; {
+		answer, err := call(ctx, r.hub.devices.ListDevices, &operatorv1.ListDevicesRequest{PageSize: 1000, PageToken: token, Online: &yes})
+		if err != nil {
+			return nil, fmt.Errorf("list devices: %w", err)
+		}
+		for _, d := range answer.Devices {
+			online[d.Id] = d.Presence.GetSince().AsTime().Before(t)
+		}
+		if token = answer.NextPageToken; token == "" {
+			return online, nil
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package firmwaresim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// storeDatabase is where the hub stores.
+const storeDatabase = "proof"
+
+// provenStore is the InfluxDB of a proof, and the link that the hub reaches
+// it by.
+type provenStore struct {
+	program
+	addr string
+	link *faultyLink
+}
+
+// findInfluxd looks for InfluxDB 1.8; "": there is none.
+func findInfluxd(wish string) (string, error) {
+	switch wish {
+	case "none":
+		return "", nil
+	case "":
+	default:
+		if _, err := os.Stat(wish); err != nil {
+			return "", fmt.Errorf("influxd: %w", err)
+		}
+		return wish, nil
+	}
+	if path := os.Getenv("TETHERLINE_INFLUXD"); path != "" {
+		return path, nil
+	}
+	if path, err := exec.LookPath("influxd"); err == nil {
+		return path, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", nil
+	}
+	path := filepath.Join(cache, "tetherline", "bin", "influxd")
+	if _, err := os.Stat(path); err != nil {
+		return "", nil
+	}
+	return path, nil
+}
+
+// newProvenStore starts InfluxDB with an empty database in dir.
+func newProvenStore(ctx context.Context, path, dir string, log *boundedLog, broken func(error)) (*provenStore, error) {
+	addr, err := quietAddr()
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "influxd.toml")
+	if err := os.WriteFile(config, []byte(influxConfig(dir, addr)), 0o600); err != nil {
+		return nil, err
+	}
+	s := &provenStore{addr: addr, program: program{
+		name: "InfluxDB", path: path, args: []string{"run", "-config", config}, env: cleanEnvironment(), log: log, onExit: broken,
+	}}
+	if s.link, err = newFaultyLink(addr); err != nil {
+		return nil, err
+	}
+	if err = s.begin(ctx); err == nil {
+		err = s.ask(ctx, http.MethodPost, "/query?"+url.Values{"q": {"CREATE DATABASE " + storeDatabase}}.Encode())
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// influxConfig leaves durability as it ships: every write is fsynced.
+func influxConfig(dir, addr string) string {
+	return fmt.Sprintf(`reporting-disabled = true
+bind-address = "127.0.0.1:0"
+[meta]
+  dir = %q
+  logging-enabled = false
+[data]
+  dir = %q
+  wal-dir = %q
+  index-version = "tsi1"
+  query-log-enabled = false
+[monitor]
+  store-enabled = false
+[continuous_queries]
+  enabled = false
+[http]
+  bind-address = %q
+  log-enabled = false
+`, filepath.Join(dir, "meta"), filepath.Join(dir, "data"), filepath.Join(dir, "wal"), addr)
+}
+
+// begin starts the process and returns when it answers.
+func (s *provenStore) begin(ctx context.Context) error {
+	began := time.Now()
+	if err := s.start(); err != nil {
+		return err
+	}
+	for {
+		err := s.ask(ctx, http.MethodGet, "/health")
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !s.running():
+			return fmt.Errorf("InfluxDB has ended instead of answering; its log ends:\n%s", s.log.end())
+		case time.Since(began) > programStart:
+			return fmt.Errorf("InfluxDB does not answer after %v: %w", programStart, err)
+		}
+		sleep(ctx, 20*time.Millisecond)
+	}
+}
+
+// ask goes past the link.
+func (s *provenStore) ask(ctx context.Context, method, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+s.addr+path, nil)
+	if err != nil {
+		return err
+	}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := c.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return errors.New(strings.TrimPrefix(path, "/") + ": " + answer.Status)
+	}
+	return nil
+}
+
+func (s *provenStore) close() {
+	s.kill()
+	s.link.close()
+}

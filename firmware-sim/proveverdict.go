@@ -1,0 +1,211 @@
+package firmwaresim
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// promise numbers what a proof judges: the ten promises, and before them the
+// run itself.
+type promise int
+
+const (
+	theRun promise = iota
+	promiseDurable
+	promiseStored
+	promiseOnce
+	promiseRefuses
+	promiseCommands
+	promiseDeadPeers
+	promiseProofs
+	promiseOwnName
+	promiseMemory
+	promiseRevocation
+	promises
+)
+
+// promiseNames are the promises, and the tests that judge what a run from
+// outside cannot.
+var promiseNames = [promises]struct{ says, tests string }{
+	theRun:            {"the hub comes back by itself from all of it", ""},
+	promiseDurable:    {"an acknowledged reading is durable", "loss of power: hub, TestPowerLoss…"},
+	promiseStored:     {"it ends in the store, or in quarantine with a reason", ""},
+	promiseOnce:       {"redelivery makes no duplicate", ""},
+	promiseRefuses:    {"a full buffer refuses, it never drops", ""},
+	promiseCommands:   {"a command runs at most once, and its end is known", ""},
+	promiseDeadPeers:  {"a dead peer is found, and leaves nothing behind", ""},
+	promiseProofs:     {"only mutually proven peers exchange data", "forged hubs and frames: hub, TestMiddleman…"},
+	promiseOwnName:    {"a device speaks only for itself", ""},
+	promiseMemory:     {"memory is bounded", "hostile peers: hub, TestHostile…; slow readers: hub/session"},
+	promiseRevocation: {"revocation closes a live socket within a second", "by deletion and rotation: hub, TestRevocation… and TestRotation…"},
+}
+
+// Verdict is what a proof has found.
+type Verdict struct {
+	Held    bool    `json:"held"` // every promise that was tried
+	Seed    uint64  `json:"seed"`
+	Seconds float64 `json:"seconds"`
+	Devices int     `json:"devices"`
+	Store   string  `json:"store"`
+	Hub     string  `json:"hub"` // the program
+	// Early is why the run ended before its time; "": it did not.
+	Early string `json:"ended_early,omitempty"`
+	// Kept is the folder with everything, where a promise was broken.
+	Kept string `json:"kept,omitempty"`
+
+	Faults  map[string]int    `json:"faults"`
+	LeftOut map[string]string `json:"faults_left_out,omitempty"` // with the reason
+
+	Rows     RowsProved     `json:"rows"`
+	Commands CommandsProved `json:"commands"`
+	Trends   []trend        `json:"hub_process"`
+	// Watched is the hub's longest life after its warm-up, which the trends
+	// are of; 0: none was long enough.
+	WatchedSeconds float64 `json:"hub_process_seconds"`
+
+	Promises []PromiseProved `json:"promises"`
+}
+
+// PromiseProved is the verdict on one promise.
+type PromiseProved struct {
+	Number   int      `json:"promise"` // 0: the run itself
+	Says     string   `json:"says"`
+	Verdict  string   `json:"verdict"` // "held", "BROKEN", "not tried"
+	Evidence string   `json:"evidence"`
+	Findings []string `json:"findings,omitempty"` // the first ones
+	More     int      `json:"more_findings,omitempty"`
+	// Elsewhere are the tests of what a run from outside cannot judge.
+	Elsewhere string `json:"elsewhere,omitempty"`
+}
+
+const maxFindings = 8
+
+func (p *PromiseProved) broken() bool { return len(p.Findings) > 0 }
+
+// RowsProved counts rows, by what the devices know and by what the hub says.
+type RowsProved struct {
+	Published    uint64 `json:"published"`
+	Acknowledged uint64 `json:"acknowledged"`
+	Rejected     uint64 `json:"rejected"` // their time was out of range
+	Dropped      uint64 `json:"dropped"`  // by devices with a small spool
+	Unaccounted  uint64 `json:"unaccounted"`
+
+	Stored      uint64 `json:"stored"`
+	Quarantined uint64 `json:"quarantined"`
+	Missing     uint64 `json:"missing"` // acknowledged, and neither stored nor in quarantine
+	Twice       uint64 `json:"twice"`
+	Changed     uint64 `json:"changed"` // another time or value than the device sent
+	Strange     uint64 `json:"strange"` // never published, or by another device
+
+	FramesResent uint64        `json:"frames_resent"`
+	Throttles    uint64        `json:"throttles"`
+	Sessions     uint64        `json:"sessions"`
+	AckP99       time.Duration `json:"ack_p99_ns"`
+}
+
+// CommandsProved counts commands.
+type CommandsProved struct {
+	Sent     int            `json:"sent"`
+	Accepted int            `json:"accepted"`
+	Repeated int            `json:"requests_repeated"` // that the hub had accepted before
+	Ran      int            `json:"ran"`               // on their device
+	Twice    int            `json:"ran_twice"`
+	Wrong    int            `json:"wrong"` // another end than the device's, several ends, or none
+	Ends     map[string]int `json:"ends"`
+}
+
+// WriteTo writes the verdict for people.
+func (v Verdict) WriteTo(w io.Writer) (int64, error) {
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(table, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("seed", "%d", v.Seed)
+	line("run", "%.0f s, %d devices, hub and %s as processes", v.Seconds, v.Devices, v.Store)
+	if v.Early != "" {
+		line("ended early", "%s", v.Early)
+	}
+	line("faults", "%s", counts(v.Faults, Faults()))
+	for _, name := range Faults() {
+		if why, ok := v.LeftOut[name]; ok {
+			line("left out", "%s: %s", name, why)
+		}
+	}
+	r, c := v.Rows, v.Commands
+	line("rows", "%d published = %d acknowledged + %d rejected + %d dropped + %d unaccounted for", r.Published, r.Acknowledged, r.Rejected, r.Dropped, r.Unaccounted)
+	line("", "%d stored, %d in quarantine; %d missing, %d twice, %d changed, %d strange", r.Stored, r.Quarantined, r.Missing, r.Twice, r.Changed, r.Strange)
+	line("", "%d sessions, %d frames sent again, %d throttles, acknowledged p99 %v", r.Sessions, r.FramesResent, r.Throttles, r.AckP99.Round(time.Millisecond/10))
+	line("commands", "%d sent, %d accepted, %d requests repeated; %d ran, %d twice; %d with a wrong end", c.Sent, c.Accepted, c.Repeated, c.Ran, c.Twice, c.Wrong)
+	line("", "%s", counts(c.Ends, nil))
+	for i, t := range v.Trends {
+		name := ""
+		if i == 0 {
+			name = "hub's process"
+		}
+		if v.WatchedSeconds == 0 {
+			line(name, "%s: at most %.0f", t.Name, t.Peak)
+			continue
+		}
+		line(name, "%s: %.1f, later %.1f (%+.1f an hour, over %.0f s); at most %.0f", t.Name, t.Early, t.Late, t.Slope, v.WatchedSeconds, t.Peak)
+	}
+	if err := table.Flush(); err != nil {
+		return 0, err
+	}
+	return 0, v.writePromises(w)
+}
+
+func (v Verdict) writePromises(w io.Writer) error {
+	var b strings.Builder
+	b.WriteByte('\n')
+	for _, p := range v.Promises {
+		number := "  "
+		if p.Number > 0 {
+			number = fmt.Sprintf("%2d", p.Number)
+		}
+		fmt.Fprintf(&b, "%-9s  %s  %s\n               %s\n", p.Verdict, number, p.Says, p.Evidence)
+		for _, f := range p.Findings {
+			fmt.Fprintf(&b, "             ! %s\n", strings.ReplaceAll(strings.TrimSpace(f), "\n", "\n               "))
+		}
+		if p.More > 0 {
+			fmt.Fprintf(&b, "             ! and %d more\n", p.More)
+		}
+		if p.Elsewhere != "" {
+			fmt.Fprintf(&b, "               (not from outside: %s)\n", p.Elsewhere)
+		}
+	}
+	b.WriteByte('\n')
+	if v.Held {
+		fmt.Fprintf(&b, "every promise held (seed %d)\n", v.Seed)
+	} else {
+		fmt.Fprintf(&b, "A PROMISE IS BROKEN (seed %d)\n", v.Seed)
+	}
+	if v.Kept != "" {
+		fmt.Fprintf(&b, "logs, schedule and data: %s\n", v.Kept)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// counts are words of a map, in the order given; nil: of the alphabet.
+func counts(m map[string]int, order []string) string {
+	if order == nil {
+		for name := range m {
+			order = append(order, name)
+		}
+		slices.Sort(order)
+	}
+	var words []string
+	for _, name := range order {
+		if m[name] > 0 {
+			words = append(words, fmt.Sprintf("%d %s", m[name], name))
+		}
+	}
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
+}
