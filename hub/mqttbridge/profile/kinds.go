@@ -3,7 +3,9 @@ package profile
 // Kinds are all kinds of gear, in the order in which sampling tries them: the
 // most telling first, those that take anything last.
 func Kinds() []Kind {
-	return []Kind{}
+	return []Kind{
+		sparkplugKind(),
+	}
 }
 
 // KindOf finds a kind by its name.

@@ -1,0 +1,149 @@
+package profile
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/tetherline/tetherline/telemetry"
+)
+
+func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message, reports []Report) ([]Report, error) {
+	n, err := p.node(t)
+	if err != nil {
+		return reports, err
+	}
+	if !n.born {
+		return n.early(t, m, reports)
+	}
+	var wrong troubles
+	n.sequence(payload, &wrong)
+	g := &n.self
+	if t.device != "" {
+		g = n.devices[t.device]
+	}
+	if g == nil || !g.born {
+		n.doubted = true
+		return n.early(t, m, reports)
+	}
+	return p.values(t, g, n, payload, m, Report{Gear: t.gear()}, &wrong, reports), nil
+}
+
+// values completes the report on a message with its rows: one for each time,
+// in the order of the message. A metric that is there twice with one time, as
+// a switch that went on and off within a millisecond, gets a row of its own a
+// nanosecond later.
+func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode, payload *sparkplugMessage,
+	m Message, report Report, wrong *troubles, reports []Report) []Report {
+	var rows sparkplugRows
+	birth := report.Describe != nil
+	for i, metric := range payload.GetMetrics() {
+		known := g.find(metric)
+		if birth { // by its names, whatever its aliases
+			known = g.metrics[metric.GetName()]
+		}
+		switch {
+		case birth && (known == nil || known.index != i):
+			continue // told already
+		case known == nil:
+			n.unknown(g, metric, wrong)
+			continue
+		}
+		if known.field == "" || metric.GetIsNull() || metric.GetIsTransient() {
+			continue
+		}
+		datatype := known.datatype
+		if metric.Datatype != nil && metric.GetDatatype() != datatype {
+			wrong.add(fmt.Sprintf("metric %s: %s where the birth has %s", quoted(known.name),
+				dataTypeName(metric.GetDatatype()), dataTypeName(datatype)))
+			continue
+		}
+		value, err := sparkplugReading(metric, datatype)
+		if err != nil {
+			wrong.add(fmt.Sprintf("metric %s: %v", quoted(known.name), err))
+			continue
+		}
+		ms := payload.GetTimestamp()
+		if metric.GetTimestamp() != 0 {
+			ms = metric.GetTimestamp()
+		}
+		ns, clock, ok := sparkplugTime(ms, m.Received, metric.GetIsHistorical())
+		if !clock || !ok {
+			wrong.add(outOfTime(known, ms, ok))
+		}
+		if ok {
+			rows.add(ns, known.field, value)
+		}
+	}
+	if n.doubted {
+		report.Publish = n.rebirth(m.Received)
+	}
+	report.Problem = wrong.String()
+	for first := true; first || len(rows.rows) > 0; first = false {
+		k := min(len(rows.rows), telemetry.MaxFrameRows)
+		report.Rows, rows.rows = rows.rows[:k:k], rows.rows[k:]
+		reports = append(reports, report)
+		report = Report{Gear: report.Gear}
+	}
+	return reports
+}
+
+// unknown metrics are not guessed: a birth has to tell of them.
+func (n *sparkplugNode) unknown(g *sparkplugGear, m *sparkplugWire, wrong *troubles) {
+	if m.Alias == nil {
+		wrong.add(fmt.Sprintf("metric %s was not in the birth: a new one is asked for, its values are not stored", quoted(m.GetName())))
+		n.doubted = true
+		return
+	}
+	if _, ambiguous := g.aliases[m.GetAlias()]; ambiguous {
+		wrong.add(fmt.Sprintf("alias %d stands for two metrics: its values are not stored", m.GetAlias()))
+		return
+	}
+	wrong.add(fmt.Sprintf("alias %d is unknown: a birth is asked for, its values are not stored", m.GetAlias()))
+	n.doubted = true
+}
+
+func outOfTime(m *sparkplugMetric, ms uint64, kept bool) string {
+	text := "metric " + quoted(m.name) + ": its time, " + strconv.FormatUint(ms, 10) + " ms, "
+	if kept {
+		return text + "is out of range: the time of arrival is taken"
+	}
+	return text + "is out of range and it is of the past: it is not stored"
+}
+
+// sparkplugRows are the rows of a message, by time.
+type sparkplugRows struct {
+	rows   []telemetry.Row
+	byTime map[int64]int // once there are several
+}
+
+func (r *sparkplugRows) add(ns int64, field string, value telemetry.Value) {
+	for ; ; ns++ {
+		row := r.at(ns)
+		i := slices.IndexFunc(row.Fields, func(f telemetry.Field) bool { return f.Name == field })
+		switch {
+		case i < 0:
+			row.Fields = append(row.Fields, telemetry.Field{Name: field, Value: value})
+			return
+		case ns == 0: // no time of its own: the later one is the present value
+			row.Fields[i].Value = value
+			return
+		}
+	}
+}
+
+// at is the row of a time.
+func (r *sparkplugRows) at(ns int64) *telemetry.Row {
+	if last := len(r.rows) - 1; last >= 0 && r.rows[last].Time == ns {
+		return &r.rows[last]
+	}
+	if r.byTime == nil {
+		r.byTime = map[int64]int{}
+	}
+	if i, ok := r.byTime[ns]; ok {
+		return &r.rows[i]
+	}
+	r.byTime[ns] = len(r.rows)
+	r.rows = append(r.rows, telemetry.Row{Measurement: telemetry.DefaultMeasurement, Time: ns})
+	return &r.rows[len(r.rows)-1]
+}

@@ -1,0 +1,48 @@
+package profile
+
+// devicesOffline reports all devices of a node.
+func (n *sparkplugNode) devicesOffline(reports []Report, reason string) []Report {
+	for id := range n.devices {
+		t := n.topic
+		t.device = id
+		reports = append(reports, Report{Gear: t.gear(), Status: Offline, Reason: reason, NotAlive: true})
+	}
+	return reports
+}
+
+// nodeDeath is the last will of a node, or its goodbye. bdSeq ties it to a
+// birth: the will of an earlier connection, which may come after the birth of
+// the next one, changes nothing.
+func (p *sparkplug) nodeDeath(t sparkplugTopic, payload *sparkplugMessage, reports []Report) ([]Report, error) {
+	if n := p.nodes[t.gear()]; n != nil {
+		bdSeq, has := bdSeqOf(payload)
+		switch {
+		case n.born && n.hasBdSeq && !has:
+			return reports, t.refuse("death without bdSeq", "it cannot be told which connection has died")
+		case n.born && n.hasBdSeq && bdSeq != n.bdSeq:
+			return reports, t.refuse("old death", "its bdSeq is %d, that of the birth %d", bdSeq, n.bdSeq)
+		}
+		reports = n.devicesOffline(reports, "its node died (NDEATH)")
+		p.forget(n)
+	}
+	return append(reports, Report{Gear: t.gear(), Status: Offline, Reason: "NDEATH", NotAlive: true}), nil
+}
+
+// deviceDeath is the node's word that it has lost a device.
+func (p *sparkplug) deviceDeath(t sparkplugTopic, payload *sparkplugMessage, m Message, reports []Report) ([]Report, error) {
+	report := Report{Gear: t.gear(), Status: Offline, Reason: "DDEATH", NotAlive: true}
+	if n := p.nodes[t.nodeGear()]; n != nil && n.born {
+		var wrong troubles
+		n.sequence(payload, &wrong)
+		if n.doubted {
+			report.Publish = n.rebirth(m.Received)
+		}
+		report.Problem = wrong.String()
+		if d := n.devices[t.device]; d != nil {
+			p.memory -= d.memory
+			p.gear--
+			delete(n.devices, t.device)
+		}
+	}
+	return append(reports, report), nil
+}
