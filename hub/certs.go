@@ -146,7 +146,7 @@ func certificateNames(c Config, publicHost string) []string {
 	if host, err := os.Hostname(); err == nil && host != "" {
 		names = append(names, host)
 	}
-	for _, address := range []string{c.Listen, c.OperatorListen} {
+	for _, address := range []string{c.Listen, c.OperatorListen, c.MQTTListen} {
 		if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
 			if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
 				names = append(names, host)

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/tetherline/tetherline/hub/natsd"
 )
 
 // Config is everything that can be set of a hub. The flags of `hubd serve`,
@@ -46,6 +48,10 @@ type Config struct {
 	BufferBytes     int64  // bound of the telemetry buffer
 	QuarantineBytes int64  // bound of the quarantine
 
+	MQTTListen   string // address of the embedded MQTT broker (TLS); "": none
+	MQTTUsers    string // YAML file of its users; "": everybody, on loopback only
+	MQTTMaxBytes int64  // bound of what it keeps on disk
+
 	Heartbeat     time.Duration // default interval, 5 s to 30 min
 	WindowFrames  int           // unacknowledged frames in flight of one device
 	WindowBytes   int           // and their bytes
@@ -71,6 +77,7 @@ func DefaultConfig() Config {
 		RetentionBytes:  10 << 30,
 		BufferBytes:     2 << 30,
 		QuarantineBytes: 256 << 20,
+		MQTTMaxBytes:    natsd.DefaultMQTTStore,
 		Heartbeat:       25 * time.Second,
 		WindowFrames:    64,
 		WindowBytes:     512 << 10,
@@ -122,6 +129,10 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Replicas, "replicas", c.Replicas, "copies of every stream: 1, 3 or 5; 0: 3 in a cluster of at least three servers, else 1")
 	fs.Int64Var(&c.BufferBytes, "buffer-bytes", c.BufferBytes, "bound of the telemetry buffer on disk")
 	fs.Int64Var(&c.QuarantineBytes, "quarantine-bytes", c.QuarantineBytes, "bound of the quarantine on disk")
+
+	fs.StringVar(&c.MQTTListen, "mqtt-listen", c.MQTTListen, "address of the embedded MQTT broker (TLS), as 0.0.0.0:8883; empty: none")
+	fs.StringVar(&c.MQTTUsers, "mqtt-users", c.MQTTUsers, "YAML file of the users of --mqtt-listen, reloaded when it changes; empty: everybody, on loopback only")
+	fs.Int64Var(&c.MQTTMaxBytes, "mqtt-max-bytes", c.MQTTMaxBytes, "bound of what the embedded MQTT broker keeps on disk")
 
 	fs.DurationVar(&c.Heartbeat, "heartbeat", c.Heartbeat, "default heartbeat interval, 5s to 30m")
 	fs.IntVar(&c.WindowFrames, "window-frames", c.WindowFrames, "unacknowledged frames in flight of one device")

@@ -11,7 +11,7 @@ import (
 // Check returns nil, or an error that names the first key that is wrong and
 // says what it takes.
 func (c *Config) Check() error {
-	checks := []func() error{c.checkFolders, c.checkAddresses, c.checkStore, c.checkNATS, c.checkLimits, c.checkLog}
+	checks := []func() error{c.checkFolders, c.checkAddresses, c.checkStore, c.checkNATS, c.checkMQTT, c.checkLimits, c.checkLog}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err

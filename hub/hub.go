@@ -59,6 +59,8 @@ type Hub struct {
 	proxied    *gateway.Gateway // of ProxyListen; nil: none
 	api        *api.Server
 	ca         []byte // PEM that devices and operators trust; nil: the system's roots
+	certs      *certificates
+	mqtt       *mqttBroker // nil: none
 	metrics    *metrics
 	listeners  []*listener
 
@@ -93,7 +95,7 @@ func New(ctx context.Context, cfg Config, options Options) (*Hub, error) {
 		h.log = slog.Default()
 	}
 	for _, open := range []func(context.Context) error{
-		h.openFolder, h.openNATS, h.openRegistry, h.openBuffer, h.openStore, h.openLive, h.openCommands, h.openDoors, h.openListeners,
+		h.openFolder, h.openNATS, h.openRegistry, h.openBuffer, h.openStore, h.openLive, h.openCommands, h.openDoors, h.openListeners, h.openMQTT,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, h.close())
@@ -110,6 +112,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		h.log.Info("listening", "address", l.Addr().String(), "for", l.purpose)
 		h.serve(l)
 	}
+	h.serveMQTT()
 	h.log.Info("hub is up", "version", h.version, "node", h.node.Name(), "data", h.cfg.Data, "store", h.store.Name())
 	var failure error
 	select {

@@ -84,6 +84,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.collectDevices(c)
 	m.collectTelemetry(c)
 	m.collectCommands(c)
+	m.collectMQTT(c)
 }
 
 func (m *metrics) collectDevices(c collector) {
@@ -107,6 +108,10 @@ func (m *metrics) collectDevices(c collector) {
 		evicted += l.Evicted.Load()
 		refused += l.Refused.Load()
 		speechless += l.Speechless.Load()
+	}
+	if h.mqtt != nil {
+		evicted += h.mqtt.listener.Evicted.Load()
+		refused += h.mqtt.listener.Refused.Load()
 	}
 	c.counter("strangers_evicted_total", "Connections of nobody known cut off to make room.", evicted)
 	c.counter("strangers_refused_total", "Connections of an address that had too many of nobody known.", refused)
@@ -167,6 +172,25 @@ func (m *metrics) collectCommands(c collector) {
 			c.counter("commands_ended_total", "Commands that this node has seen end, by state.", s.Ended[state], "state", state.String())
 		}
 	}
+}
+
+// collectMQTT collects of the embedded MQTT broker.
+func (m *metrics) collectMQTT(c collector) {
+	b := m.hub.mqtt
+	if b == nil {
+		return
+	}
+	s := &b.Stats
+	c.gauge("mqtt_clients", "Clients connected to the embedded MQTT broker.", float64(b.Clients()))
+	const help = "Clients that asked to connect to the embedded MQTT broker, by what came of it."
+	c.counter("mqtt_connects_total", help, s.Accepted.Load(), "outcome", "accepted")
+	c.counter("mqtt_connects_total", help, s.Refused.Load(), "outcome", "wrong_password")
+	c.counter("mqtt_connects_total", help, s.Full.Load(), "outcome", "too_many_clients")
+	c.counter("mqtt_received_bytes_total", "Bytes received from MQTT clients.", s.ReceivedBytes.Load())
+	c.counter("mqtt_sent_bytes_total", "Bytes sent to MQTT clients.", s.SentBytes.Load())
+	received, sent := m.hub.node.MQTTMessages()
+	c.counter("mqtt_received_messages_total", "Messages published by MQTT clients since the embedded server started.", received)
+	c.counter("mqtt_sent_messages_total", "Messages delivered to MQTT clients since the embedded server started.", sent)
 }
 
 // collector makes Prometheus metrics of plain numbers.

@@ -51,6 +51,7 @@ func (h *Hub) openNATS(ctx context.Context) error {
 		CAFile:    h.cfg.NATSCA,
 		Replicas:  h.cfg.Replicas,
 		Name:      h.cfg.NodeName,
+		MQTT:      h.cfg.mqttConfig(),
 		Logger:    h.log,
 	})
 	if err != nil && h.cfg.NATSURL != "" {

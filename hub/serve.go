@@ -83,6 +83,7 @@ func (h *Hub) openTLS() error {
 	if err != nil {
 		return err
 	}
+	h.certs = certs
 	serving, err := h.serverTLS(certs)
 	if err != nil {
 		return err

@@ -1,7 +1,9 @@
 package hub
 
 import (
+	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -89,4 +91,23 @@ func modified(path string) time.Time {
 		return time.Time{}
 	}
 	return info.ModTime()
+}
+
+// pinned is the config of a client within this process: it takes the
+// certificate that is shown now, whoever has issued it, and no other.
+func (c *certificates) pinned() *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, // VerifyConnection does what is left out
+		VerifyConnection: func(state tls.ConnectionState) error {
+			shown, err := c.get(nil)
+			if err != nil {
+				return err
+			}
+			if len(state.PeerCertificates) == 0 || !bytes.Equal(state.PeerCertificates[0].Raw, shown.Certificate[0]) {
+				return errors.New("the server does not show the hub's own certificate")
+			}
+			return nil
+		},
+	}
 }

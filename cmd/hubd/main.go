@@ -36,7 +36,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(serveCommand(environ), demoCommand(), recoverCommand(environ))
+	root.AddCommand(serveCommand(environ), demoCommand(), recoverCommand(environ), mqttPasswordCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		_, _ = fmt.Fprintln(stderr, "hubd:", err)
 		return 1

@@ -18,11 +18,11 @@ func As(user, password string) Option {
 // Persistent makes the session outlive the connection.
 func Persistent(o *mqtt.ClientOptions) { o.SetCleanSession(false) }
 
-// Options are those of a client of this broker that does not reconnect by
-// itself and runs handlers side by side.
+// Options are those of a client of this broker that speaks MQTT 3.1.1, does
+// not reconnect by itself and runs handlers side by side.
 func (e Endpoint) Options(clientID string, with ...Option) *mqtt.ClientOptions {
 	o := mqtt.NewClientOptions().AddBroker(e.URL).SetClientID(clientID).SetOrderMatters(false).
-		SetAutoReconnect(false).SetConnectTimeout(Patience)
+		SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(Patience)
 	if e.TLS != nil {
 		o.SetTLSConfig(e.TLS)
 	}

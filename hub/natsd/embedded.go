@@ -103,7 +103,7 @@ func (e *embedded) run(ctx context.Context) (*server.Server, error) {
 		return nil, fmt.Errorf("configure the embedded nats server: %w", err)
 	}
 	fatal := make(chan string, 1)
-	srv.SetLoggerV2(&serverLog{log: e.log, trouble: e.look, fatal: fatal}, false, false, false)
+	srv.SetLoggerV2(newServerLog(e.log, e.look, fatal), false, false, false)
 	started := make(chan struct{})
 	go func() {
 		defer close(started)

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
 )
 
 // Bounds of the door.
@@ -40,7 +38,8 @@ type MQTTDoor struct {
 	// TLS of the listener; nil: plaintext.
 	TLS *tls.Config
 	// Authenticate says what a client may do; false: it is sent away. It may
-	// take its time as long as ctx lives, and run many times at once.
+	// take its time as long as ctx lives, and run many times at once. It is
+	// asked twice of each client; after Disconnect it must know what is new.
 	Authenticate func(ctx context.Context, user string, password []byte) (MQTTRights, bool)
 	// Known is told of a connection of the Listener that is a stranger's no
 	// more; nil: nobody is.
@@ -221,23 +220,33 @@ func (m *MQTT) handle(raw net.Conn) {
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, doorTimeout)
 	defer cancel()
-	rights, ok := m.cfg.Authenticate(ctx, connect.User, connect.Password)
-	if !ok {
+	if _, ok := m.cfg.Authenticate(ctx, connect.User, connect.Password); !ok {
 		m.Stats.Refused.Add(1)
-		m.refuse(conn, refusal(refusedPassword))
-		return
-	}
-	permissions, err := rights.permissions()
-	if err != nil {
-		m.log.Error("rights of an MQTT user are not usable", "user", connect.User, "error", err)
 		m.refuse(conn, refusal(refusedPassword))
 		return
 	}
 	if m.cfg.Known != nil {
 		m.cfg.Known(raw)
 	}
-	if err := m.admit(&mqttClient{user: connect.User, raw: raw, down: conn}, connect, permissions, stop); err != nil {
-		m.refuse(conn, err)
+	c := &mqttClient{user: connect.User, raw: raw, down: conn}
+	if !m.enter(c) {
+		m.Stats.Full.Add(1)
+		m.refuse(conn, refusal(refusedUnavailable))
+		return
+	}
+	defer m.leave(c)
+	// What was asked before it was in reach of Disconnect may hold no more.
+	rights, ok := m.cfg.Authenticate(ctx, connect.User, connect.Password)
+	if !ok {
+		m.refuse(conn, refusal(refusedPassword))
+		return
+	}
+	if !stop() {
+		return // the door is closed, and the connection with it
+	}
+	if err := m.admit(c, connect, rights); err != nil {
+		m.log.Warn("MQTT client cannot be let in", "user", connect.User, "error", err)
+		m.refuse(conn, refusal(refusedUnavailable))
 	}
 }
 
@@ -256,23 +265,19 @@ func (m *MQTT) refuse(conn net.Conn, err error) {
 }
 
 // admit connects a client to the server and carries what they say.
-func (m *MQTT) admit(c *mqttClient, connect *mqttConnect, permissions *server.Permissions, stop func() bool) error {
-	if !m.enter(c) {
-		m.Stats.Full.Add(1)
-		return refusal(refusedUnavailable)
-	}
-	defer m.leave(c)
-	if !stop() {
-		return nil // the door is closed, and the connection with it
+func (m *MQTT) admit(c *mqttClient, connect *mqttConnect, rights MQTTRights) error {
+	permissions, err := rights.permissions()
+	if err != nil {
+		return fmt.Errorf("rights of the user: %w", err)
 	}
 	password, addr := m.logins.issue(ticket{user: c.user, permissions: permissions})
 	if addr == "" {
-		return refusal(refusedUnavailable)
+		return errors.New("the embedded nats server is restarting")
 	}
 	defer m.logins.revoke(password)
 	up, err := net.DialTimeout("tcp", addr, doorTimeout)
 	if err != nil {
-		return refusal(refusedUnavailable)
+		return err
 	}
 	c.up = up.(*net.TCPConn)
 	defer c.up.Close()
@@ -281,7 +286,7 @@ func (m *MQTT) admit(c *mqttClient, connect *mqttConnect, permissions *server.Pe
 		user = "-" // the server refuses an empty one
 	}
 	if _, err := c.up.Write(connect.as(sessionName(c.user, connect.ClientID), user, password)); err != nil {
-		return refusal(refusedUnavailable)
+		return err
 	}
 	m.Stats.Accepted.Add(1)
 	m.carry(c)
