@@ -90,7 +90,7 @@ func (h *Hub) openTLS() error {
 	}
 	for _, l := range h.listeners {
 		if !l.plaintext {
-			l.server.TLSConfig = serving
+			l.server.TLSConfig = serving.Clone() // net/http changes it
 		}
 	}
 	return nil
