@@ -55,6 +55,18 @@ func parseInt[T string | []byte](text T) (int64, bool) {
 	return int64(f), true
 }
 
+// text is the value as a text; a number as it was written. For a leaf whose
+// payload is still valid.
+func (l Leaf) text() string {
+	switch l.Value.Kind() {
+	case telemetry.String:
+		return l.Value.Str()
+	case telemetry.Bool:
+		return strconv.FormatBool(l.Value.Bool())
+	}
+	return string(l.number)
+}
+
 // FieldName is Name, with a '_' behind a name that no field may have: "time"
 // becomes "time_".
 func FieldName(parts ...string) string {

@@ -5,6 +5,11 @@ package profile
 func Kinds() []Kind {
 	return []Kind{
 		sparkplugKind(),
+		zigbeeKind(),
+		tasmotaKind(),
+		influxKind(),
+		jsonKind(),
+		rawKind(),
 	}
 }
 
