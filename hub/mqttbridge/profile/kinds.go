@@ -5,6 +5,7 @@ package profile
 func Kinds() []Kind {
 	return []Kind{
 		sparkplugKind(),
+		homieKind(),
 		zigbeeKind(),
 		tasmotaKind(),
 		influxKind(),

@@ -39,7 +39,10 @@ func (p *sparkplug) Command(gear string, c Command) (Plan, error) {
 		}
 		return p.write(t, g, c)
 	}
-	return Plan{}, Refuse("unknown command", "%s; there are write%s", quoted(c.Name), map[bool]string{true: " and rebirth"}[t.device == ""])
+	if t.device == "" {
+		return Plan{}, unknownCommand(c.Name, "write", "rebirth")
+	}
+	return Plan{}, unknownCommand(c.Name, "write")
 }
 
 // find gear by its name, "group/node" or "group/node/device".
