@@ -2,6 +2,7 @@ package profile
 
 import (
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -55,6 +56,19 @@ func (d *description) done() *devicev1.Describe { return &d.of }
 
 func argument(name string, kind telemetry.Kind, required bool, text string) *devicev1.ArgumentDescription {
 	return &devicev1.ArgumentDescription{Name: name, Kind: kindNumber(kind), Required: required, Description: clean(text, maxTextBytes)}
+}
+
+// describeAgain is after how long a description is told again though it has
+// not changed: the gear may have been allowed meanwhile.
+const describeAgain = time.Minute
+
+// due tells whether it is time, and notes that it was told.
+func due(told *time.Time, now time.Time) bool {
+	if since := now.Sub(*told); since >= 0 && since < describeAgain {
+		return false
+	}
+	*told = now
+	return true
 }
 
 // anyKind is for an argument that takes values of several kinds.

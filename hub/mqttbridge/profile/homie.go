@@ -171,7 +171,7 @@ func (p *homie) deviceAttribute(t homieTopic, m Message, report *Report) error {
 			report.Reason = map[string]string{"lost": "last will", "sleeping": "it sleeps", "disconnected": "it said goodbye"}[text]
 		}
 		d.ready = d.ready || text == "ready"
-		report.Describe = d.description()
+		report.Describe = d.description(m.Received)
 		return nil
 	case name == "$homie":
 		d, err := p.device(t)

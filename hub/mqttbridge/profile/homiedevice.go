@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 	"github.com/tetherline/tetherline/telemetry"
@@ -18,6 +19,7 @@ type homieDevice struct {
 	fields     map[string]*homieProperty // nil value: two properties make the name
 	arrays     map[string]bool           // nodes with $array, of the convention 3
 	changed    bool                      // since it was described
+	described  time.Time                 // when its description was told last
 	memory     int
 }
 
@@ -245,9 +247,9 @@ func (p *homie) take5(t homieTopic, described homie5) error {
 	return nil
 }
 
-// description of the device where it has changed; else nil.
-func (d *homieDevice) description() *devicev1.Describe {
-	if !d.changed {
+// description of the device where it has changed or is due; else nil.
+func (d *homieDevice) description(now time.Time) *devicev1.Describe {
+	if !due(&d.described, now) && !d.changed || len(d.properties) == 0 {
 		return nil
 	}
 	d.changed = false

@@ -84,7 +84,7 @@ func (p *homie) value(t homieTopic, m Message, report *Report) error {
 		report.Problem = fmt.Sprintf("%s: %s is not in its $format", property.key, quoted(value.Str()))
 	}
 	report.Rows = oneRow(property.field, value)
-	report.Describe = d.description()
+	report.Describe = d.description(m.Received)
 	return nil
 }
 

@@ -2,8 +2,11 @@ package profile
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 	sparkplugv1 "github.com/tetherline/tetherline/proto/sparkplug/v1"
 	"github.com/tetherline/tetherline/telemetry"
 )
@@ -38,7 +41,6 @@ func (p *sparkplug) nodeBirth(t sparkplugTopic, payload *sparkplugMessage, m Mes
 	n.doubted = false
 	n.seq = uint8(payload.GetSeq())
 	n.sequence(payload, &wrong)
-	describeSparkplug(&report, payload, &n.self, true)
 	return p.values(t, &n.self, n, payload, m, report, &wrong, reports), nil
 }
 
@@ -67,7 +69,6 @@ func (p *sparkplug) deviceBirth(t sparkplugTopic, payload *sparkplugMessage, m M
 		p.gear++
 	}
 	n.sequence(payload, &wrong)
-	describeSparkplug(&report, payload, d, false)
 	return p.values(t, d, n, payload, m, report, &wrong, reports), nil
 }
 
@@ -101,7 +102,7 @@ func (p *sparkplug) learn(g *sparkplugGear, payload *sparkplugMessage, report *R
 			wrong.add(fmt.Sprintf("metric %s is there twice: the first is kept", quoted(name)))
 			continue
 		}
-		metric := &sparkplugMetric{name: name, index: i, datatype: m.GetDatatype(), alias: m.GetAlias(), hasAlias: m.Alias != nil}
+		metric := &sparkplugMetric{name: name, index: i, datatype: m.GetDatatype(), unit: engUnit(m), alias: m.GetAlias(), hasAlias: m.Alias != nil}
 		born.metrics[name] = metric
 		born.nameField(metric, &fields, wrong)
 		born.nameAlias(metric, wrong)
@@ -165,9 +166,8 @@ func (g *sparkplugGear) nameAlias(m *sparkplugMetric, wrong *troubles) {
 	g.aliases[m.alias] = m
 }
 
-// describeSparkplug tells fields, with the unit of the property engUnit, and
-// commands.
-func describeSparkplug(report *Report, payload *sparkplugMessage, g *sparkplugGear, node bool) {
+// describe tells fields, with the unit of the property engUnit, and commands.
+func (g *sparkplugGear) describe(node bool) *devicev1.Describe {
 	var d description
 	d.command("write", "write a metric; it has succeeded when the gear reports the value",
 		argument("metric", telemetry.String, true, "name of the metric or of its field"),
@@ -175,21 +175,21 @@ func describeSparkplug(report *Report, payload *sparkplugMessage, g *sparkplugGe
 	if node {
 		d.command("rebirth", "ask the node for its births")
 	}
-	for _, m := range payload.GetMetrics() {
-		known := g.metrics[m.GetName()]
-		if known == nil || known.field == "" {
+	metrics := slices.SortedFunc(maps.Values(g.metrics), func(a, b *sparkplugMetric) int { return a.index - b.index })
+	for _, m := range metrics {
+		if m.field == "" {
 			continue
 		}
-		unit, text := engUnit(m), ""
-		if sparkplugv1.DataType(known.datatype) == sparkplugv1.DataType_DateTime {
+		unit, text := m.unit, ""
+		if sparkplugv1.DataType(m.datatype) == sparkplugv1.DataType_DateTime {
 			unit = "ms"
 		}
-		if known.field != known.name {
-			text = known.name
+		if m.field != m.name {
+			text = m.name
 		}
-		d.field(known.field, unit, sparkplugKindOf(known.datatype), text)
+		d.field(m.field, unit, sparkplugKindOf(m.datatype), text)
 	}
-	report.Describe = d.done()
+	return d.done()
 }
 
 // engUnit is the unit that the properties of a metric tell.
@@ -197,7 +197,7 @@ func engUnit(m *sparkplugWire) string {
 	properties := m.GetProperties()
 	for i, key := range properties.GetKeys() {
 		if strings.EqualFold(key, "engUnit") && i < len(properties.GetValues()) {
-			return properties.GetValues()[i].GetStringValue()
+			return clean(properties.GetValues()[i].GetStringValue(), maxUnitBytes)
 		}
 	}
 	return ""

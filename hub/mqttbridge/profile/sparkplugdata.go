@@ -36,7 +36,7 @@ func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message,
 func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode, payload *sparkplugMessage,
 	m Message, report Report, wrong *troubles, reports []Report) []Report {
 	var rows sparkplugRows
-	birth := report.Describe != nil
+	birth := report.Status == Online
 	for i, metric := range payload.GetMetrics() {
 		known := g.find(metric)
 		if birth { // by its names, whatever its aliases
@@ -77,6 +77,9 @@ func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode,
 	}
 	if n.doubted {
 		report.Publish = n.rebirth(m.Received)
+	}
+	if due(&g.described, m.Received) {
+		report.Describe = g.describe(t.device == "")
 	}
 	report.Problem = wrong.String()
 	for first := true; first || len(rows.rows) > 0; first = false {

@@ -48,6 +48,8 @@ type sparkplugGear struct {
 	fields  map[string]*sparkplugMetric // by field name
 	aliases map[uint64]*sparkplugMetric // without those that stand for two
 	memory  int
+
+	described time.Time // when its description was told last
 }
 
 // sparkplugMetric is one metric of a birth.
@@ -56,12 +58,13 @@ type sparkplugMetric struct {
 	index    int    // in the birth
 	field    string // "": it is not stored
 	datatype uint32
+	unit     string
 	alias    uint64
 	hasAlias bool
 }
 
 // size in memory, roughly, with its places in the maps.
-func (m *sparkplugMetric) size() int { return 240 + len(m.name) + len(m.field) }
+func (m *sparkplugMetric) size() int { return 240 + len(m.name) + len(m.field) + len(m.unit) }
 
 // find a metric of a data message. An alias goes before a name.
 func (g *sparkplugGear) find(m *sparkplugWire) *sparkplugMetric {
@@ -135,7 +138,7 @@ func (n *sparkplugNode) sequence(payload *sparkplugMessage, wrong *troubles) {
 func (n *sparkplugNode) rebirth(now time.Time) []Publish {
 	since := now.Sub(n.asked)
 	switch {
-	case n.asked.IsZero() || since < 0 || since > 2*n.pause:
+	case !n.born && since >= firstRebirth, n.asked.IsZero() || since < 0 || since > 2*n.pause:
 		n.pause = firstRebirth
 	case since < n.pause:
 		return nil
