@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,18 +28,33 @@ const MaxAuditPage = 1000
 
 // Audit adds a record. It is durable when Audit returns nil.
 func (r *Registry) Audit(ctx context.Context, rec Record) error {
+	return r.BeginAudit(rec)(ctx)
+}
+
+// BeginAudit begins to add a record. It is durable when wait, which is called
+// once, returns nil. Records are listed in the order in which they were begun.
+// When ctx ends first, the record may still be written.
+func (r *Registry) BeginAudit(rec Record) (wait func(ctx context.Context) error) {
 	if rec.Time.IsZero() {
 		rec.Time = time.Now()
 	}
 	rec.Time = rec.Time.UTC()
-	b, err := json.Marshal(rec)
+	line, err := json.Marshal(rec)
 	if err != nil {
-		return fmt.Errorf("encode audit record: %w", err)
+		return func(context.Context) error { return fmt.Errorf("encode audit record: %w", err) }
 	}
-	if _, err := r.js.Publish(ctx, auditSubject, b); err != nil {
-		return fmt.Errorf("write audit record: %w", err)
+	written := r.auditing.add(line)
+	return func(ctx context.Context) error {
+		select {
+		case err = <-written:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("write audit record: %w", err)
+		}
+		return nil
 	}
-	return nil
 }
 
 // ListAudit returns up to limit records, newest first. page is 0 for the
@@ -51,27 +67,47 @@ func (r *Registry) ListAudit(ctx context.Context, limit int, page uint64) (recor
 	if err != nil {
 		return nil, 0, fmt.Errorf("read audit log: %w", err)
 	}
-	at := info.State.LastSeq
-	if page > 0 {
-		at = min(at, page)
+	at := auditPlace{message: info.State.LastSeq, records: auditGroup}
+	if page > 0 && auditPlaceOf(page).message <= at.message {
+		at = auditPlaceOf(page)
 	}
-	for ; at >= info.State.FirstSeq && at > 0; at-- {
-		if len(records) == limit {
-			return records, at, nil
-		}
-		msg, err := r.audit.GetMsg(ctx, at)
+	for ; at.message >= info.State.FirstSeq && at.message > 0; at = at.before() {
+		msg, err := r.audit.GetMsg(ctx, at.message)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue // too old by now
 		}
 		if err != nil {
-			return nil, 0, fmt.Errorf("read audit record %d: %w", at, err)
+			return nil, 0, fmt.Errorf("read audit record %d: %w", at.message, err)
 		}
-		var rec Record
-		if err := json.Unmarshal(msg.Data, &rec); err != nil {
-			r.logger.Error("unreadable audit record; left out", "sequence", at, "error", err)
-			continue
+		lines := bytes.Split(msg.Data, []byte{'\n'})
+		for n := min(len(lines), at.records); n > 0; n-- {
+			if len(records) == limit {
+				return records, auditPlace{at.message, n}.page(), nil
+			}
+			var rec Record
+			if err := json.Unmarshal(lines[n-1], &rec); err != nil {
+				r.logger.Error("unreadable audit record; left out", "sequence", at.message, "error", err)
+				continue
+			}
+			records = append(records, rec)
 		}
-		records = append(records, rec)
 	}
 	return records, 0, nil
 }
+
+// auditPlace is where a listing goes on: with the first so many records of a
+// message, from the last of them back.
+type auditPlace struct {
+	message uint64
+	records int // 1 to auditGroup
+}
+
+// auditPlaceOf is the reverse of page.
+func auditPlaceOf(page uint64) auditPlace {
+	return auditPlace{page / (auditGroup + 1), int(page % (auditGroup + 1))}
+}
+
+func (p auditPlace) page() uint64 { return p.message*(auditGroup+1) + uint64(p.records) }
+
+// before is the message before.
+func (p auditPlace) before() auditPlace { return auditPlace{p.message - 1, auditGroup} }

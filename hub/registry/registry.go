@@ -78,6 +78,8 @@ type Registry struct {
 	js     jetstream.JetStream
 	audit  jetstream.Stream
 
+	auditing auditing
+
 	devices         devices
 	operators       operators
 	deviceMirror    *mirror
@@ -98,6 +100,9 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Registry, e
 	r := &Registry{cfg: cfg, logger: cfg.Logger, js: js}
 	r.devices.init(r.logger)
 	r.operators.init(r.logger)
+	if err := r.auditing.init(js.Conn()); err != nil {
+		return nil, fmt.Errorf("open the audit log: %w", err)
+	}
 	if err := r.openStorage(ctx); err != nil {
 		return nil, err
 	}
@@ -148,9 +153,11 @@ func (r *Registry) openStorage(ctx context.Context) error {
 	return nil
 }
 
-// Close stops following the buckets and wakes every writer with ErrClosed.
-// Reads go on answering from memory.
+// Close stops following the buckets and wakes every writer with ErrClosed;
+// audit records that were begun are written. Reads go on answering from
+// memory.
 func (r *Registry) Close() {
+	r.auditing.close()
 	r.stop()
 	r.running.Wait()
 }
