@@ -55,7 +55,8 @@ func (d *Dispatcher) scheduleLocked(e *entry) {
 	} else {
 		heap.Fix(&d.due, e.place)
 	}
-	if e.place == 0 {
+	if e.place == 0 && due.Before(d.rest) {
+		d.rest = due
 		d.signal()
 	}
 }
@@ -118,6 +119,7 @@ func (d *Dispatcher) takeWork(now time.Time) (due []*entry, queues []*queue, nex
 	if len(d.due) > 0 {
 		next = max(0, d.due[0].due.Sub(now))
 	}
+	d.rest = now.Add(next)
 	return due, queues, next
 }
 

@@ -232,6 +232,15 @@ func (d *Dispatcher) push(ctx context.Context, e *entry, c *Command) error {
 		d.mu.Unlock()
 		return errNoSession
 	}
+	if err := d.unsend(ctx, e); err != nil {
+		return err // still owed
+	}
+	return errNoSession
+}
+
+// unsend takes back a first sending of which no byte has left. The caller
+// holds e.step.
+func (d *Dispatcher) unsend(ctx context.Context, e *entry) error {
 	_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
 		if c.State != Sent || c.Attempts != 1 {
 			return c, nil
@@ -239,12 +248,12 @@ func (d *Dispatcher) push(ctx context.Context, e *entry, c *Command) error {
 		return c.unsent(d.here(0))
 	})
 	if err != nil && !errors.Is(err, errGone) {
-		return err // still owed
+		return err
 	}
 	d.mu.Lock()
 	e.owed = false
 	d.mu.Unlock()
-	return errNoSession
+	return nil
 }
 
 // pushCancel asks the device to stop the command, once a session.

@@ -86,7 +86,8 @@ type Dispatcher struct {
 	entries  map[string]*entry
 	queues   map[string]*queue
 	due      dueHeap
-	lanes    []*queue // to be delivered
+	rest     time.Time // until when loop sleeps, unless it is woken
+	lanes    []*queue  // to be delivered
 	ends     recentEnds
 	watchers watcherSet
 	groups   map[string]*groupRun

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"time"
 
 	"github.com/tetherline/tetherline/device"
 )
@@ -127,24 +129,28 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 	}
 	wctx, cancel := storeContext(ctx)
 	defer cancel()
+	witnessed := func() {}
+	if r.Witness != nil {
+		witnessed = r.Witness(*c)
+	}
 	switch err := d.cfg.Store.Create(wctx, c); {
 	case errors.Is(err, ErrExists):
+		witnessed()
 		known, err := d.existing(ctx, c.ID, r)
 		if err == nil && known == nil {
 			err = fmt.Errorf("key %s was just used; try again", c.ID)
 		}
 		return deref(known), known != nil, err
 	case err != nil:
+		witnessed()
 		return Command{}, false, fmt.Errorf("record the command %s: %w", c.ID, err)
 	}
 	d.stats.accepted.Add(1)
 	e := d.installNew(c, direct)
 	d.admitted(q, c.ID)
+	witnessed()
 	if direct && e != nil {
-		e.step.Lock()
-		err := d.push(ctx, e, c)
-		e.step.Unlock()
-		if err != nil {
+		if err := d.pushNew(ctx, e); err != nil {
 			d.retryLater(q, e, err)
 		}
 	}
@@ -162,6 +168,25 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 		}
 	}
 	return *c, false, nil
+}
+
+// pushNew hands over a command that was just created as SENT, unless its time
+// is over or it was canceled meanwhile.
+func (d *Dispatcher) pushNew(ctx context.Context, e *entry) error {
+	e.step.Lock()
+	defer e.step.Unlock()
+	c := d.look(e)
+	if c == nil || c.State != Sent || c.Attempts != 1 || !time.Now().Before(c.Expires) {
+		return nil
+	}
+	if c.CancelRequested {
+		return d.unsend(ctx, e)
+	}
+	err := d.push(ctx, e, c)
+	// The session's writer, which has just been started, goes first: the
+	// device waits for it, and whoever has called Send for the device.
+	runtime.Gosched()
+	return err
 }
 
 // installNew puts a command that was just created into the index.

@@ -4,10 +4,17 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
-// maxBehind is the commands whose changes a watcher may have waiting.
-const maxBehind = 4096
+const (
+	// maxBehind is the commands whose changes a watcher may have waiting.
+	maxBehind = 4096
+	// interimDelay is how long a change that is no end waits for the next of
+	// its command: what a quick command goes through on its way to its end
+	// would cost the hub and the watcher more than the end itself.
+	interimDelay = 5 * time.Millisecond
+)
 
 // WatchFilter chooses commands. Every field narrows; the zero value is all.
 type WatchFilter struct {
@@ -23,7 +30,8 @@ func (f *WatchFilter) matches(c *Command) bool {
 }
 
 // Watch calls fn with commands that match as they change, one at a time; of
-// changes that come faster than fn takes them, the latest of each command.
+// changes that come faster than fn takes them, or within some milliseconds,
+// the latest of each command. An end comes at once.
 // With an ID it begins with the command as it stands and returns nil after
 // its end. Otherwise it returns ctx.Err() when ctx ends, fn's error, or
 // ErrNotFound, ErrSlowWatcher or ErrClosed.
@@ -39,6 +47,7 @@ func (d *Dispatcher) Watch(ctx context.Context, f WatchFilter, fn func(Command) 
 		d.mu.Lock()
 		d.watchers.remove(w)
 		d.mu.Unlock()
+		w.rest()
 	}()
 	if f.ID != "" {
 		c, err := d.command(ctx, f.ID)
@@ -180,7 +189,9 @@ type watcher struct {
 
 	mu     sync.Mutex
 	latest map[string]*Command
-	order  []string // ids in latest, the first changed first
+	order  []string    // ids in latest, the first changed first
+	soon   *time.Timer // wakes it interimDelay after a change; nil: none came yet
+	timed  bool        // soon runs
 	err    error
 }
 
@@ -197,7 +208,33 @@ func (w *watcher) put(c *Command) {
 		w.order = append(w.order, c.ID)
 	}
 	w.latest[c.ID] = c
+	switch {
+	case c.State.Ended() || w.err != nil:
+		w.wake()
+	case w.timed:
+	case w.soon == nil:
+		w.soon, w.timed = time.AfterFunc(interimDelay, w.due), true
+	default:
+		w.soon.Reset(interimDelay)
+		w.timed = true
+	}
+}
+
+// due is called by the timer.
+func (w *watcher) due() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timed = false
 	w.wake()
+}
+
+// rest stops the timer.
+func (w *watcher) rest() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timed {
+		w.timed = !w.soon.Stop()
+	}
 }
 
 func (w *watcher) stop(err error) {
@@ -225,6 +262,9 @@ func (w *watcher) next(ctx context.Context) (*Command, error) {
 			w.order = w.order[1:]
 			c := w.latest[id]
 			delete(w.latest, id)
+			if len(w.order) == 0 && w.timed {
+				w.timed = !w.soon.Stop()
+			}
 			w.mu.Unlock()
 			return c, nil
 		}

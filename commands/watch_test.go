@@ -1,0 +1,80 @@
+package commands_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tetherline/tetherline/commands"
+)
+
+// A watcher hears of an end at once, and not of all that a quick command goes
+// through before it.
+func TestAWatcherIsSparedWhatIsOverAtOnce(t *testing.T) {
+	h := startHub(t, "a", newStore(t, startNATS(t)))
+	h.connect(newDevice("d1"))
+	ctx, cancel := context.WithCancel(t.Context())
+	heard := make(chan commands.Command, 1000)
+	watching := make(chan error, 1)
+	go func() {
+		watching <- h.d.Watch(ctx, commands.WatchFilter{Device: "d1"}, func(c commands.Command) error {
+			heard <- c
+			return nil
+		})
+	}()
+	eventually(t, "the watcher watches", func() bool {
+		h.send(commands.Request{Device: "d1"})
+		return len(heard) > 0
+	})
+	all := map[string][]commands.State{}
+	const n = 20
+	for range n {
+		c := h.send(commands.Request{Device: "d1"})
+		for ended := false; !ended; {
+			select {
+			case c2 := <-heard:
+				all[c2.ID] = append(all[c2.ID], c2.State)
+				ended = c2.ID == c.ID && c2.State.Ended()
+			case <-time.After(20 * time.Second):
+				t.Fatal("the watcher does not hear of an end")
+			}
+		}
+	}
+	told := 0
+	for _, states := range all {
+		told += len(states)
+	}
+	if told >= 3*n {
+		t.Errorf("told %d times of %d commands", told, len(all))
+	}
+	cancel()
+	if err := <-watching; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// What comes to no end is told as well.
+func TestAWatcherHearsOfWhatGoesOn(t *testing.T) {
+	h := startHub(t, "a", newStore(t, startNATS(t)))
+	c := h.send(commands.Request{Device: "d1"})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	v := newDevice("d1")
+	v.do = only(delivered, running)
+	var told []commands.State
+	over := errors.New("over")
+	err := h.d.Watch(ctx, commands.WatchFilter{ID: c.ID}, func(c commands.Command) error {
+		if told = append(told, c.State); len(told) == 1 {
+			h.connect(v)
+		}
+		if c.State == commands.Running {
+			return over
+		}
+		return nil
+	})
+	wantError(t, err, over)
+	if told[0] != commands.Queued {
+		t.Errorf("told %v", told)
+	}
+}
