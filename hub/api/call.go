@@ -16,10 +16,11 @@ type call struct {
 	patience time.Duration // for the caller to take in one message
 	cancel   context.CancelCauseFunc
 
-	mu     sync.Mutex
-	conn   *http.ResponseController
-	ended  bool
-	detail string // for the audit record
+	auditing auditing
+
+	mu    sync.Mutex
+	conn  *http.ResponseController
+	ended bool
 }
 
 type callKey struct{}
@@ -31,19 +32,6 @@ func callOf(ctx context.Context) *call {
 		return &call{conn: http.NewResponseController(nil)} // an operator who may do nothing
 	}
 	return c
-}
-
-// note adds what was done to the call's audit record.
-func (c *call) note(detail string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.detail = detail
-}
-
-func (c *call) noted() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.detail
 }
 
 // How long a caller may take to send its request, and to take in one message.

@@ -46,12 +46,18 @@ func (s *commandService) SendCommand(ctx context.Context, req *connect.Request[o
 	}
 	c, existed, err := s.deps.Commands.Send(ctx, commands.Request{
 		Device: m.GetDeviceId(), Spec: spec, Key: m.GetKey(), Operator: callOf(ctx).operator.Name,
+		Witness: func(c commands.Command) (wait func()) { return s.auditAhead(ctx, acceptedDetail(&c, false)) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	callOf(ctx).note(fmt.Sprintf("command=%s id=%s existed=%t", c.Spec.Name, c.ID, existed))
+	callOf(ctx).note(acceptedDetail(&c, existed))
 	return connect.NewResponse(&operatorv1.SendCommandResponse{Command: commandProto(&c), Existed: existed}), nil
+}
+
+// acceptedDetail is what the audit log says of a command that was accepted.
+func acceptedDetail(c *commands.Command, existed bool) string {
+	return fmt.Sprintf("command=%s id=%s existed=%t", c.Spec.Name, c.ID, existed)
 }
 
 func (s *commandService) GetCommand(ctx context.Context, req *connect.Request[operatorv1.GetCommandRequest]) (*connect.Response[operatorv1.GetCommandResponse], error) {

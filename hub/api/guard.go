@@ -6,19 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"strings"
-	"time"
 
 	"connectrpc.com/connect"
-
-	"github.com/tetherline/tetherline/hub/registry"
 )
 
 // guard is the interceptor around every handler.
 type guard struct{ s *Server }
-
-// auditTimeout is for the record of a call, whose own time may be over.
-const auditTimeout = 10 * time.Second
 
 // WrapUnary implements connect.Interceptor.
 func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
@@ -26,9 +19,12 @@ func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		c := callOf(ctx)
 		c.received()
 		rule := accessTable[req.Spec().Procedure]
+		if rule.audited {
+			c.describe(req)
+		}
 		res, err := g.unary(ctx, c, rule, req, next)
 		if rule.audited {
-			if failed := g.audit(ctx, c, req, err); failed != nil && err == nil {
+			if failed := g.s.audit(ctx, err); failed != nil && err == nil {
 				g.s.log.Error("a change is missing from the audit log", "procedure", req.Spec().Procedure,
 					"operator", c.operator.Name, "subject", subjectOf(req.Any()), "error", failed)
 				err = errNotAudited
@@ -118,34 +114,6 @@ func becauseOf(ctx context.Context, err error) error {
 		}
 	}
 	return err
-}
-
-// audit records a call that changes something, whatever its outcome, before
-// it is answered. A caller who goes away does not go unrecorded.
-func (g *guard) audit(ctx context.Context, c *call, req connect.AnyRequest, outcome error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
-	defer cancel()
-	rec := registry.Record{
-		Time:       time.Now(),
-		Operator:   c.operator.Name,
-		Method:     shortMethod(req.Spec().Procedure),
-		Subject:    subjectOf(req.Any()),
-		Outcome:    "ok",
-		RemoteAddr: c.addr,
-		Detail:     detailOf(req.Any()),
-	}
-	if noted := c.noted(); noted != "" {
-		rec.Detail = noted
-	}
-	if outcome != nil {
-		rec.Outcome = codeOf(outcome).String()
-	}
-	return g.s.deps.Registry.Audit(ctx, rec)
-}
-
-// shortMethod is "DeviceService/GetDevice".
-func shortMethod(procedure string) string {
-	return procedure[strings.LastIndexByte(procedure, '.')+1:]
 }
 
 // timedConn gives the caller a bounded time to send its request and to take

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"runtime"
 
 	"google.golang.org/protobuf/proto"
 
@@ -39,6 +40,9 @@ func (s *Session) update(ctx context.Context, body []byte) error {
 	}
 	s.deps.Metrics.Updates.Add(1)
 	if final {
+		// Those who wait for the end hear of it first; the device waits for
+		// nothing.
+		runtime.Gosched()
 		s.queue(&devicev1.HubFrame{Frame: &devicev1.HubFrame_CommandAck{CommandAck: &devicev1.CommandAck{Id: u.GetId()}}})
 	}
 	return nil
