@@ -4,8 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -60,8 +64,140 @@ type Deps struct {
 
 var _ Commands = (*commands.Dispatcher)(nil)
 
-// Errors of the bridge, besides those of the registry.
-var (
-	// ErrUnknownGear says that the config has no such broker or profile.
-	ErrUnknownGear = errors.New("the config has no such broker or profile")
-)
+// ErrUnknownGear says that the config has no such broker or profile.
+var ErrUnknownGear = errors.New("the config has no such broker or profile")
+
+// Bridge connects the hub to its MQTT brokers. Its methods may run at once.
+type Bridge struct {
+	deps      Deps
+	brokers   []*broker
+	published *published
+	clerk     clerk
+	strangers atomic.Int64 // of all brokers
+}
+
+// New checks the config and makes a Bridge that does nothing before Run. It
+// knows the devices that the registry has.
+func New(cfg Config, deps Deps) (*Bridge, error) {
+	if deps.Registry == nil || deps.KeyID == nil || deps.Buffer == nil || deps.Live == nil || deps.Commands == nil ||
+		deps.JetStream == nil || deps.Node == "" || deps.Dir == "" {
+		return nil, errors.New("mqttbridge: Registry, KeyID, Buffer, Live, Commands, JetStream, Node and Dir are needed")
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.Default()
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(deps.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the MQTT bridge: %w", err)
+	}
+	b := &Bridge{deps: deps, published: &published{js: deps.JetStream, replicas: max(deps.Replicas, 1)}}
+	b.clerk.init()
+	for i := range cfg.Brokers {
+		br, err := newBroker(b, &cfg.Brokers[i])
+		if err != nil {
+			return nil, fmt.Errorf("broker %s: %w", cfg.Brokers[i].Name, err)
+		}
+		b.brokers = append(b.brokers, br)
+	}
+	return b, nil
+}
+
+// Run serves the brokers until ctx ends; then it settles what is under way,
+// for a few seconds at most, and leaves the brokers, which keep the sessions.
+// It may be called once. The error is that of the start.
+func (b *Bridge) Run(ctx context.Context) error {
+	if err := b.published.open(ctx); err != nil {
+		return err
+	}
+	defer b.deps.Registry.OnChange(b.onChange)()
+	for d := range b.deps.Registry.All(registry.Selector{}, "") {
+		if br := b.brokerOf(d); br != nil {
+			br.load(d)
+		}
+	}
+	var wait sync.WaitGroup
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	wait.Go(func() { b.clerk.run(working) })
+	var serving sync.WaitGroup
+	for _, br := range b.brokers {
+		br.enrolConfigured()
+		serving.Go(func() { br.run(ctx) })
+	}
+	serving.Wait()
+	stop()
+	wait.Wait()
+	return nil
+}
+
+// onChange is told by the registry, and must not wait.
+func (b *Bridge) onChange(old, new *registry.Device) {
+	d := new
+	if d == nil {
+		d = old
+	}
+	if br := b.brokerOf(d); br != nil {
+		of, id := *d.Gear, d.ID
+		br.inbox.post(func() { br.deviceChanged(of, id) })
+	}
+}
+
+// brokerOf is the broker behind which a device is; nil: none of the config.
+func (b *Bridge) brokerOf(d *registry.Device) *broker {
+	if d.Kind != registry.KindMQTT || d.Gear == nil {
+		return nil
+	}
+	return b.broker(d.Gear.Broker)
+}
+
+func (b *Bridge) broker(name string) *broker {
+	for _, br := range b.brokers {
+		if br.cfg.Name == name {
+			return br
+		}
+	}
+	return nil
+}
+
+// Allow makes a device of gear: from then on its readings are stored. id "":
+// made of the profile's prefix and the gear's name. Errors wrap
+// ErrUnknownGear, registry.ErrExists or registry.ErrInvalid, or are those of
+// the storage.
+func (b *Bridge) Allow(ctx context.Context, of registry.Gear, id string, labels map[string]string, note string) (*registry.Device, error) {
+	br := b.broker(of.Broker)
+	if br == nil {
+		return nil, fmt.Errorf("broker %.80q: %w", of.Broker, ErrUnknownGear)
+	}
+	if err := checkGearName(of.Name); err != nil {
+		return nil, fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+	}
+	br.mu.Lock()
+	p := br.boundNamed(of.Profile)
+	var g *gear
+	if p != nil {
+		g = p.gear[of.Name]
+	}
+	var as string
+	if g != nil && g.device != nil {
+		as = g.device.ID
+	}
+	br.mu.Unlock()
+	switch {
+	case p == nil:
+		return nil, fmt.Errorf("profile %.80q of broker %s: %w", of.Profile, of.Broker, ErrUnknownGear)
+	case g != nil:
+		return nil, fmt.Errorf("gear %s is allowed as device %s: it %w", of.Name, as, registry.ErrExists)
+	}
+	if id == "" {
+		id = deviceID(p.cfg.IDPrefix, of.Name)
+	}
+	return b.create(ctx, of, id, labels, note)
+}
+
+// create makes the device.
+func (b *Bridge) create(ctx context.Context, of registry.Gear, id string, labels map[string]string, note string) (*registry.Device, error) {
+	return b.deps.Registry.Create(ctx, registry.NewDevice{
+		ID: id, Kind: registry.KindMQTT, Labels: labels, Note: note, KeyID: b.deps.KeyID(), Gear: &of,
+	})
+}

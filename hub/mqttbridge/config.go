@@ -14,6 +14,9 @@ const (
 	MaxBrokers          = 64
 	MaxProfiles         = 32 // of one broker
 
+	// DefaultPrefix of the topics of PublishConfig.
+	DefaultPrefix = "tetherline"
+
 	// EmbeddedURL stands for the hub's own broker (--mqtt-listen).
 	EmbeddedURL = "embedded"
 )
@@ -76,7 +79,3 @@ type PublishConfig struct {
 	Discovery string `yaml:"discovery"` // Home Assistant's discovery prefix; "": none
 	Selector  string `yaml:"selector"`  // of wss devices; "": all
 }
-
-// LoadConfig reads and checks a config file. Unknown keys are errors; errors
-// name the line, and never quote a password.
-func LoadConfig(path string) (Config, error) { return Config{}, nil }

@@ -1,6 +1,9 @@
 package mqttbridge
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tetherline/tetherline/hub/registry"
@@ -57,4 +60,78 @@ type SeenGear struct {
 	LastHeard  time.Time
 	Messages   uint64
 	Problem    string // why it cannot be allowed by itself, or the last refusal
+}
+
+// Brokers are the brokers in the order of the config.
+func (b *Bridge) Brokers() []BrokerStatus {
+	all := make([]BrokerStatus, len(b.brokers))
+	for i, br := range b.brokers {
+		all[i] = br.status()
+	}
+	return all
+}
+
+func (b *broker) status() BrokerStatus {
+	pending, bytes, lost := b.inbox.figures()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := BrokerStatus{
+		Name: b.cfg.Name, URL: b.cfg.URL, Connected: b.connected, Since: b.since, Error: b.failure,
+		Messages: b.counts.messages, Rows: b.counts.rows, Refused: b.counts.refused, UnknownGear: b.counts.unknown,
+		LostQoS0: lost, PendingMessages: uint64(pending), PendingBytes: uint64(bytes), Published: b.counts.published,
+		Problems: b.problems.list(),
+	}
+	unknown := make(map[*bound]uint32)
+	for at := range maps.Values(b.strange.known) {
+		unknown[at.bound]++
+	}
+	for _, p := range b.profiles {
+		s.Profiles = append(s.Profiles, ProfileStatus{
+			Name: p.cfg.Name, Kind: p.kind.Name, GearAllowed: uint32(len(p.gear)), GearUnknown: unknown[p], Messages: p.messages,
+		})
+	}
+	return s
+}
+
+// Gear is what was heard on a broker, or is allowed there, by broker, profile
+// and name; "": on all brokers.
+func (b *Bridge) Gear(broker string) []SeenGear {
+	var all []SeenGear
+	for _, br := range b.brokers {
+		if broker == "" || br.cfg.Name == broker {
+			all = append(all, br.seen()...)
+		}
+	}
+	slices.SortFunc(all, func(a, b SeenGear) int {
+		for _, c := range []int{strings.Compare(a.Gear.Broker, b.Gear.Broker), strings.Compare(a.Gear.Profile, b.Gear.Profile)} {
+			if c != 0 {
+				return c
+			}
+		}
+		return strings.Compare(a.Gear.Name, b.Gear.Name)
+	})
+	return all
+}
+
+func (b *broker) seen() []SeenGear {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]SeenGear, 0, len(b.allowed)+len(b.strange.known))
+	seen := func(p *bound, name string) SeenGear {
+		return SeenGear{Gear: registry.Gear{Broker: b.cfg.Name, Profile: p.cfg.Name, Name: name}, Kind: p.kind.Name}
+	}
+	for g := range b.allowed {
+		s := seen(g.bound, g.name)
+		s.FirstHeard, s.LastHeard, s.Messages, s.Problem = g.first, g.heard, g.messages, bounded(g.problem)
+		if g.device != nil {
+			s.DeviceID = g.device.ID
+		}
+		all = append(all, s)
+	}
+	for _, at := range b.strange.known {
+		s := seen(at.bound, at.name)
+		s.FirstHeard, s.LastHeard, s.Messages, s.Problem = at.first, at.last, at.messages, at.problem
+		all = append(all, s)
+	}
+	return all
 }

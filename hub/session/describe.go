@@ -30,7 +30,7 @@ func (s *Session) describe(ctx context.Context, body []byte) {
 	if s.describes > maxDescribes {
 		return
 	}
-	if err := checkDescribe(body); err != nil {
+	if err := CheckDescribe(body); err != nil {
 		s.deps.Logger.Warn("description of a device is not usable", "device", s.id, "error", err)
 		return
 	}
@@ -52,7 +52,8 @@ func (s *Session) describe(ctx context.Context, body []byte) {
 	s.deps.Metrics.Describes.Add(1)
 }
 
-func checkDescribe(body []byte) error {
+// CheckDescribe returns what is wrong with an encoded Describe message.
+func CheckDescribe(body []byte) error {
 	if len(body) > MaxDescribeBytes {
 		return fmt.Errorf("%d bytes; at most %d", len(body), MaxDescribeBytes)
 	}

@@ -1,0 +1,318 @@
+package mqttbridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
+)
+
+// Fixed times of a broker's worker.
+const (
+	// lossGrace is how long gear stays online while the broker is away.
+	lossGrace = 3 * time.Second
+	// tickInterval is how often silence and other slow things are looked at.
+	tickInterval = time.Second
+	// fullPause is how long to wait before a full buffer is tried again.
+	fullPause = 50 * time.Millisecond
+	// turn is how many messages the worker takes before it looks up.
+	turn = 128
+	// stopTime bounds the settling of what is under way when the hub stops.
+	stopTime = 3 * time.Second
+)
+
+// broker is one broker of the config with everything that goes on there. One
+// goroutine, its worker, decodes and appends; the handlers of the client, the
+// buffer, the dispatcher and the registry leave word in the inbox.
+type broker struct {
+	bridge   *Bridge
+	cfg      *BrokerConfig
+	log      *slog.Logger
+	conn     connection
+	inbox    inbox
+	desk     desk
+	durable  atomic.Uint64 // the last seq that is durable
+	overlaps bool          // filters of two profiles overlap
+
+	mu sync.Mutex // held by the worker while it works; guards all that follows
+
+	profiles []*bound
+	repeats  *redelivery
+	reports  []profile.Report // scratch
+
+	session   *link // nil: not connected
+	connected bool
+	since     time.Time // of connected
+	failure   string    // why not connected
+	everUp    bool
+
+	queue    []*arrival // decoded, in order; those before appended wait to be durable
+	appended int
+	encoded  int    // bytes of entries that wait to be appended
+	seq      uint64 // of the last entry appended
+	retryAt  time.Time
+	done     []*arrival // scratch
+	taken    []*arrival // scratch
+
+	allowed map[*gear]struct{} // gear of all profiles that is allowed or about to be
+	strange strangers
+	changed map[*gear]struct{} // whose description is to be saved
+	ticked  time.Time
+
+	problems problems
+	counts   counts
+	parked   []parked // commands that wait for the broker, oldest first
+}
+
+// counts of a broker.
+type counts struct {
+	messages, rows, refused, unknown, published uint64
+}
+
+// bound is a profile of the config at work.
+type bound struct {
+	cfg     *ProfileConfig
+	kind    profile.Kind
+	profile profile.Profile
+	filters []string
+	silence time.Duration // 0: never
+
+	gear     map[string]*gear // allowed or about to be, by name
+	waiting  []*waiting       // commands, oldest first
+	messages uint64
+}
+
+func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
+	br := &broker{
+		bridge: b, cfg: cfg, log: b.deps.Logger.With("broker", cfg.Name), since: time.Now(), failure: "not connected yet",
+		allowed: make(map[*gear]struct{}), changed: make(map[*gear]struct{}),
+	}
+	br.strange.init(&b.strangers)
+	br.desk.init()
+	dialer, err := newDialer(cfg, b.deps.Embedded)
+	if err != nil {
+		return nil, err
+	}
+	br.conn = connection{
+		dialer: dialer, clientID: cfg.ClientID, receive: br.receive, up: br.up, down: br.down, failed: br.failed,
+		refused: br.refusedFilter, pauses: [2]time.Duration{firstPause, lastPause},
+	}
+	if br.conn.clientID == "" {
+		br.conn.clientID = "tetherline-" + b.deps.Node + "-" + cfg.Name
+	}
+	pending := cfg.MaxPendingBytes
+	if pending == 0 {
+		pending = DefaultPendingBytes
+	}
+	br.inbox.init(pending)
+	var filters []string
+	for i := range cfg.Profiles {
+		p, err := newBound(&cfg.Profiles[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range p.filters {
+			for _, g := range filters {
+				br.overlaps = br.overlaps || overlap(f, g)
+			}
+		}
+		filters = append(filters, p.filters...)
+		br.profiles = append(br.profiles, p)
+	}
+	br.conn.filters = cover(filters)
+	br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"))
+	return br, err
+}
+
+func newBound(cfg *ProfileConfig) (*bound, error) {
+	kind, ok := profile.KindOf(cfg.Kind)
+	if !ok {
+		return nil, fmt.Errorf("profile %s: there is no kind %.80q", cfg.Name, cfg.Kind)
+	}
+	made, err := kind.New(cfg.decodeSettings)
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: settings: %w", cfg.Name, err)
+	}
+	p := &bound{cfg: cfg, kind: kind, profile: made, filters: made.Filters(), silence: kind.Silence, gear: make(map[string]*gear)}
+	if cfg.Silence != nil {
+		p.silence = *cfg.Silence
+	}
+	return p, nil
+}
+
+// run serves the broker until ctx ends; then it settles what it can and says
+// goodbye to the broker, which keeps the session.
+func (b *broker) run(ctx context.Context) {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wait sync.WaitGroup
+	b.desk.start(working, &wait)
+	wait.Go(func() { b.work(working) })
+	if b.cfg.Publish != nil || len(b.conn.filters) > 0 {
+		b.conn.run(ctx, b.settleAll)
+	} else {
+		<-ctx.Done()
+	}
+	b.leaveAll("hub stopped")
+	stop()
+	wait.Wait()
+	if err := b.repeats.close(); err != nil {
+		b.log.Warn("memory of redeliveries could not be closed", "error", err)
+	}
+}
+
+// receive is the client's handler.
+func (b *broker) receive(s *link, m mqtt.Message) {
+	b.inbox.put(s, m, time.Now())
+}
+
+// up is told of a session that has begun.
+func (b *broker) up(s *link, resumed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
+	b.repeats.reconnected()
+	b.log.Info("connected to the MQTT broker", "resumed", resumed)
+	if b.everUp && !resumed {
+		b.problem(problem{reason: "session lost",
+			detail: "the broker has forgotten the hub's session: what was published while the hub was away is lost"})
+	}
+	b.everUp = true
+	for _, p := range b.profiles {
+		b.publishAll(p, b.guard(p, func() []profile.Publish { return p.profile.Connected() }))
+	}
+	b.unpark()
+	b.inbox.signal()
+}
+
+// down is told of a session that is over; err is nil where it will begin
+// again at once.
+func (b *broker) down(s *link, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.session, b.connected, b.since = nil, false, time.Now()
+	b.failure = "beginning the session again"
+	if err != nil {
+		b.failure = err.Error()
+		b.log.Warn("connection to the MQTT broker lost", "error", err)
+	}
+}
+
+// failed is told of an attempt to connect, or of a session that ended.
+func (b *broker) failed(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failure != err.Error() {
+		b.log.Warn("not connected to the MQTT broker; trying again", "error", err)
+	}
+	b.failure = err.Error()
+}
+
+func (b *broker) refusedFilter(filter string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.problem(problem{reason: "subscription refused", topic: filter, detail: "the broker does not let the hub subscribe; see its access rules"})
+}
+
+// work is the worker.
+func (b *broker) work(ctx context.Context) {
+	timer := time.NewTimer(tickInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.inbox.wake:
+		case <-timer.C:
+		}
+		next := b.step(time.Now())
+		timer.Reset(next)
+	}
+}
+
+// step does what there is to do, and returns after how long to look again
+// without a word.
+func (b *broker) step(now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.inbox.takeCalls() {
+		f()
+	}
+	b.settle()
+	if b.room() {
+		b.taken = b.inbox.takeMessages(b.taken[:0], turn)
+		for i, a := range b.taken {
+			b.decode(a)
+			b.taken[i] = nil
+		}
+		if len(b.taken) == turn {
+			b.inbox.signal()
+		}
+	}
+	b.drain(now)
+	b.settle()
+	b.expire(now)
+	if s := b.session; s != nil && b.inbox.missed(s) {
+		s.reset()
+	}
+	if now.Sub(b.ticked) >= tickInterval {
+		b.ticked = now
+		b.tick(now)
+	}
+	return b.next(now)
+}
+
+// tick looks at what goes by the clock.
+func (b *broker) tick(now time.Time) {
+	if !b.connected && now.Sub(b.since) > lossGrace {
+		b.leaveAllLocked(fmt.Sprintf("broker %s is not reachable", b.cfg.Name))
+	}
+	b.lookForSilence(now)
+	b.saveDescriptions(now)
+}
+
+// next is how long there is nothing to do without a word.
+func (b *broker) next(now time.Time) time.Duration {
+	d := tickInterval
+	if !b.retryAt.IsZero() {
+		d = min(d, b.retryAt.Sub(now))
+	}
+	for _, p := range b.profiles {
+		for _, w := range p.waiting {
+			if at := w.due(); !at.IsZero() {
+				d = min(d, at.Sub(now))
+			}
+		}
+	}
+	return max(d, time.Millisecond)
+}
+
+// settleAll is the orderly end: what has come is appended, as far as there is
+// room, and acknowledged when it is durable. Nothing more is taken.
+func (b *broker) settleAll(s *link) {
+	b.leaveAll("hub stopped")
+	b.inbox.close()
+	deadline := time.After(stopTime)
+	for {
+		b.inbox.signal()
+		select {
+		case <-deadline:
+			return
+		case <-time.After(2 * time.Millisecond):
+		}
+		b.mu.Lock()
+		left := len(b.queue)
+		full := !b.retryAt.IsZero() && b.appended == 0
+		b.mu.Unlock()
+		count, _, _ := b.inbox.figures()
+		if (count == 0 && left == 0 || full) && s.acks.sent() && b.desk.idle() {
+			return
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package mqttbridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// Reconnecting: the pause doubles from the one to the other, half of it at
+// random. A connection that has lasted settleTime begins with the first.
+const (
+	firstPause = 500 * time.Millisecond
+	lastPause  = 60 * time.Second
+	settleTime = 15 * time.Second
+)
+
+// disconnectTime is how long a goodbye may take.
+const disconnectTime = time.Second
+
+// acks are acknowledgements on their way out, in their order. Sending one may
+// wait for the network, so that a goroutine of its own does it. What waits is
+// bounded by what the broker has sent without an acknowledgement.
+type acks struct {
+	wake chan struct{} // has room for one word
+
+	mu      sync.Mutex
+	waiting []mqtt.Message
+	sending bool
+	closed  bool
+}
+
+func (a *acks) send(m mqtt.Message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.waiting = append(a.waiting, m)
+		a.signal()
+	}
+}
+
+func (a *acks) signal() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends until close.
+func (a *acks) run() {
+	for range a.wake {
+		a.mu.Lock()
+		batch, closed := a.waiting, a.closed
+		a.waiting, a.sending = nil, len(batch) > 0
+		a.mu.Unlock()
+		if closed {
+			return
+		}
+		for _, m := range batch {
+			m.Ack()
+		}
+		a.mu.Lock()
+		a.sending = false
+		a.mu.Unlock()
+	}
+}
+
+// sent reports whether everything has been handed to the network.
+func (a *acks) sent() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.waiting) == 0 && !a.sending
+}
+
+// close drops what is left: the session is over.
+func (a *acks) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed, a.waiting = true, nil
+	a.signal()
+}
+
+// link is one connection to the broker: a client that is used once.
+type link struct {
+	client mqtt.Client
+	lost   chan error // has room for one
+	again  chan struct{}
+	acks   acks
+
+	// Guarded by the inbox's mu.
+	missed    bool            // messages of QoS 1 were left for want of room
+	unsettled map[uint16]bool // packet identifiers on their way
+}
+
+// connection keeps a session with the broker while run runs.
+type connection struct {
+	dialer   *dialer
+	clientID string
+	filters  []string
+	receive  func(s *link, m mqtt.Message)
+	// up and down are told of each session; down with why. refused hears
+	// what the broker does not allow.
+	up      func(s *link, resumed bool)
+	down    func(s *link, err error)
+	failed  func(err error)
+	refused func(filter string)
+	pauses  [2]time.Duration // first and last
+}
+
+// run connects and reconnects until ctx ends. The session that is up then is
+// left to the caller, with down called for it.
+func (c *connection) run(ctx context.Context, closing func(s *link)) {
+	pause := c.pauses[0]
+	for ctx.Err() == nil {
+		began := time.Now()
+		again, err := c.once(ctx, closing)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.failed(err)
+		}
+		if time.Since(began) > settleTime || again {
+			pause = c.pauses[0]
+		}
+		if again {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2+1)):
+		}
+		pause = min(2*pause, c.pauses[1])
+	}
+}
+
+// once connects and serves until the session is lost, or is to be begun
+// again, or ctx ends.
+func (c *connection) once(ctx context.Context, closing func(s *link)) (again bool, err error) {
+	network, cut := context.WithCancel(context.Background())
+	defer cut()
+	s := &link{
+		lost: make(chan error, 1), again: make(chan struct{}, 1), unsettled: make(map[uint16]bool),
+	}
+	s.acks.wake = make(chan struct{}, 1)
+	options, err := c.dialer.options(network, c.clientID, func(_ mqtt.Client, m mqtt.Message) { c.receive(s, m) })
+	if err != nil {
+		return false, err
+	}
+	options.SetConnectionLostHandler(func(_ mqtt.Client, err error) { s.lost <- err })
+	s.client = mqtt.NewClient(options)
+	stop := context.AfterFunc(ctx, cut) // while connecting
+	token := s.client.Connect()
+	<-token.Done()
+	if err := token.Error(); err != nil {
+		stop()
+		return false, plainError(err)
+	}
+	resumed := token.(*mqtt.ConnectToken).SessionPresent()
+	var acking sync.WaitGroup
+	acking.Go(s.acks.run)
+	defer func() {
+		s.acks.close()
+		cut()
+		acking.Wait()
+	}()
+	if err := c.subscribe(ctx, s); err != nil {
+		s.client.Disconnect(0)
+		stop()
+		return false, err
+	}
+	if !stop() {
+		s.client.Disconnect(0)
+		return false, ctx.Err()
+	}
+	c.up(s, resumed)
+	select {
+	case err = <-s.lost:
+		err = fmt.Errorf("connection lost: %w", plainError(err))
+	case <-s.again:
+		again = true
+	case <-ctx.Done():
+		closing(s)
+	}
+	c.down(s, err)
+	s.client.Disconnect(uint(disconnectTime.Milliseconds()))
+	return again, err
+}
+
+// subscribe to all filters with QoS 1. The broker's answer must come before
+// the session counts.
+func (c *connection) subscribe(ctx context.Context, s *link) error {
+	for chunk := range slices.Chunk(c.filters, 64) {
+		wanted := make(map[string]byte, len(chunk))
+		for _, f := range chunk {
+			wanted[f] = 1
+		}
+		token := s.client.SubscribeMultiple(wanted, nil)
+		select {
+		case <-token.Done():
+		case err := <-s.lost:
+			return fmt.Errorf("connection lost while subscribing: %w", plainError(err))
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(connectTimeout):
+			return fmt.Errorf("the broker does not answer the subscription within %v", connectTimeout)
+		}
+		if err := token.Error(); err != nil {
+			return fmt.Errorf("subscribe: %w", plainError(err))
+		}
+		for filter, qos := range token.(*mqtt.SubscribeToken).Result() {
+			if qos > 2 {
+				c.refused(filter)
+			}
+		}
+	}
+	return nil
+}
+
+// reset has the session begun again: the broker sends what it holds.
+func (s *link) reset() {
+	select {
+	case s.again <- struct{}{}:
+	default:
+	}
+}
+
+// plainError is the error of a client in words for people.
+func plainError(err error) error {
+	switch {
+	case err == nil:
+		return errors.New("closed by the broker")
+	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
+		return errors.New("the broker refuses user or password")
+	case errors.Is(err, packets.ErrorRefusedIDRejected):
+		return errors.New("the broker refuses the client id")
+	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
+		return errors.New("the broker is not available")
+	case err.Error() == "EOF":
+		return errors.New("closed by the broker (another client may have connected with the same client id)")
+	}
+	if text, ok := strings.CutPrefix(err.Error(), packets.ErrorNetworkError.Error()+" : "); ok {
+		return errors.New(text)
+	}
+	return err
+}

@@ -1,0 +1,234 @@
+package mqttbridge
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
+	"github.com/tetherline/tetherline/telemetry"
+)
+
+// held is a report that waits for its gear to be allowed.
+type held struct {
+	gear   *gear
+	bound  *bound
+	report profile.Report
+}
+
+// decode takes one message in: presence and descriptions at once, answers to
+// commands at once, and rows as entries of the arrival, which joins the queue.
+func (b *broker) decode(a *arrival) {
+	b.counts.messages++
+	m := profile.Message{
+		Topic: a.message.Topic(), Payload: a.message.Payload(), Retained: a.message.Retained(), Received: a.received,
+	}
+	b.queue = append(b.queue, a)
+	p := b.boundFor(&m)
+	if p == nil {
+		return
+	}
+	p.messages++
+	if len(m.Payload) > profile.MaxPayloadBytes {
+		b.refuse(p, &m, profile.Refuse("too large", "the payload is over %d bytes", profile.MaxPayloadBytes))
+		return
+	}
+	if !m.Retained && len(p.waiting) > 0 {
+		b.answered(p, m)
+	}
+	reports, err := b.decodeWith(p, m)
+	if err != nil {
+		b.refuse(p, &m, err)
+		return
+	}
+	unknown := false
+	for i := range reports {
+		unknown = !b.report(a, p, &m, &reports[i]) || unknown
+	}
+	if unknown {
+		b.counts.unknown++
+	}
+	clear(reports)
+	b.reports = reports[:0]
+}
+
+// boundFor finds the profile that a message goes to: the first whose filter
+// matches. nil: it is of no interest, or refused.
+func (b *broker) boundFor(m *profile.Message) *bound {
+	if !utf8.ValidString(m.Topic) || strings.IndexByte(m.Topic, 0) >= 0 {
+		b.counts.refused++
+		b.problem(problem{reason: "topic is not UTF-8", topic: strings.ToValidUTF8(m.Topic, "�")})
+		return nil
+	}
+	if b.own(m.Topic) {
+		return nil
+	}
+	var found *bound
+	for _, p := range b.profiles {
+		if !matchesAny(p.filters, m.Topic) {
+			continue
+		}
+		if found == nil {
+			if found = p; !b.overlaps {
+				break
+			}
+			continue
+		}
+		b.problem(problem{reason: "topic matches two profiles", profile: p.cfg.Name, topic: m.Topic,
+			detail: fmt.Sprintf("it goes to %s, which comes first in the config, and not to %s", found.cfg.Name, p.cfg.Name)})
+		break
+	}
+	return found
+}
+
+// own reports whether the hub itself publishes under the topic.
+func (b *broker) own(topic string) bool {
+	if b.cfg.Publish == nil {
+		return false
+	}
+	prefix := b.cfg.Publish.Prefix
+	if prefix == "" {
+		prefix = DefaultPrefix
+	}
+	rest, ok := strings.CutPrefix(topic, prefix)
+	return ok && strings.HasPrefix(rest, "/")
+}
+
+// decodeWith is the profile's Decode. A profile that panics has refused the
+// message.
+func (b *broker) decodeWith(p *bound, m profile.Message) (reports []profile.Report, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			b.log.Error("a profile has failed on a message", "profile", p.cfg.Name, "topic", m.Topic, "failure", r)
+			err = profile.Refuse("internal error", "the profile failed on this message")
+		}
+	}()
+	return p.profile.Decode(m, b.reports[:0])
+}
+
+// refuse counts a message that is not usable.
+func (b *broker) refuse(p *bound, m *profile.Message, err error) {
+	b.counts.refused++
+	q := problem{reason: profile.ReasonOf(err), profile: p.cfg.Name, topic: m.Topic, detail: err.Error()}
+	var r *profile.Refusal
+	if errors.As(err, &r) {
+		q.gear, q.detail = r.Gear, r.Detail
+	}
+	b.problem(q)
+	if g := p.gear[q.gear]; g != nil {
+		g.problem = err.Error()
+	}
+}
+
+// report takes in what a message says of one piece of gear. It is false where
+// the gear is not known. What is in r is good until the next Decode.
+func (b *broker) report(a *arrival, p *bound, m *profile.Message, r *profile.Report) bool {
+	if err := checkGearName(r.Gear); err != nil {
+		b.refuse(p, m, profile.Refuse("bad gear name", "%v", err))
+		return true
+	}
+	g := p.gear[r.Gear]
+	if g == nil {
+		if g = b.autoAllow(p, r.Gear, a.received); g == nil {
+			b.stranger(p, r, a.received)
+			return false
+		}
+	}
+	if g.device == nil || g.held > 0 {
+		g.held++
+		a.held = append(a.held, held{g, p, keep(r)})
+		return true
+	}
+	b.known(a, g, m, r)
+	return true
+}
+
+// keep is a copy of a report that outlives the next Decode.
+func keep(r *profile.Report) profile.Report {
+	k := *r
+	k.Rows = slices.Clone(k.Rows)
+	for i := range k.Rows {
+		k.Rows[i].Fields = slices.Clone(k.Rows[i].Fields)
+	}
+	k.Publish = slices.Clone(k.Publish)
+	return k
+}
+
+// known is report for gear that is a device.
+func (b *broker) known(a *arrival, g *gear, m *profile.Message, r *profile.Report) {
+	g.noteHeard(a.received)
+	if g.device.Disabled {
+		b.counts.refused++
+		b.problem(problem{reason: "device is disabled", profile: g.bound.cfg.Name, topic: m.Topic, gear: g.name})
+		return
+	}
+	if r.Problem != "" {
+		g.problem = r.Problem
+		b.problem(problem{reason: "part of a message is not usable", profile: g.bound.cfg.Name, topic: m.Topic, gear: g.name, detail: r.Problem})
+	}
+	b.describe(g, r)
+	switch {
+	case r.Status == profile.Offline:
+		reason := r.Reason
+		if reason == "" {
+			reason = "last will"
+		}
+		b.leave(g, reason)
+	case r.Status == profile.Online:
+		b.alive(g, a.received)
+	case !r.NotAlive && !m.Retained:
+		b.alive(g, a.received)
+	}
+	if len(r.Publish) > 0 && a.received.Sub(g.toldAt) >= tellInterval {
+		g.toldAt = a.received
+		b.publishAll(g.bound, r.Publish)
+	}
+	b.rows(a, g, m, r.Rows)
+}
+
+// tellInterval is how often, at most, a profile may tell gear something by
+// itself.
+const tellInterval = 5 * time.Second
+
+// rows makes entries of rows. Those of a retained message without a time of
+// their own are left out: nobody knows how old they are, and they come again
+// with every connection.
+func (b *broker) rows(a *arrival, g *gear, m *profile.Message, rows []telemetry.Row) {
+	if m.Retained {
+		rows = slices.DeleteFunc(rows, func(r telemetry.Row) bool { return r.Time == 0 })
+	}
+	if len(rows) == 0 {
+		return
+	}
+	for i := range rows {
+		if rows[i].Time == 0 {
+			rows[i].Time = b.arrivalTime(a, g, m)
+		}
+	}
+	b.encode(a, g, m, rows)
+}
+
+// arrivalTime is the time of a row that has none of its own: when the message
+// came first, later than all arrivals of the gear before, and a nanosecond
+// after the row before in the same message.
+func (b *broker) arrivalTime(a *arrival, g *gear, m *profile.Message) int64 {
+	if a.first == 0 {
+		fresh := func() int64 { return max(a.received.UnixNano(), g.last+1) }
+		if a.id == 0 {
+			a.first = fresh()
+		} else {
+			var err error
+			a.hash = messageHash(m.Topic, m.Payload)
+			if a.first, err = b.repeats.arrival(a.id, a.dup, a.hash, fresh); err != nil {
+				b.problem(problem{reason: "memory of redeliveries", detail: err.Error()})
+			}
+		}
+	}
+	at := a.first + a.stamped
+	a.stamped++
+	g.last = max(g.last, at)
+	return at
+}

@@ -1,0 +1,170 @@
+package mqttbridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
+	"github.com/tetherline/tetherline/hub/registry"
+)
+
+// autoAllow makes a device of gear that was heard, where the config allows it
+// by its name. nil: it does not, or not now.
+func (b *broker) autoAllow(p *bound, name string, now time.Time) *gear {
+	matches := false
+	for _, glob := range p.cfg.AutoAllow {
+		matches = matches || globMatches(glob, name)
+	}
+	if !matches {
+		return nil
+	}
+	if s := b.strange.find(p, name); s != nil && now.Before(s.tryAt) {
+		return nil // it was tried in vain a moment ago
+	}
+	if len(p.gear) >= profile.MaxGear {
+		b.problem(problem{reason: "too much gear", profile: p.cfg.Name, gear: name,
+			detail: fmt.Sprintf("auto-allow stops at %d devices of one profile", profile.MaxGear)})
+		return nil
+	}
+	return b.enrol(p, name, deviceID(p.cfg.IDPrefix, name), p.cfg.Labels, "allowed automatically", now)
+}
+
+// retryAllow is how long gear that could not be allowed automatically is left
+// alone.
+const retryAllow = time.Minute
+
+// enrol has a device made of gear, in the background; messages of it wait.
+func (b *broker) enrol(p *bound, name, id string, labels map[string]string, note string, now time.Time) *gear {
+	name = strings.Clone(name) // the topic that it is a part of may be long
+	g := &gear{bound: p, name: name, allowing: true}
+	p.gear[name] = g
+	b.allowed[g] = struct{}{}
+	made := registry.Gear{Broker: b.cfg.Name, Profile: p.cfg.Name, Name: name}
+	b.bridge.clerk.do(func(ctx context.Context) {
+		d, err := b.bridge.create(ctx, made, id, labels, note)
+		b.inbox.post(func() { b.enrolled(g, id, d, err, now) })
+	})
+	return g
+}
+
+// enrolled is the outcome of enrol.
+func (b *broker) enrolled(g *gear, id string, d *registry.Device, err error, now time.Time) {
+	g.allowing = false
+	if g.device != nil {
+		return // the registry has told of it before
+	}
+	if err == nil {
+		b.deviceIs(g, d)
+		b.log.Info("gear allowed", "profile", g.bound.cfg.Name, "gear", g.name, "device", d.ID)
+		return
+	}
+	delete(g.bound.gear, g.name)
+	delete(b.allowed, g)
+	detail := err.Error()
+	if errors.Is(err, registry.ErrExists) {
+		detail = fmt.Sprintf("its device id %s is taken by another device; give it one with `hubctl bridge allow` or `devices` in the config", id)
+	}
+	s := b.strange.note(g.bound, g.name, now)
+	s.problem, s.tryAt = detail, now.Add(retryAllow)
+	b.problem(problem{reason: "gear cannot be allowed", profile: g.bound.cfg.Name, gear: g.name, detail: detail})
+}
+
+// enrolConfigured makes the devices that the config lists and that there are
+// not.
+func (b *broker) enrolConfigured() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.profiles {
+		for i := range p.cfg.Devices {
+			c := &p.cfg.Devices[i]
+			if g := p.gear[c.Gear]; g != nil {
+				if g.device.ID != c.ID {
+					b.problem(problem{reason: "gear has another device id", profile: p.cfg.Name, gear: c.Gear,
+						detail: fmt.Sprintf("the config says %s, but it was allowed as %s; delete that device to change it", c.ID, g.device.ID)})
+				}
+				continue
+			}
+			labels := maps.Clone(p.cfg.Labels)
+			if labels == nil {
+				labels = make(map[string]string)
+			}
+			maps.Copy(labels, c.Labels)
+			b.enrol(p, c.Gear, c.ID, labels, "allowed by the config", time.Now())
+		}
+	}
+}
+
+// load takes over a device of the registry.
+func (b *broker) load(d *registry.Device) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deviceChanged(*d.Gear, d.ID)
+}
+
+// deviceChanged: the registry has another word on a device of that gear.
+func (b *broker) deviceChanged(of registry.Gear, id string) {
+	p := b.boundNamed(of.Profile)
+	if p == nil {
+		return // not in the config any more
+	}
+	g := p.gear[of.Name]
+	d, ok := b.bridge.deps.Registry.Get(id)
+	if !ok {
+		if g != nil && g.device != nil && g.device.ID == id {
+			b.forget(g)
+		}
+		return
+	}
+	if d.Gear == nil || *d.Gear != of {
+		return // deleted and made anew meanwhile; that has been told too
+	}
+	if g == nil {
+		g = &gear{bound: p, name: of.Name}
+		p.gear[of.Name] = g
+		b.allowed[g] = struct{}{}
+	}
+	if g.device != nil && g.device.ID != id {
+		b.problem(problem{reason: "gear has two devices", profile: p.cfg.Name, gear: of.Name,
+			detail: fmt.Sprintf("%s and %s; readings go to %s", g.device.ID, id, g.device.ID)})
+		return
+	}
+	b.deviceIs(g, d)
+}
+
+// deviceIs takes over the state of a device.
+func (b *broker) deviceIs(g *gear, d *registry.Device) {
+	g.allowing = false
+	g.device, g.labels = d, ""
+	if labels := b.bridge.deps.Labels; labels != nil {
+		g.labels = labels(d)
+	}
+	if d.Disabled {
+		b.leave(g, "disabled by an operator")
+	}
+	if s := b.strange.find(g.bound, g.name); s != nil {
+		g.first, g.heard, g.messages = s.first, s.last, s.messages
+		b.strange.forget(s)
+	}
+}
+
+// forget gear whose device was deleted.
+func (b *broker) forget(g *gear) {
+	b.leave(g, "device deleted")
+	delete(g.bound.gear, g.name)
+	delete(b.allowed, g)
+	delete(b.changed, g)
+	g.device = nil
+}
+
+func (b *broker) boundNamed(name string) *bound {
+	for _, p := range b.profiles {
+		if p.cfg.Name == name {
+			return p
+		}
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package mqttbridge
+
+import (
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// arrivalBytes is what a message takes in memory besides topic and payload.
+const arrivalBytes = 512
+
+// arrival is one message on its way from the broker to the buffer.
+type arrival struct {
+	// Set when it comes.
+	session  *link
+	message  mqtt.Message
+	id       uint16 // packet identifier; 0 with QoS 0
+	dup      bool
+	received time.Time
+	bytes    int // that it counts for
+
+	// The worker's, from then on.
+	hash    uint64  // in the memory of redeliveries; 0: not there
+	first   int64   // when it came first; 0: not asked yet
+	stamped int64   // rows that have got that time, or a little more
+	entries []entry // that wait to be appended
+	held    []held  // reports of gear that is being allowed
+	last    uint64  // seq of the last entry that was appended; 0: none was
+	rows    uint64  // appended
+}
+
+// inbox is what waits for a broker's worker. All methods may run at once and
+// none waits.
+type inbox struct {
+	maxBytes int
+	wake     chan struct{} // has room for one word
+
+	mu       sync.Mutex
+	messages []*arrival
+	calls    []func()
+	// bytes and count are of messages that are not settled, wherever they are.
+	bytes, count int
+	lost         uint64 // QoS 0 messages without room
+	closed       bool   // no message is taken any more
+}
+
+func (i *inbox) init(maxBytes int) {
+	i.maxBytes = maxBytes
+	i.wake = make(chan struct{}, 1)
+}
+
+// put takes a message, or leaves it. What is left of QoS 0 is lost. What is
+// left of QoS 1 the broker has to send again, and what comes after it on that
+// session too, so that the order stays: the session is to be reset.
+func (i *inbox) put(s *link, m mqtt.Message, received time.Time) {
+	a := &arrival{session: s, message: m, received: received, bytes: len(m.Topic()) + len(m.Payload()) + arrivalBytes}
+	if m.Qos() > 0 {
+		a.id, a.dup = m.MessageID(), m.Duplicate()
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case a.id != 0 && (s.missed || s.unsettled[a.id]):
+		return // unsettled: sent again, though the first is still on its way
+	case i.closed || i.bytes+a.bytes > i.maxBytes:
+		if a.id == 0 {
+			i.lost++
+		} else {
+			s.missed = true
+		}
+		return
+	}
+	if a.id != 0 {
+		s.unsettled[a.id] = true
+	}
+	i.bytes += a.bytes
+	i.count++
+	i.messages = append(i.messages, a)
+	i.signal()
+}
+
+// post has the worker call f soon, in the order of the posts.
+func (i *inbox) post(f func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.calls = append(i.calls, f)
+	i.signal()
+}
+
+func (i *inbox) signal() {
+	select {
+	case i.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takeCalls empties the calls.
+func (i *inbox) takeCalls() []func() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	calls := i.calls
+	i.calls = nil
+	return calls
+}
+
+// takeMessages takes the first messages, up to max.
+func (i *inbox) takeMessages(into []*arrival, max int) []*arrival {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	n := min(max, len(i.messages))
+	into = append(into, i.messages[:n]...)
+	clear(i.messages[:n])
+	if i.messages = i.messages[n:]; len(i.messages) == 0 {
+		i.messages = nil
+	}
+	return into
+}
+
+// settled gives back the room of messages that are done with.
+func (i *inbox) settled(done []*arrival) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, a := range done {
+		i.bytes -= a.bytes
+		i.count--
+		if a.id != 0 {
+			delete(a.session.unsettled, a.id)
+		}
+	}
+}
+
+// close takes no more messages.
+func (i *inbox) close() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.closed = true
+}
+
+// missed reports whether the session has left messages and there is room for
+// them again.
+func (i *inbox) missed(s *link) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return s.missed && !i.closed && i.bytes <= i.maxBytes/2
+}
+
+// figures are for the status.
+func (i *inbox) figures() (count, bytes int, lost uint64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.count, i.bytes, i.lost
+}

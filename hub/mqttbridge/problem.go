@@ -1,0 +1,74 @@
+package mqttbridge
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bounds of what is remembered of problems, of one broker.
+const (
+	maxProblems     = 64
+	maxProblemBytes = 256 // of each text
+)
+
+// problem is something that was wrong.
+type problem struct {
+	reason, profile     string // the key
+	topic, gear, detail string // of the last one
+}
+
+// problems are the latest of each reason and profile, at most maxProblems.
+type problems struct {
+	byKey map[[2]string]*Problem
+}
+
+// problem notes one.
+func (b *broker) problem(p problem) {
+	ps := &b.problems
+	key := [2]string{bounded(p.reason), p.profile}
+	at := ps.byKey[key]
+	if at == nil {
+		if len(ps.byKey) >= maxProblems {
+			ps.forgetOldest()
+		}
+		if ps.byKey == nil {
+			ps.byKey = make(map[[2]string]*Problem)
+		}
+		at = &Problem{Reason: key[0], Profile: p.profile}
+		ps.byKey[key] = at
+		b.log.Warn("MQTT problem; further ones of the kind are counted", "reason", key[0], "profile", p.profile,
+			"topic", bounded(p.topic), "gear", bounded(p.gear), "detail", bounded(p.detail))
+	}
+	at.Time, at.Topic, at.Gear, at.Detail = time.Now(), bounded(p.topic), bounded(p.gear), bounded(p.detail)
+	at.Count++
+}
+
+func (ps *problems) forgetOldest() {
+	var oldest [2]string
+	var first time.Time
+	for key, p := range ps.byKey {
+		if first.IsZero() || p.Time.Before(first) {
+			oldest, first = key, p.Time
+		}
+	}
+	delete(ps.byKey, oldest)
+}
+
+// list is all, newest first.
+func (ps *problems) list() []Problem {
+	all := make([]Problem, 0, len(ps.byKey))
+	for _, p := range ps.byKey {
+		all = append(all, *p)
+	}
+	slices.SortFunc(all, func(a, b Problem) int { return b.Time.Compare(a.Time) })
+	return all
+}
+
+// bounded is s as far as it is shown.
+func bounded(s string) string {
+	if len(s) <= maxProblemBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxProblemBytes], "") + "…"
+}

@@ -1,0 +1,157 @@
+package mqttbridge
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+)
+
+const (
+	packetIDs = 1 << 16 // of MQTT, 0 is none
+	slotBytes = 16
+)
+
+// redelivery remembers, for each packet identifier of a broker's session, the
+// message that came under it last and when. A broker that is not sure whether
+// a message has arrived sends it again, marked DUP, under the same identifier;
+// most gear sends no time, so the time of arrival is the row's, and only with
+// the first one is the repetition the same row.
+//
+// It is a file of one slot for each identifier, written without fsync before
+// the message's rows are appended: it outlives the process, which is what
+// repetitions come from. After a power cut a repetition may be a second row.
+//
+// A broker may also give a repetition another identifier (the embedded one
+// does after a reconnect): then the slots are searched for the message.
+//
+// It is for one goroutine.
+type redelivery struct {
+	file  *os.File
+	slots []slot
+	used  int // slots below which all are that were ever used
+}
+
+type slot struct {
+	hash uint64 // of topic and payload; 0: never used
+	time int64  // of arrival, Unix ns
+	// acked: its acknowledgement has been sent, so that another message may
+	// come under the identifier. claimed: a repetition under another
+	// identifier has been taken for it since the last reconnect.
+	acked   bool
+	claimed bool
+}
+
+// openRedelivery opens the file, or makes it.
+func openRedelivery(path string) (*redelivery, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the memory of redeliveries: %w", err)
+	}
+	r := &redelivery{file: f, slots: make([]slot, packetIDs)}
+	b := make([]byte, packetIDs*slotBytes)
+	n, err := io.ReadFull(f, b)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		_ = f.Close()
+		return nil, fmt.Errorf("read the memory of redeliveries: %w", err)
+	}
+	for id := range n / slotBytes {
+		at := b[id*slotBytes:]
+		s := slot{hash: binary.LittleEndian.Uint64(at), time: int64(binary.LittleEndian.Uint64(at[8:]))}
+		if s.hash != 0 {
+			s.acked = s.time < 0
+			s.time &= math.MaxInt64
+			r.slots[id], r.used = s, id+1
+		}
+	}
+	return r, nil
+}
+
+// ackedBit of a stored time: the sign, which a time of our days has not.
+const ackedBit = -1 << 63
+
+func (r *redelivery) close() error { return r.file.Close() }
+
+// reconnected: what comes next may be repeated.
+func (r *redelivery) reconnected() {
+	for id := range r.slots[:r.used] {
+		r.slots[id].claimed = false
+	}
+}
+
+// messageHash is never 0.
+func messageHash(topic string, payload []byte) uint64 {
+	h := sha256.New()
+	_, _ = io.WriteString(h, topic)
+	_, _ = h.Write([]byte{0}) // in no topic
+	_, _ = h.Write(payload)
+	var sum [sha256.Size]byte
+	return max(binary.LittleEndian.Uint64(h.Sum(sum[:0])), 1)
+}
+
+// arrival is when a message of QoS 1 came first. fresh makes that time for one
+// that is not known. The error says that it could not be written down; the
+// time is good all the same.
+func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int64) (int64, error) {
+	s := &r.slots[id]
+	if dup && s.hash == hash {
+		return s.time, nil
+	}
+	next := slot{hash: hash}
+	if other := r.search(dup, hash); other != nil {
+		other.claimed = true
+		next.time = other.time
+	} else {
+		next.time = fresh()
+	}
+	*s = next
+	r.used = max(r.used, int(id)+1)
+	return next.time, r.write(id)
+}
+
+// search finds the message under another identifier: rather one that was not
+// acknowledged, of these the oldest.
+func (r *redelivery) search(dup bool, hash uint64) *slot {
+	if !dup {
+		return nil
+	}
+	var found *slot
+	for id := range r.slots[:r.used] {
+		s := &r.slots[id]
+		if s.hash != hash || s.claimed {
+			continue
+		}
+		if found == nil || found.acked && !s.acked || found.acked == s.acked && s.time < found.time {
+			found = s
+		}
+	}
+	return found
+}
+
+// acked says that the message under id is being acknowledged.
+func (r *redelivery) acked(id uint16, hash uint64) error {
+	s := &r.slots[id]
+	if s.hash != hash || s.acked {
+		return nil
+	}
+	s.acked = true
+	return r.write(id)
+}
+
+func (r *redelivery) write(id uint16) error {
+	s := &r.slots[id]
+	var b [slotBytes]byte
+	binary.LittleEndian.PutUint64(b[:], s.hash)
+	at := s.time
+	if s.acked {
+		at |= ackedBit
+	}
+	binary.LittleEndian.PutUint64(b[8:], uint64(at))
+	if _, err := r.file.WriteAt(b[:], int64(id)*slotBytes); err != nil {
+		return fmt.Errorf("write the memory of redeliveries: %w", err)
+	}
+	return nil
+}

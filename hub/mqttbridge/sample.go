@@ -1,0 +1,255 @@
+package mqttbridge
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tetherline/tetherline/hub/registry"
+)
+
+// sampleTick is how often a sample tells what it has found so far.
+const sampleTick = time.Second
+
+// Sampler listens to brokers with connections of its own: nothing is stored,
+// and the sessions of a bridge are not disturbed. Its methods may run at once.
+type Sampler struct {
+	brokers  []BrokerConfig
+	embedded *Embedded
+	// device finds a device of the hub; nil where there are none.
+	device func(id string) (*registry.Device, bool)
+	slots  chan struct{}
+}
+
+// NewSampler makes a Sampler of the brokers of a config and, where embedded
+// is not nil, of the hub's own. device tells which ids are taken; nil: none.
+func NewSampler(cfg Config, embedded *Embedded, device func(id string) (*registry.Device, bool)) *Sampler {
+	if device == nil {
+		device = func(string) (*registry.Device, bool) { return nil, false }
+	}
+	return &Sampler{brokers: cfg.Brokers, embedded: embedded, device: device, slots: make(chan struct{}, MaxSamples)}
+}
+
+// SampleOnly stands for the bridge of a hub that has none: it samples.
+type SampleOnly struct{ *Sampler }
+
+// Brokers are none.
+func (SampleOnly) Brokers() []BrokerStatus { return nil }
+
+// Gear is none.
+func (SampleOnly) Gear(string) []SeenGear { return nil }
+
+// Allow returns ErrNoBridge.
+func (SampleOnly) Allow(context.Context, registry.Gear, string, map[string]string, string) (*registry.Device, error) {
+	return nil, ErrNoBridge
+}
+
+// Sample listens to a broker, tells about once a second what it has found so
+// far, and at the end all of it with a config. It returns when the time is
+// over, ctx ends or tell fails. Errors wrap ErrBadSample, ErrNoBridge,
+// ErrUnknownGear, ErrUnreachable or ErrTooManySamples, or are those of ctx
+// and tell.
+func (s *Sampler) Sample(ctx context.Context, r SampleRequest, tell func(SampleProgress) error) error {
+	broker, err := s.broker(&r)
+	if err != nil {
+		return err
+	}
+	if err := r.check(); err != nil {
+		return err
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return ErrTooManySamples
+	}
+	rec := newRecording(r.Filters)
+	lost, hangUp, err := s.listen(ctx, broker, &r, rec)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	return s.report(ctx, broker, &r, rec, lost, tell)
+}
+
+// report tells until the time is over.
+func (s *Sampler) report(ctx context.Context, broker *BrokerConfig, r *SampleRequest, rec *recording, lost <-chan error, tell func(SampleProgress) error) error {
+	over := time.NewTimer(r.Duration)
+	defer over.Stop()
+	tick := time.NewTicker(sampleTick)
+	defer tick.Stop()
+	study := newStudy(broker, s.device)
+	var found SampleProgress
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-lost:
+			return fmt.Errorf("%w: connection lost: %w", ErrUnreachable, plainError(err))
+		case <-over.C:
+			seen := rec.take()
+			found = study.progress(seen)
+			found.Done, found.Unrecognised = true, study.unrecognised(seen)
+			found.Config = study.config(r, seen)
+			return tell(found)
+		case <-tick.C:
+			seen := rec.take()
+			// Looking at everything anew is quick, but for a sample of very
+			// many topics: that is looked at in the end.
+			if began := time.Now(); !study.tooLong {
+				found = study.progress(seen)
+				study.tooLong = time.Since(began) > sampleTick/4
+			}
+			found.Messages = seen.messages
+			if err := tell(found); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// broker finds out where to listen, and fills in the request's defaults.
+func (s *Sampler) broker(r *SampleRequest) (*BrokerConfig, error) {
+	if r.Duration == 0 {
+		r.Duration = DefaultSample
+	}
+	if len(r.Filters) == 0 {
+		r.Filters = []string{"#"}
+	}
+	if strings.Contains(r.Broker, "://") {
+		b := &BrokerConfig{Name: brokerName(r.Broker), URL: r.Broker, User: r.User}
+		if err := b.checkAddress(); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrBadSample, err)
+		}
+		return b, nil
+	}
+	if r.User != "" || r.Password != "" {
+		return nil, fmt.Errorf("%w: user and password go with an address; the config has those of its brokers", ErrBadSample)
+	}
+	var names []string
+	for i := range s.brokers {
+		if s.brokers[i].Name == r.Broker {
+			return &s.brokers[i], nil
+		}
+		names = append(names, s.brokers[i].Name)
+	}
+	switch {
+	case r.Broker == EmbeddedURL && s.embedded != nil:
+		return &BrokerConfig{Name: EmbeddedURL, URL: EmbeddedURL}, nil
+	case r.Broker == EmbeddedURL:
+		return nil, fmt.Errorf("%w: the hub has no broker of its own; give it --mqtt-listen", ErrBadSample)
+	case len(names) == 0:
+		return nil, ErrNoBridge
+	}
+	return nil, fmt.Errorf("%w %.80q: there is %s; or name an address, as tcp://host:1883", errNoSuchBroker, r.Broker, strings.Join(names, ", "))
+}
+
+var errNoSuchBroker = fmt.Errorf("%w: broker", ErrUnknownGear)
+
+func (r *SampleRequest) check() error {
+	if r.Duration < MinSample || r.Duration > MaxSample {
+		return fmt.Errorf("%w: %v is not within %v to %v", ErrBadSample, r.Duration, MinSample, MaxSample)
+	}
+	if len(r.Filters) > MaxSampleFilters {
+		return fmt.Errorf("%w: %d filters; at most %d", ErrBadSample, len(r.Filters), MaxSampleFilters)
+	}
+	for _, filter := range r.Filters {
+		if !validFilter(filter) {
+			return fmt.Errorf("%w: %.80q is no topic filter: '+' stands for one level, '#' at the end for the rest", ErrBadSample, filter)
+		}
+	}
+	return nil
+}
+
+// validFilter holds by MQTT 3.1.1, section 4.7.
+func validFilter(filter string) bool {
+	if filter == "" || len(filter) > 1024 || !utf8.ValidString(filter) || strings.ContainsRune(filter, 0) {
+		return false
+	}
+	levels := strings.Split(filter, "/")
+	for i, level := range levels {
+		if strings.ContainsAny(level, "+#") && len(level) > 1 || level == "#" && i < len(levels)-1 {
+			return false
+		}
+	}
+	return true
+}
+
+// brokerName proposes a name for the broker at an address: the first part of
+// the host's name.
+func brokerName(address string) string {
+	_, host, _ := strings.Cut(address, "://")
+	host, _, _ = strings.Cut(host, ":")
+	host, _, _ = strings.Cut(host, ".")
+	if !namePattern.MatchString(host) || host == "localhost" || strings.Trim(host, "0123456789") == "" {
+		return "mqtt"
+	}
+	return host
+}
+
+// listen connects and subscribes. What comes goes to rec until hangUp; lost
+// tells when the broker has gone.
+func (s *Sampler) listen(ctx context.Context, b *BrokerConfig, r *SampleRequest, rec *recording) (lost <-chan error, hangUp func(), err error) {
+	d, err := newDialer(b, s.embedded)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if r.Password != "" {
+		d.password = func() (string, error) { return r.Password, nil }
+	}
+	network, cut := context.WithCancel(ctx)
+	gone := make(chan error, 1)
+	options, err := d.options(network, "tetherline-sample-"+rand.Text()[:12], func(_ mqtt.Client, m mqtt.Message) { rec.put(m) })
+	if err != nil {
+		cut()
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	options.SetCleanSession(true).SetConnectionLostHandler(func(_ mqtt.Client, err error) { gone <- err })
+	client := mqtt.NewClient(options)
+	hangUp = func() {
+		client.Disconnect(uint(disconnectTime.Milliseconds()))
+		cut()
+	}
+	token := client.Connect()
+	<-token.Done()
+	if err = token.Error(); err == nil {
+		err = sampleFilters(ctx, client, r.Filters)
+	}
+	if err != nil {
+		hangUp()
+		return nil, nil, errors.Join(ctx.Err(), fmt.Errorf("%w: %w", ErrUnreachable, plainError(err)))
+	}
+	return gone, hangUp, nil
+}
+
+// sampleFilters subscribes, QoS 0, to filters that cover those asked for and
+// do not overlap.
+func sampleFilters(ctx context.Context, client mqtt.Client, filters []string) error {
+	wanted := make(map[string]byte)
+	for _, f := range cover(filters) {
+		wanted[f] = 0
+	}
+	token := client.SubscribeMultiple(wanted, nil)
+	select {
+	case <-token.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(connectTimeout):
+		return fmt.Errorf("the broker does not answer the subscription within %v", connectTimeout)
+	}
+	if err := token.Error(); err != nil {
+		return err
+	}
+	for filter, qos := range token.(*mqtt.SubscribeToken).Result() {
+		if qos > 2 {
+			return fmt.Errorf("the broker does not allow %q to be listened to: name topics that it allows with --filter", filter)
+		}
+	}
+	return nil
+}

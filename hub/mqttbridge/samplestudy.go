@@ -1,0 +1,302 @@
+package mqttbridge
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
+	"github.com/tetherline/tetherline/hub/registry"
+)
+
+// Bounds of what a sample shows.
+const (
+	maxSampleGear        = 2000
+	maxUnrecognised      = 200
+	maxPayloadShown      = 60 // bytes
+	maxRecognisableKinds = 64
+)
+
+// study finds out which profiles a recording needs, and what these make of
+// it: first the profiles of the broker's config, then one for each kind and
+// settings that recognises a topic none before it takes. All messages then go
+// through them in their order, as through a bridge with that config, so that
+// what is shown is what the config brings.
+type study struct {
+	broker *BrokerConfig
+	device func(id string) (*registry.Device, bool)
+	// verdicts are what each kind says of a topic, by the topic's name.
+	verdicts map[string]*verdicts
+	tooLong  bool
+
+	// Of the last look.
+	drafts []*draft
+	open   []seenTopic // that no draft takes
+	rest   map[string]rejected
+}
+
+// verdicts are settings by the kind's place in profile.Kinds.
+type verdicts struct {
+	looked int // messages of the topic
+	key    []string
+	use    []map[string]any
+}
+
+// draft is a profile of the config to be.
+type draft struct {
+	ProfileConfig
+	settings map[string]any // of a proposed one
+	proposed bool
+	profile  profile.Profile
+	filters  []string
+	gear     map[string]*foundGear
+}
+
+// rejected is why a topic brought nothing.
+type rejected struct {
+	reason  string
+	payload []byte
+}
+
+func newStudy(b *BrokerConfig, device func(id string) (*registry.Device, bool)) *study {
+	return &study{broker: b, device: device, verdicts: make(map[string]*verdicts)}
+}
+
+// look studies all that was seen. A proposed profile that brings no gear is
+// dropped, and what it took is given to the others.
+func (s *study) look(all seen) {
+	useless := make(map[string]bool)
+	for range 4 {
+		s.draft(all, useless)
+		s.replay(all)
+		before := len(useless)
+		for _, d := range s.drafts {
+			if d.proposed && len(d.gear) == 0 {
+				useless[d.Kind+"\n"+settingsKey(d.settings)] = true
+			}
+		}
+		if len(useless) == before {
+			break
+		}
+	}
+	s.identify()
+}
+
+// draft makes the profiles.
+func (s *study) draft(all seen, useless map[string]bool) {
+	s.drafts, s.rest = nil, make(map[string]rejected)
+	s.open = slices.DeleteFunc(slices.Clone(all.topics), func(t seenTopic) bool { return strings.HasPrefix(t.name, "$") })
+	names := make(map[string]bool)
+	for i := range s.broker.Profiles {
+		p := s.broker.Profiles[i]
+		names[p.Name] = true
+		if kind, ok := profile.KindOf(p.Kind); ok {
+			if made, err := kind.New(p.decodeSettings); err == nil {
+				s.add(&draft{ProfileConfig: p, profile: made})
+			}
+		}
+	}
+	for i, kind := range profile.Kinds() {
+		if kind.Recognise == nil {
+			continue
+		}
+		for _, w := range s.wanted(i, kind) {
+			if useless[kind.Name+"\n"+settingsKey(w.settings)] || !s.isOpen(w.topics) {
+				continue
+			}
+			if len(s.drafts) >= MaxProfiles {
+				for _, topic := range w.topics {
+					s.rest[topic] = rejected{reason: fmt.Sprintf("a broker has at most %d profiles; kind %s with settings %s would take it", MaxProfiles, kind.Name, settingsKey(w.settings))}
+				}
+				continue
+			}
+			d := &draft{ProfileConfig: ProfileConfig{Kind: kind.Name, Name: freeName(kind.Name, names)}, settings: w.settings, proposed: true}
+			made, err := kind.New(d.decode)
+			if err != nil {
+				continue
+			}
+			names[d.Name] = true
+			d.profile = made
+			s.add(d)
+		}
+	}
+}
+
+// add takes a profile in, with the topics that it takes.
+func (s *study) add(d *draft) {
+	d.filters = d.profile.Filters()
+	s.drafts = append(s.drafts, d)
+	s.open = slices.DeleteFunc(s.open, func(t seenTopic) bool { return matchesAny(d.filters, t.name) })
+}
+
+// isOpen reports whether no draft takes one of the topics.
+func (s *study) isOpen(topics []string) bool {
+	open := make(map[string]bool, len(s.open))
+	for _, t := range s.open {
+		open[t.name] = true
+	}
+	return slices.ContainsFunc(topics, func(topic string) bool { return open[topic] })
+}
+
+// wish is a kind's settings, with the topics that it recognises by them.
+type wish struct {
+	settings map[string]any
+	topics   []string
+}
+
+// wanted are the settings under which a kind takes topics that no profile
+// takes yet, those with the most topics first.
+func (s *study) wanted(place int, kind profile.Kind) []wish {
+	var wishes []wish
+	byKey := make(map[string]int)
+	for _, t := range s.open {
+		settings, key, ok := s.recognise(t, place, kind)
+		if !ok {
+			continue
+		}
+		n, known := byKey[key]
+		if !known {
+			n = len(wishes)
+			byKey[key] = n
+			wishes = append(wishes, wish{settings: settings})
+		}
+		wishes[n].topics = append(wishes[n].topics, t.name)
+	}
+	slices.SortStableFunc(wishes, func(a, b wish) int { return cmp.Compare(len(b.topics), len(a.topics)) })
+	return wishes
+}
+
+// recognise asks a kind about the first messages of a topic, once.
+func (s *study) recognise(t seenTopic, place int, kind profile.Kind) (map[string]any, string, bool) {
+	v := s.verdicts[t.name]
+	if v == nil || v.looked < len(t.first) {
+		v = &verdicts{looked: len(t.first), key: make([]string, maxRecognisableKinds), use: make([]map[string]any, maxRecognisableKinds)}
+		s.verdicts[t.name] = v
+	}
+	const no, unasked = "-", ""
+	if v.key[place] == unasked {
+		v.key[place] = no
+		for _, m := range t.first {
+			if settings, ok := kind.Recognise(m); ok {
+				v.key[place], v.use[place] = "+"+settingsKey(settings), settings
+				break
+			}
+		}
+	}
+	return v.use[place], v.key[place], v.key[place] != no
+}
+
+// settingsKey is the same for the same settings.
+func settingsKey(settings map[string]any) string {
+	if len(settings) == 0 {
+		return "{}"
+	}
+	text, err := yaml.MarshalWithOptions(settings, yaml.Flow(true))
+	if err != nil {
+		return fmt.Sprint(settings)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// freeName is the kind's name, or one with a number behind it.
+func freeName(kind string, taken map[string]bool) string {
+	name := kind
+	for n := 2; taken[name]; n++ {
+		name = fmt.Sprintf("%s-%d", kind, n)
+	}
+	return name
+}
+
+// decode gives the settings to a kind as a config file with them would.
+func (d *draft) decode(into any) error {
+	if len(d.settings) == 0 {
+		return nil
+	}
+	text, err := yaml.Marshal(d.settings)
+	if err != nil {
+		return err
+	}
+	return yaml.UnmarshalWithOptions(text, into, yaml.Strict())
+}
+
+// replay puts the messages through the profiles: each to the first one whose
+// filter matches, as the bridge does.
+func (s *study) replay(all seen) {
+	route := make(map[string]*draft, len(all.topics))
+	good := make(map[string]bool, len(all.topics))
+	var reports []profile.Report
+	for _, m := range all.kept {
+		d, known := route[m.Topic]
+		if !known {
+			if i := slices.IndexFunc(s.drafts, func(d *draft) bool { return matchesAny(d.filters, m.Topic) }); i >= 0 {
+				d = s.drafts[i]
+			}
+			route[m.Topic] = d
+		}
+		if d == nil {
+			s.reject(m, "no kind of gear is known that sends this")
+			continue
+		}
+		var err error
+		reports, err = d.profile.Decode(m, reports[:0])
+		if err != nil {
+			if !good[m.Topic] {
+				s.reject(m, fmt.Sprintf("%s: %s", d.Name, err))
+			}
+			d.complain(err)
+			continue
+		}
+		good[m.Topic] = true
+		delete(s.rest, m.Topic)
+		for i := range reports {
+			d.take(&reports[i])
+		}
+	}
+}
+
+func (s *study) reject(m profile.Message, reason string) {
+	if strings.HasPrefix(m.Topic, "$") {
+		reason = "the broker tells of itself"
+	}
+	if _, known := s.rest[m.Topic]; !known || reason != s.rest[m.Topic].reason {
+		if known && strings.HasPrefix(s.rest[m.Topic].reason, "a broker has at most") {
+			reason = s.rest[m.Topic].reason
+		}
+		s.rest[m.Topic] = rejected{reason: reason, payload: m.Payload}
+	}
+}
+
+// unrecognised are the topics that brought nothing, those with the most
+// messages first.
+func (s *study) unrecognised(all seen) []SampledTopic {
+	var out []SampledTopic
+	for _, t := range all.topics {
+		if r, ok := s.rest[t.name]; ok {
+			out = append(out, SampledTopic{Topic: t.name, Messages: t.count, Payload: shown(r.payload), Reason: r.reason})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b SampledTopic) int { return cmp.Compare(b.Messages, a.Messages) })
+	return out[:min(len(out), maxUnrecognised)]
+}
+
+// shown is the beginning of a payload, printable.
+func shown(payload []byte) string {
+	cut := payload
+	if len(cut) > maxPayloadShown {
+		cut = cut[:maxPayloadShown]
+	}
+	text := strings.ToValidUTF8(string(cut), "·")
+	text = strings.Map(func(r rune) rune {
+		if !printable(string(r)) {
+			return '·'
+		}
+		return r
+	}, text)
+	if len(payload) > maxPayloadShown {
+		text += "…"
+	}
+	return text
+}

@@ -1,0 +1,174 @@
+package mqttbridge
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
+	"github.com/tetherline/tetherline/telemetry"
+	"github.com/tetherline/tetherline/telemetry/wire"
+)
+
+// entry waits to be appended.
+type entry struct {
+	gear      *gear
+	received  int64
+	rows      int
+	telemetry []byte
+}
+
+// encode makes entries of rows, under the limits of a frame of the device
+// protocol. Rows that break a rule are left out, with a reason; the others
+// are kept.
+func (b *broker) encode(a *arrival, g *gear, m *profile.Message, rows []telemetry.Row) {
+	if len(rows) > telemetry.MaxFrameRows {
+		b.encode(a, g, m, rows[:telemetry.MaxFrameRows])
+		b.encode(a, g, m, rows[telemetry.MaxFrameRows:])
+		return
+	}
+	msg, err := wire.Encode(1, rows)
+	var info wire.Info
+	if err == nil {
+		info, err = wire.Check(msg, a.received, &g.fields)
+	}
+	if err == nil {
+		b.encoded += len(msg)
+		a.entries = append(a.entries, entry{g, a.received.UnixNano(), info.Rows, msg})
+		return
+	}
+	if half := len(rows) / 2; half > 0 {
+		b.encode(a, g, m, rows[:half])
+		b.encode(a, g, m, rows[half:])
+		return
+	}
+	reason := "rows that cannot be expressed"
+	var r *wire.Rejection
+	if errors.As(err, &r) {
+		reason = rejectionName(r)
+	}
+	b.counts.refused++
+	g.problem = err.Error()
+	b.problem(problem{reason: reason, profile: g.bound.cfg.Name, topic: m.Topic, gear: g.name, detail: err.Error()})
+}
+
+// room reports whether more messages may be decoded: what is decoded must not
+// take much more than what came.
+func (b *broker) room() bool { return b.encoded < b.inbox.maxBytes }
+
+// drain appends what is decoded, in order, until the buffer is full or gear
+// is about to be allowed.
+func (b *broker) drain(now time.Time) {
+	if now.Before(b.retryAt) {
+		return
+	}
+	b.retryAt = time.Time{}
+	for b.appended < len(b.queue) {
+		a := b.queue[b.appended]
+		if !b.release(a) {
+			return
+		}
+		for len(a.entries) > 0 {
+			if !b.append(a, &a.entries[0]) {
+				b.retryAt = now.Add(fullPause)
+				return
+			}
+			b.encoded -= len(a.entries[0].telemetry)
+			a.entries = a.entries[1:]
+		}
+		a.entries = nil
+		b.appended++
+	}
+}
+
+// append one entry. It is false where the buffer takes nothing now.
+func (b *broker) append(a *arrival, e *entry) bool {
+	g := e.gear
+	if g.device == nil || g.device.Disabled {
+		return true // since it was decoded
+	}
+	err := b.bridge.deps.Buffer.Append(telemetry.Entry{
+		Device: g.device.ID, Labels: g.labels, Received: e.received, Rows: e.rows, Telemetry: e.telemetry,
+	}, b.seq+1, b)
+	switch {
+	case err == nil:
+		b.seq++
+		a.last = b.seq
+		a.rows += uint64(e.rows)
+	case errors.Is(err, telemetry.ErrFull) || errors.Is(err, telemetry.ErrClosed):
+		return false
+	default:
+		b.counts.refused++
+		b.problem(problem{reason: "buffer does not take it", profile: g.bound.cfg.Name, gear: g.name, detail: err.Error()})
+	}
+	return true
+}
+
+// release takes in the reports that waited for their gear to be allowed. It
+// is false while one still does.
+func (b *broker) release(a *arrival) bool {
+	for len(a.held) > 0 {
+		h := &a.held[0]
+		if h.gear.allowing {
+			return false
+		}
+		m := profile.Message{
+			Topic: a.message.Topic(), Payload: a.message.Payload(), Retained: a.message.Retained(), Received: a.received,
+		}
+		if h.gear.device != nil {
+			b.known(a, h.gear, &m, &h.report)
+		} else {
+			b.counts.unknown++
+			b.stranger(h.bound, &h.report, a.received)
+		}
+		h.gear.held--
+		a.held = a.held[1:]
+	}
+	a.held = nil
+	return true
+}
+
+// Durable implements telemetry.Acker.
+func (b *broker) Durable(seq uint64) {
+	b.durable.Store(seq)
+	b.inbox.signal()
+}
+
+// settle acknowledges what is durable from the front on, in order (MQTT
+// 3.1.1, section 4.6), and what has nothing to store when its turn comes.
+func (b *broker) settle() {
+	durable := b.durable.Load()
+	n := 0
+	for n < b.appended && b.queue[n].last <= durable {
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	// Before the acknowledgements: after them the broker may use a packet
+	// identifier again.
+	b.inbox.settled(b.queue[:n])
+	for _, a := range b.queue[:n] {
+		b.counts.rows += a.rows
+		if a.id == 0 {
+			continue
+		}
+		if a.hash != 0 {
+			if err := b.repeats.acked(a.id, a.hash); err != nil {
+				b.problem(problem{reason: "memory of redeliveries", detail: err.Error()})
+			}
+		}
+		a.session.acks.send(a.message)
+	}
+	clear(b.queue[:n])
+	b.appended -= n
+	if b.queue = b.queue[n:]; len(b.queue) == 0 {
+		b.queue = nil
+	}
+}
+
+// rejectionName is "bad time" for REJECT_CODE_BAD_TIME.
+func rejectionName(r *wire.Rejection) string {
+	name := strings.TrimPrefix(r.Code.String(), "REJECT_CODE_")
+	return strings.ReplaceAll(strings.ToLower(name), "_", " ")
+}
