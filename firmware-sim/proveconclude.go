@@ -35,11 +35,11 @@ func (r *proof) conclude(early error) Verdict {
 		one.Evidence = r.evidence(p, early == nil)
 		switch {
 		case one.broken():
-			one.Verdict, v.Held = "BROKEN", false
+			one.Verdict, v.Held = broken, false
 		case early != nil || !r.wasTried(p):
-			one.Verdict = "not tried"
+			one.Verdict = notTried
 		default:
-			one.Verdict = "held"
+			one.Verdict = held
 		}
 		v.Promises = append(v.Promises, one)
 	}

@@ -89,7 +89,7 @@ const (
 	proveBuffer      = 2 << 20          // bound of the hub's buffer, so that it can be filled
 	forgetfulOneIn   = 20               // devices with a small spool that drops its oldest rows
 	sickOneIn        = 10               // devices that send text where others send numbers
-	forgetfulSpool   = 32 << 10
+	forgetfulSpool   = 12 << 10
 	patientSpool     = 4 << 20
 )
 

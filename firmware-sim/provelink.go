@@ -127,10 +127,14 @@ func (l *faultyLink) flows(p *linkedPair) bool {
 	}
 }
 
-// cut resets the connections of the moment.
+// cut resets the connections of the moment. A frozen link lets no reset
+// through either.
 func (l *faultyLink) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.frozen != nil {
+		return
+	}
 	for p := range l.pairs {
 		p.close(true)
 	}

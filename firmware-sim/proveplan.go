@@ -30,27 +30,28 @@ type fault struct {
 	// about is for people; what it needs stands there too.
 	about             string
 	shortest, longest time.Duration // that it lasts
+	often             int           // how often it comes for each of the others of its lane
 }
 
 // faults are all there are. The order is that of the help, and part of what a
 // seed means.
 var faults = []fault{
-	{"hub-kill", hubLane, "SIGKILL of the hub, and a new start", 0, 3 * time.Second},
-	{"hub-stop", hubLane, "SIGSTOP of the hub for longer than a heartbeat, then SIGCONT", 6 * time.Second, 25 * time.Second},
-	{"torn-write", hubLane, "SIGKILL of the hub, garbage behind the last record of a file of its buffer or of its commands, and a new start", 0, time.Second},
-	{"disk-full", hubLane, "the hub's disk is full for a while (root on Linux: an ext4 of its own)", 3 * time.Second, 20 * time.Second},
-	{"store-kill", storeLane, "SIGKILL of InfluxDB, and a new start", 2 * time.Second, 30 * time.Second},
-	{"store-stop", storeLane, "InfluxDB is stopped in good order, and started again", time.Second, 30 * time.Second},
-	{"store-hang", storeLane, "SIGSTOP of InfluxDB, then SIGCONT", 3 * time.Second, 25 * time.Second},
-	{"store-cut", storeLane, "connections to InfluxDB are reset, again and again", 2 * time.Second, 10 * time.Second},
-	{"buffer-full", storeLane, "InfluxDB is away and devices send large rows until the hub's buffer is full", 8 * time.Second, 20 * time.Second},
-	{"link-cut", cutLane, "connections of a group of devices are reset", 0, 2 * time.Second},
-	{"link-stall", stallLane, "nothing gets through to a group of devices, and no connection ends", 24 * time.Second, 40 * time.Second},
-	{"clock-skew", deviceLane, "a device's clock jumps hours ahead, and back", time.Second, 5 * time.Second},
-	{"conflict", deviceLane, "a device sends text in a field that InfluxDB knows as a number", time.Second, 5 * time.Second},
-	{"revoke", deviceLane, "a device is disabled while it is connected, and enabled again", time.Second, 4 * time.Second},
-	{"impostor", strangerLane, "somebody connects with a device's id and a wrong secret", 0, time.Second},
-	{"middleman", strangerLane, "somebody with a certificate that the device trusts stands between device and hub", 0, time.Second},
+	{"hub-kill", hubLane, "SIGKILL of the hub, and a new start", 0, 3 * time.Second, 3},
+	{"hub-stop", hubLane, "SIGSTOP of the hub for longer than a heartbeat, then SIGCONT", 6 * time.Second, 25 * time.Second, 1},
+	{"torn-write", hubLane, "SIGKILL of the hub, garbage behind the last record of a file of its buffer or of its commands, and a new start", 0, time.Second, 1},
+	{"disk-full", hubLane, "the hub's disk is full for a while (root on Linux: an ext4 of its own)", 3 * time.Second, 20 * time.Second, 1},
+	{"store-kill", storeLane, "SIGKILL of InfluxDB, and a new start", 2 * time.Second, 30 * time.Second, 1},
+	{"store-stop", storeLane, "InfluxDB is stopped in good order, and started again", time.Second, 30 * time.Second, 1},
+	{"store-hang", storeLane, "SIGSTOP of InfluxDB, then SIGCONT", 3 * time.Second, 25 * time.Second, 1},
+	{"store-cut", storeLane, "connections to InfluxDB are reset, again and again", 2 * time.Second, 10 * time.Second, 1},
+	{"buffer-full", storeLane, "InfluxDB is away and devices send large rows until the hub's buffer is full", 8 * time.Second, 20 * time.Second, 1},
+	{"link-cut", cutLane, "connections of a group of devices are reset", 0, 2 * time.Second, 1},
+	{"link-stall", stallLane, "nothing gets through to a group of devices, and no connection ends", 24 * time.Second, 40 * time.Second, 1},
+	{"clock-skew", deviceLane, "a device's clock jumps hours ahead, and back", time.Second, 5 * time.Second, 1},
+	{"conflict", deviceLane, "a device sends text in a field that InfluxDB knows as a number", time.Second, 5 * time.Second, 1},
+	{"revoke", deviceLane, "a device is disabled while it is connected, and enabled again", time.Second, 4 * time.Second, 1},
+	{"impostor", strangerLane, "somebody connects with a device's id and a wrong secret", 0, time.Second, 1},
+	{"middleman", strangerLane, "somebody with a certificate that the device trusts stands between device and hub", 0, time.Second, 1},
 }
 
 // Faults are the names of what a proof breaks, in the order of FaultHelp.
@@ -116,34 +117,40 @@ func laneEnd(l lane) float64 {
 	return 0.95
 }
 
-// planLane takes each kind once before it takes one again.
+// planLane takes each kind once, and then each as often as it is due before it
+// begins anew. What is too long for the rest of the time is left out.
 func planLane(rng *rand.Rand, kinds []fault, window time.Duration, l lane) (planned []plannedFault) {
 	end := time.Duration(float64(window) * laneEnd(l))
-	longestGap := min(max(window/8, 3*time.Second), time.Hour)
+	longestGap := min(max(window/16, 3*time.Second), 10*time.Minute)
 	if l != hubLane {
 		longestGap = min(longestGap, 90*time.Second)
 	}
 	if l == stallLane && window < 3*time.Minute {
 		// So that it can be seen to its end: no kill of the hub comes after it.
-		at := time.Duration(float64(window) * laneEnd(hubLane))
+		at := time.Duration(float64(window)*laneEnd(hubLane)) + 3*time.Second
 		return []plannedFault{{fault: kinds[0], at: at, lasts: kinds[0].shortest, pick: rng.Uint64()}}
 	}
-	var bag []fault
-	for at := between(rng, time.Second, 3*time.Second); ; {
-		if len(bag) == 0 {
-			bag = slices.Clone(kinds)
-			rng.Shuffle(len(bag), func(i, j int) { bag[i], bag[j] = bag[j], bag[i] })
+	round := slices.Clone(kinds)
+	at := between(rng, time.Second, 3*time.Second)
+	for fits := true; fits; {
+		fits = false
+		rng.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
+		for _, f := range round {
+			lasts := between(rng, f.shortest, max(f.shortest, min(f.longest, window/8)))
+			gap := between(rng, 1500*time.Millisecond, longestGap)
+			pick := rng.Uint64()
+			if at+lasts <= end {
+				planned = append(planned, plannedFault{fault: f, at: at, lasts: lasts, pick: pick})
+				at += lasts + gap
+				fits = true
+			}
 		}
-		f := bag[0]
-		bag = bag[1:]
-		lasts := between(rng, f.shortest, max(f.shortest, min(f.longest, window/8)))
-		pick := rng.Uint64()
-		if at+lasts > end {
-			return planned
+		round = round[:0]
+		for _, f := range kinds {
+			round = append(round, slices.Repeat([]fault{f}, f.often)...)
 		}
-		planned = append(planned, plannedFault{fault: f, at: at, lasts: lasts, pick: pick})
-		at += lasts + between(rng, 1500*time.Millisecond, longestGap)
 	}
+	return planned
 }
 
 // between is log-uniform: many short ones, and some long ones.

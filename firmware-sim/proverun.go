@@ -47,8 +47,6 @@ func (r *proof) run(ctx context.Context, plan *provePlan) error {
 	if err := r.awaitFirstRows(ctx); err != nil {
 		return err
 	}
-	all.Go(func() { r.watch.run(fleet) })
-
 	r.began = time.Now() // of the schedule
 	for _, d := range r.devices {
 		d.ledger.restart(r.began)
@@ -57,6 +55,7 @@ func (r *proof) run(ctx context.Context, plan *provePlan) error {
 	sending, enough := context.WithCancel(ctx)
 	settling, giveUp := context.WithCancel(ctx)
 	defer giveUp()
+	all.Go(func() { r.watch.run(sending) })
 	sent := make(chan struct{})
 	go func() { defer close(sent); r.sendOrders(sending, settling) }()
 	broken := r.breakThings(ctx, plan)
@@ -222,7 +221,7 @@ func (r *proof) countDrops(ctx context.Context) {
 func (r *proof) awaitQuiet(ctx context.Context) {
 	deadline := time.Now().Add(quietWithin)
 	for {
-		m, err := r.watch.sample(ctx)
+		m, err := r.hub.metrics(ctx)
 		c := &r.count
 		c.connectionsLeft = m["tetherline_connections"]
 		c.goroutinesLeft, c.descriptorsLeft = m["go_goroutines"]-r.idle.goroutines, m["process_open_fds"]-r.idle.descriptors

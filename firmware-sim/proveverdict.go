@@ -84,6 +84,13 @@ type PromiseProved struct {
 
 const maxFindings = 8
 
+// The verdicts on a promise.
+const (
+	held     = "held"
+	broken   = "BROKEN"
+	notTried = "not tried"
+)
+
 func (p *PromiseProved) broken() bool { return len(p.Findings) > 0 }
 
 // RowsProved counts rows, by what the devices know and by what the hub says.
@@ -178,9 +185,18 @@ func (v Verdict) writePromises(w io.Writer) error {
 		}
 	}
 	b.WriteByte('\n')
-	if v.Held {
+	var untried []string
+	for _, p := range v.Promises {
+		if p.Verdict == notTried {
+			untried = append(untried, fmt.Sprint(p.Number))
+		}
+	}
+	switch {
+	case v.Held && len(untried) == 0:
 		fmt.Fprintf(&b, "every promise held (seed %d)\n", v.Seed)
-	} else {
+	case v.Held:
+		fmt.Fprintf(&b, "every promise that was tried held; not tried: %s, a longer run tries more (seed %d)\n", strings.Join(untried, ", "), v.Seed)
+	default:
 		fmt.Fprintf(&b, "A PROMISE IS BROKEN (seed %d)\n", v.Seed)
 	}
 	if v.Kept != "" {

@@ -1,0 +1,221 @@
+package firmwaresim
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+// checkedRows is a device with 200 acknowledged rows, and what a store would
+// hand out of them.
+func checkedRows() (*rowCheck, []ledgerRow) {
+	d := &provenDevice{index: 7, id: "seven", ledger: &rowLedger{began: time.Now()}}
+	var rows []ledgerRow
+	for n := range uint32(200) {
+		d.ledger.published(n == 150)
+		rows = append(rows, ledgerRow{n: n, time: 1_700_000_000_000_000_000 + int64(n)*1e7})
+	}
+	d.ledger.acknowledged(rows)
+	return &rowCheck{d: d}, rows
+}
+
+func (c *rowCheck) takeRow(device int, r ledgerRow) {
+	c.take(r.time, map[string]*operatorv1.Value{
+		fieldNumber: {Value: &operatorv1.Value_IntValue{IntValue: numberOf(device, r.n)}},
+		fieldValue:  {Value: &operatorv1.Value_DoubleValue{DoubleValue: valueOf(device, r.n)}},
+	})
+}
+
+// Each thing that can be wrong with the rows of a store is found, and counted
+// against its promise; nothing is found where nothing is wrong.
+func TestRowsAreJudged(t *testing.T) {
+	for name, tt := range map[string]struct {
+		hand func(r *proof, c *rowCheck, rows []ledgerRow)
+		want []promise
+	}{
+		"all there, in any order": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+			for _, r := range rows {
+				c.takeRow(7, r)
+			}
+		}, nil},
+		"one in quarantine": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			for _, r := range slices.Delete(rows, 150, 151) {
+				c.takeRow(7, r)
+			}
+			c.shelved.set(150)
+		}, nil},
+		"one that nothing is wrong with in quarantine": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			for _, r := range slices.Delete(rows, 3, 4) {
+				c.takeRow(7, r)
+			}
+			c.shelved.set(3)
+		}, []promise{promiseStored}},
+		"one missing": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			for _, r := range rows[:199] {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseStored}},
+		"one missing, acknowledged around a kill": {func(r *proof, c *rowCheck, rows []ledgerRow) {
+			r.troubled(r.began)
+			for _, r := range rows[1:] {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseDurable}},
+		"one twice": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			again := rows[5]
+			again.time++
+			for _, r := range append(rows, again) {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseOnce}},
+		"one at another time": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			rows[70].time++
+			for _, r := range rows {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseOnce}},
+		"one that was never published": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			for _, r := range append(rows, ledgerRow{n: 200, time: 1}) {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseOnce}},
+		"one with another value": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			for _, r := range rows[1:] {
+				c.takeRow(7, r)
+			}
+			c.take(rows[0].time, map[string]*operatorv1.Value{fieldNumber: {Value: &operatorv1.Value_IntValue{IntValue: numberOf(7, 0)}}})
+		}, []promise{promiseOnce}},
+		"one of another device": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			for _, r := range rows {
+				c.takeRow(7, r)
+			}
+			c.takeRow(8, rows[0])
+		}, []promise{promiseOwnName}},
+		"one that is nobody's any more": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			for _, r := range rows {
+				c.takeRow(7, r)
+			}
+			c.d.ledger.published(false)
+		}, []promise{theRun}},
+		"one that was rejected": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			c.d.ledger.published(false)
+			c.d.ledger.refused([]ledgerRow{{n: 200}})
+			for _, r := range append(rows, ledgerRow{n: 200, time: 1}) {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseStored}},
+	} {
+		r := &proof{began: time.Now()}
+		c, rows := checkedRows()
+		tt.hand(r, c, rows)
+		r.judge(c)
+		var got []promise
+		for p := range promises {
+			if r.wrong[p].broken() {
+				got = append(got, p)
+			}
+		}
+		if !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s: found wrong with promises %v; want %v: %v", name, got, tt.want, r.wrong)
+		}
+	}
+}
+
+// A ledger reads the rows of frames as they are sent.
+func TestLedgerReadsFrames(t *testing.T) {
+	body, err := proto.Marshal(&devicev1.Telemetry{Series: []*devicev1.Series{
+		{BaseTimeUnixNs: 100, Columns: []*devicev1.Column{{Name: fieldNumber, Ints: []int64{numberOf(3, 9)}}}},
+		{BaseTimeUnixNs: 200, TimeDeltaNs: []int64{0, 5, 7}, Columns: []*devicev1.Column{
+			{Name: fieldConflict, Strings: []string{"half"}, Rows: []uint32{1}},
+			{Name: fieldNumber, Ints: []int64{numberOf(3, 10), numberOf(3, 11), numberOf(3, 12)}},
+		}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := rowsOf(body, 3)
+	if want := []ledgerRow{{9, 100}, {10, 200}, {11, 205}, {12, 212}}; err != nil || !slices.Equal(rows, want) {
+		t.Errorf("rows are %v, %v; want %v", rows, err, want)
+	}
+	if _, err := rowsOf(body, 4); err == nil {
+		t.Error("rows of another device are taken")
+	}
+}
+
+// A command's end as the operator sees it is held against what its device did.
+func TestOrdersAreJudged(t *testing.T) {
+	const (
+		sent     = operatorv1.CommandState_COMMAND_STATE_SENT
+		timedOut = operatorv1.CommandState_COMMAND_STATE_TIMED_OUT
+		expired  = operatorv1.CommandState_COMMAND_STATE_EXPIRED
+	)
+	for name, tt := range map[string]struct {
+		order  order
+		states []operatorv1.CommandState
+		device string
+		replay operatorv1.ReplayClass
+		sent   uint32
+		right  bool
+	}{
+		"done":                         {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{sent, delivered, succeeded}, sent: 2, right: true},
+		"late result":                  {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{sent, timedOut, succeeded}, sent: 1, right: true},
+		"never sent":                   {order: order{}, states: []operatorv1.CommandState{expired}, right: true},
+		"reboot":                       {order: order{reboot: true}, states: []operatorv1.CommandState{succeeded}, sent: 1, right: true},
+		"failed after it was canceled": {order: order{runs: 1, outcome: outcomeFailed}, states: []operatorv1.CommandState{canceled}, sent: 1, right: true},
+		"no end":                       {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{sent, delivered}, sent: 1},
+		"two ends of the device":       {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{failed, succeeded}, sent: 1},
+		"another end":                  {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{failed}, sent: 1},
+		"ran, and is shown as expired": {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{expired}},
+		"has not run":                  {order: order{}, states: []operatorv1.CommandState{succeeded}, sent: 1},
+		"another device":               {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{succeeded}, device: "other", sent: 1},
+		"sent again":                   {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{succeeded}, replay: operatorv1.ReplayClass_REPLAY_CLASS_ONCE, sent: 2},
+	} {
+		c := &operatorv1.Command{DeviceId: "it" + tt.device, Spec: &operatorv1.CommandSpec{Replay: tt.replay}, Attempts: tt.sent, State: tt.states[len(tt.states)-1]}
+		var events []*operatorv1.CommandEvent
+		for _, s := range tt.states {
+			events = append(events, &operatorv1.CommandEvent{State: s})
+		}
+		if wrong := tt.order.wrong(c, events, "it"); (wrong == "") != tt.right {
+			t.Errorf("%s: found %q", name, wrong)
+		}
+	}
+}
+
+// A seed makes the same schedule each time, whatever else it is asked for.
+func TestProveScheduleRepeats(t *testing.T) {
+	all := func(string) bool { return true }
+	cfg := ProveConfig{For: 10 * time.Minute, Seed: 9}
+	a, b := planProve(&cfg, all), planProve(&cfg, all)
+	if !reflect.DeepEqual(a, b) || len(a.all()) < 100 {
+		t.Errorf("one seed makes two schedules: %v and %v", a.all(), b.all())
+	}
+	cfg.Seed = 10
+	if reflect.DeepEqual(a, planProve(&cfg, all)) {
+		t.Error("two seeds make one schedule")
+	}
+	for _, window := range []time.Duration{10 * time.Second, time.Minute, 8 * time.Hour} {
+		cfg.For = window
+		happens := map[string]int{}
+		for l, lane := range planProve(&cfg, all) {
+			end := time.Duration(0)
+			for _, f := range lane {
+				if f.at < end || f.lasts < f.shortest {
+					t.Errorf("%v: %s in lane %d begins at %v, before %v, or lasts %v", window, f.name, l, f.at, end, f.lasts)
+				}
+				end = f.at + f.lasts
+				happens[f.name]++
+			}
+		}
+		if window >= time.Minute && len(happens) != len(faults) {
+			t.Errorf("in %v there are only %v", window, happens)
+		}
+	}
+}
