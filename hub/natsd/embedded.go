@@ -69,6 +69,9 @@ func (n *Node) startEmbedded(ctx context.Context, cfg Config) error {
 	if cfg.MQTT != nil {
 		e.logins = newLogins()
 	}
+	if err := e.unparkMQTT(); err != nil {
+		return err
+	}
 	srv, err := e.run(ctx)
 	if err != nil {
 		return err
@@ -105,9 +108,13 @@ func (e *embedded) run(ctx context.Context) (*server.Server, error) {
 	fatal := make(chan string, 1)
 	srv.SetLoggerV2(newServerLog(e.log, e.look, fatal), false, false, false)
 	started := make(chan struct{})
+	var openErr error
 	go func() {
 		defer close(started)
 		srv.Start() // returns: the server has no listener for NATS clients
+		if e.logins != nil && srv.Running() {
+			openErr = e.openMQTT(srv, opts)
+		}
 	}()
 	select {
 	case <-started:
@@ -116,11 +123,7 @@ func (e *embedded) run(ctx context.Context) (*server.Server, error) {
 		go func() { <-started; shutdown(srv) }()
 		return nil, fmt.Errorf("embedded nats server still reads its store: %w", ctx.Err())
 	}
-	err = unready(srv, fatal)
-	if err == nil && e.logins != nil {
-		err = e.openMQTT(srv, opts)
-	}
-	if err != nil {
+	if err := errors.Join(openErr, unready(srv, fatal)); err != nil {
 		shutdown(srv)
 		return nil, fmt.Errorf("start the embedded nats server: %w", err)
 	}
@@ -165,5 +168,8 @@ func (e *embedded) stop() {
 	e.shutMQTT()
 	if srv != nil {
 		shutdown(srv)
+		if err := parkMQTT(e.cfg.Dir); err != nil {
+			e.log.Warn("store of MQTT stays where only a hub with mqtt-listen can use the folder", "error", err)
+		}
 	}
 }

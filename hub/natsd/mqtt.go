@@ -2,9 +2,13 @@ package natsd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -67,7 +71,7 @@ func (c *Config) completeMQTT() error {
 // mqttOptions adds the broker to the options of the embedded server. It
 // listens on loopback, for the door alone: see MQTTDoor.
 func mqttOptions(o *server.Options, cfg *MQTTConfig, logins *logins) {
-	o.JetStreamMaxStore += cfg.MaxStore
+	o.JetStreamMaxStore += max(cfg.MaxStore, reservedForMQTT(o.StoreDir))
 	o.CustomClientAuthentication = logins
 	o.AuthTimeout = loginTimeout.Seconds()
 	o.MaxSubs = mqttMaxSubscriptions
@@ -81,8 +85,9 @@ func mqttOptions(o *server.Options, cfg *MQTTConfig, logins *logins) {
 // server would give its global one, the hub's, no JetStream by itself.
 func (e *embedded) openMQTT(srv *server.Server, opts *server.Options) error {
 	account, _ := srv.LookupOrRegisterAccount(mqttAccount)
+	// Each stream has its bound; clients cannot make more of them.
 	err := account.EnableJetStream(map[string]server.JetStreamAccountLimits{"": {
-		MaxMemory: 0, MaxStore: e.cfg.MQTT.MaxStore, MaxStreams: -1, MaxConsumers: mqttMaxConsumers, MaxAckPending: -1,
+		MaxMemory: 0, MaxStore: -1, MaxStreams: len(mqttStreams(0)), MaxConsumers: mqttMaxConsumers, MaxAckPending: -1,
 	}}, nil)
 	if err != nil {
 		return fmt.Errorf("open the store of MQTT: %w", err)
@@ -96,6 +101,57 @@ func (e *embedded) shutMQTT() {
 	if e.logins != nil {
 		e.logins.serve(nil, "")
 	}
+}
+
+// parkedMQTT is where MQTT's part of the store is while no server with MQTT
+// runs: a server without calls itself broken where it finds the folder of an
+// account that it does not know.
+const parkedMQTT = "mqtt"
+
+func mqttStore(dir string) string {
+	return filepath.Join(dir, server.JetStreamStoreDir, mqttAccount)
+}
+
+// parkMQTT puts MQTT's part of the store aside, if there is one.
+func parkMQTT(dir string) error { return moveFolder(mqttStore(dir), filepath.Join(dir, parkedMQTT)) }
+
+// unparkMQTT puts it where the server of e wants it, or aside where the
+// server that ran last was killed and e has no MQTT.
+func (e *embedded) unparkMQTT() error {
+	if e.cfg.MQTT == nil {
+		return parkMQTT(e.cfg.Dir)
+	}
+	if err := os.MkdirAll(filepath.Dir(mqttStore(e.cfg.Dir)), 0o700); err != nil {
+		return fmt.Errorf("make the store folder of nats: %w", err)
+	}
+	return moveFolder(filepath.Join(e.cfg.Dir, parkedMQTT), mqttStore(e.cfg.Dir))
+}
+
+// reservedForMQTT is the sum of the bounds that the streams of MQTT have had
+// so far: with less in all, the server would not even let them be lowered.
+func reservedForMQTT(dir string) (sum int64) {
+	files, _ := filepath.Glob(filepath.Join(mqttStore(dir), "streams", "*", server.JetStreamMetaFile))
+	for _, file := range files {
+		var info server.FileStreamInfo
+		if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &info) == nil {
+			sum += max(info.MaxBytes, 0)
+		}
+	}
+	return sum
+}
+
+// moveFolder moves a folder if it is there, durably.
+func moveFolder(from, to string) error {
+	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if _, err := os.Stat(to); err == nil {
+		return fmt.Errorf("the store of MQTT is there twice: remove %s or %s, whichever is older", from, to)
+	}
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("move the store of MQTT: %w", err)
+	}
+	return errors.Join(syncFolder(filepath.Dir(from)), syncFolder(filepath.Dir(to)))
 }
 
 // mqttStreams are what the server keeps of MQTT in an account, as it would

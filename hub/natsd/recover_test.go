@@ -3,6 +3,7 @@
 package natsd_test
 
 import (
+	"bytes"
 	"context"
 	"os/signal"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tetherline/tetherline/hub/mqtttest"
 	"github.com/tetherline/tetherline/hub/natsd"
 )
 
@@ -83,5 +85,39 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("not within 30 s: %s", what)
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// The MQTT broker is back at the same address after the server had to be
+// restarted, with the sessions and what was acknowledged to publishers.
+func TestMQTTRecoversFromADiskError(t *testing.T) {
+	ctx := testContext(t)
+	b := startBroker(t, t.TempDir(), users{"all": everything})
+	reader := b.Dial(t, "reader", as("all"), mqtttest.Persistent)
+	mqtttest.Subscribe(t, reader, "a", 1)
+	reader.Disconnect(100)
+	writer := b.Dial(t, "writer", as("all"))
+	lift := limitFileSize(t, 512<<10)
+	acked := 0
+	for ; mqtttest.Wait(t, writer.Publish("a", 1, false, bytes.Repeat([]byte{byte(acked)}, 16<<10))) == nil; acked++ {
+		if acked > 100 {
+			t.Fatal("the limit of the file size has no effect")
+		}
+	}
+	writer.Disconnect(0)
+	if acked < 10 {
+		t.Fatalf("only %d messages before the disk error", acked)
+	}
+	eventually(t, "health shows the fault", func() bool { return b.node.Health(ctx) != nil })
+	lift()
+	eventually(t, "health is back", func() bool { return b.node.Health(ctx) == nil })
+	_, messages := resume(t, b, "reader", as("all"))
+	for i := range acked {
+		if m := mqtttest.Next(t, messages); m.Payload()[0] != byte(i) {
+			t.Fatalf("acknowledged message %d is gone: got %d", i, m.Payload()[0])
+		}
+	}
+	if got := newWitness(t, b).since(t); len(got) != 0 {
+		t.Errorf("got %q", got)
 	}
 }
