@@ -8,6 +8,7 @@ func Kinds() []Kind {
 		homieKind(),
 		zigbeeKind(),
 		tasmotaKind(),
+		shellyKind(),
 		influxKind(),
 		jsonKind(),
 		rawKind(),
