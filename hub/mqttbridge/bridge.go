@@ -37,11 +37,10 @@ type Tail interface {
 
 // Embedded is the way to the hub's own broker.
 type Embedded struct {
-	URL      string // tcp://host:port or ssl://host:port
-	User     string
-	Password string
-	TLS      *tls.Config                                 // nil: none
-	Dial     func(ctx context.Context) (net.Conn, error) // nil: by URL
+	// Endpoint is asked at each connect: tcp://host:port or ssl://host:port,
+	// a user, a password, and for ssl a TLS config.
+	Endpoint func() (url, user, password string, config *tls.Config)
+	Dial     func(ctx context.Context) (net.Conn, error) // nil: by the URL
 }
 
 // Deps is what the bridge works with.
@@ -69,10 +68,14 @@ var ErrUnknownGear = errors.New("the config has no such broker or profile")
 
 // Bridge connects the hub to its MQTT brokers. Its methods may run at once.
 type Bridge struct {
+	*Sampler
+
 	deps      Deps
 	brokers   []*broker
 	published *published
 	clerk     clerk
+	own       []naming // topics of upstream, of all brokers
+	sampler   *Sampler
 	strangers atomic.Int64 // of all brokers
 }
 
@@ -92,8 +95,10 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 	if err := os.MkdirAll(deps.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the MQTT bridge: %w", err)
 	}
-	b := &Bridge{deps: deps, published: &published{js: deps.JetStream, replicas: max(deps.Replicas, 1)}}
+	b := &Bridge{Sampler: NewSampler(cfg, deps.Embedded, deps.Registry.Get), deps: deps, published: &published{js: deps.JetStream, replicas: max(deps.Replicas, 1)}}
 	b.clerk.init()
+	b.own = ownTopics(&cfg)
+	b.sampler = NewSampler(cfg, deps.Embedded, deps.Registry.Get)
 	for i := range cfg.Brokers {
 		br, err := newBroker(b, &cfg.Brokers[i])
 		if err != nil {

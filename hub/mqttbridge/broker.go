@@ -36,6 +36,7 @@ type broker struct {
 	cfg      *BrokerConfig
 	log      *slog.Logger
 	conn     connection
+	upstream *upstream // nil: nothing is published of wss devices
 	inbox    inbox
 	desk     desk
 	durable  atomic.Uint64 // the last seq that is durable
@@ -127,6 +128,11 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		br.profiles = append(br.profiles, p)
 	}
 	br.conn.filters = cover(filters)
+	if cfg.Publish != nil {
+		if br.upstream, err = newUpstream(cfg, &b.deps, br.trouble); err != nil {
+			return nil, err
+		}
+	}
 	br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"))
 	return br, err
 }
@@ -154,6 +160,9 @@ func (b *broker) run(ctx context.Context) {
 	var wait sync.WaitGroup
 	b.desk.start(working, &wait)
 	wait.Go(func() { b.work(working) })
+	if b.upstream != nil {
+		wait.Go(func() { b.upstream.run(ctx) })
+	}
 	if b.cfg.Publish != nil || len(b.conn.filters) > 0 {
 		b.conn.run(ctx, b.settleAll)
 	} else {

@@ -78,4 +78,5 @@ type PublishConfig struct {
 	Prefix    string `yaml:"prefix"`    // of the topics; "": "tetherline"
 	Discovery string `yaml:"discovery"` // Home Assistant's discovery prefix; "": none
 	Selector  string `yaml:"selector"`  // of wss devices; "": all
+	Retain    bool   `yaml:"retain"`    // the last reading of each topic
 }

@@ -105,7 +105,10 @@ func (b *BrokerConfig) check() error {
 			return fmt.Errorf("profile %.80s: %w", p.Name, err)
 		}
 	}
-	return b.Publish.check()
+	if err := b.Publish.check(); err != nil {
+		return err
+	}
+	return b.checkLoops()
 }
 
 func (b *BrokerConfig) checkAddress() error {

@@ -63,7 +63,7 @@ func (b *broker) boundFor(m *profile.Message) *bound {
 		b.problem(problem{reason: "topic is not UTF-8", topic: strings.ToValidUTF8(m.Topic, "�")})
 		return nil
 	}
-	if b.own(m.Topic) {
+	if b.bridge.publishes(m.Topic) {
 		return nil
 	}
 	var found *bound
@@ -82,19 +82,6 @@ func (b *broker) boundFor(m *profile.Message) *bound {
 		break
 	}
 	return found
-}
-
-// own reports whether the hub itself publishes under the topic.
-func (b *broker) own(topic string) bool {
-	if b.cfg.Publish == nil {
-		return false
-	}
-	prefix := b.cfg.Publish.Prefix
-	if prefix == "" {
-		prefix = DefaultPrefix
-	}
-	rest, ok := strings.CutPrefix(topic, prefix)
-	return ok && strings.HasPrefix(rest, "/")
 }
 
 // decodeWith is the profile's Decode. A profile that panics has refused the

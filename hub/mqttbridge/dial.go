@@ -31,6 +31,9 @@ type dialer struct {
 	password func() (string, error) // read anew at each connect
 	tls      func() (*tls.Config, error)
 	dial     func(ctx context.Context, address string) (net.Conn, error)
+	// endpoint says url, user, password and tls at each connect; nil: they
+	// are above.
+	endpoint func() (url, user, password string, config *tls.Config)
 
 	keepAlive, pingTimeout time.Duration
 }
@@ -47,13 +50,25 @@ func newDialer(b *BrokerConfig, embedded *Embedded) (*dialer, error) {
 	if embedded == nil {
 		return nil, errors.New("url: the hub has no broker of its own; give it --mqtt-listen")
 	}
-	d.url, d.user = embedded.URL, embedded.User
-	d.password = func() (string, error) { return embedded.Password, nil }
-	d.tls = func() (*tls.Config, error) { return embedded.TLS, nil }
+	d.endpoint = embedded.Endpoint
 	if embedded.Dial != nil {
 		d.dial = func(ctx context.Context, _ string) (net.Conn, error) { return embedded.Dial(ctx) }
 	}
 	return d, nil
+}
+
+// now is the dialer for one connection.
+func (d *dialer) now() *dialer {
+	if d.endpoint == nil {
+		return d
+	}
+	e := *d
+	var password string
+	var config *tls.Config
+	e.url, e.user, password, config = d.endpoint()
+	e.password = func() (string, error) { return password, nil }
+	e.tls = func() (*tls.Config, error) { return config, nil }
+	return &e
 }
 
 // password reads the password file; "" where there is none.
@@ -134,6 +149,7 @@ func (d *dialer) open(ctx context.Context) (net.Conn, error) {
 // anything, and calls handler for every message, in order; messages are
 // acknowledged by Ack alone. The connection ends with ctx.
 func (d *dialer) options(ctx context.Context, clientID string, handler mqtt.MessageHandler) (*mqtt.ClientOptions, error) {
+	d = d.now()
 	password, err := d.password()
 	if err != nil {
 		return nil, err

@@ -78,6 +78,12 @@ func (s *Sampler) Sample(ctx context.Context, r SampleRequest, tell func(SampleP
 	return s.report(ctx, broker, &r, rec, lost, tell)
 }
 
+// Sample listens to a broker of the config, the hub's own or one that a URL
+// names, as Sampler.Sample does.
+func (b *Bridge) Sample(ctx context.Context, r SampleRequest, tell func(SampleProgress) error) error {
+	return b.sampler.Sample(ctx, r, tell)
+}
+
 // report tells until the time is over.
 func (s *Sampler) report(ctx context.Context, broker *BrokerConfig, r *SampleRequest, rec *recording, lost <-chan error, tell func(SampleProgress) error) error {
 	over := time.NewTimer(r.Duration)

@@ -32,7 +32,8 @@ func (s *study) config(r *SampleRequest, all seen) string {
 	if all.left > 0 {
 		w.comment(0, "%d of them were too many to be looked at: sample single topics with --filter.", all.left)
 	}
-	w.comment(0, "Take out what you do not want; `hubctl bridge gear --unknown` shows what else is heard.")
+	w.comment(0, "Take out what you do not want; `hubctl bridge gear --unknown` shows what else is heard,")
+	w.comment(0, `and auto-allow: ["*"] in a profile takes in all of its gear, also what comes later.`)
 	w.line(0, "brokers:")
 	s.writeBroker(w)
 	w.line(2, "profiles:")
@@ -100,8 +101,6 @@ func (d *draft) write(w *yamlWriter) {
 			globs = append(globs, scalar(glob))
 		}
 		w.line(4, "auto-allow: [%s]", strings.Join(globs, ", "))
-	} else if d.proposed {
-		w.comment(4, `auto-allow: ["*"]   # would take in all gear that is heard, now and later`)
 	}
 	w.labels(4, d.Labels)
 	d.writeDevices(w)
@@ -209,7 +208,7 @@ func (w *yamlWriter) labels(depth int, labels map[string]string) {
 	w.line(depth, "labels: {%s}", strings.Join(pairs, ", "))
 }
 
-var plainScalar = regexp.MustCompile(`^[A-Za-z_/][A-Za-z0-9_/.-]*$`)
+var plainScalar = regexp.MustCompile(`^[A-Za-z_/][A-Za-z0-9_/.-]*(:[A-Za-z0-9_/.-]+)*$`)
 
 // yamlWords are those that YAML, of one version or another, takes for
 // something else than text.

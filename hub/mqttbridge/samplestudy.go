@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -255,11 +256,32 @@ func (s *study) replay(all seen) {
 			d.take(&reports[i])
 		}
 	}
+	s.describe(all, route)
+}
+
+// describe asks for the descriptions that are not told as often as they
+// change: what was heard last on each topic, as if it came much later.
+func (s *study) describe(all seen, route map[string]*draft) {
+	var reports []profile.Report
+	for _, t := range all.topics {
+		d := route[t.name]
+		if d == nil || len(t.first) == 0 {
+			continue
+		}
+		m := t.first[len(t.first)-1]
+		m.Received = m.Received.Add(time.Hour)
+		reports, _ = d.profile.Decode(m, reports[:0])
+		for i := range reports {
+			if g := d.gear[reports[i].Gear]; g != nil && reports[i].Describe != nil {
+				g.described(reports[i].Describe)
+			}
+		}
+	}
 }
 
 func (s *study) reject(m profile.Message, reason string) {
 	if strings.HasPrefix(m.Topic, "$") {
-		reason = "the broker tells of itself"
+		return // the broker tells of itself
 	}
 	if _, known := s.rest[m.Topic]; !known || reason != s.rest[m.Topic].reason {
 		if known && strings.HasPrefix(s.rest[m.Topic].reason, "a broker has at most") {

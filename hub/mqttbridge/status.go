@@ -81,6 +81,9 @@ func (b *broker) status() BrokerStatus {
 		LostQoS0: lost, PendingMessages: uint64(pending), PendingBytes: uint64(bytes), Published: b.counts.published,
 		Problems: b.problems.list(),
 	}
+	if b.upstream != nil {
+		s.Published += b.upstream.published.Load()
+	}
 	unknown := make(map[*bound]uint32)
 	for at := range maps.Values(b.strange.known) {
 		unknown[at.bound]++
