@@ -1,0 +1,159 @@
+package hub_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
+
+	"github.com/tetherline/tetherline/device"
+	firmwaresim "github.com/tetherline/tetherline/firmware-sim"
+	"github.com/tetherline/tetherline/hub/hubtest"
+	"github.com/tetherline/tetherline/telemetry/influx/influxtest"
+)
+
+var hostileStrangers = flag.Int("hostile.strangers", 5000, "strangers of BenchmarkHostileLoad")
+
+// strangers hold connections to a hub that they never prove themselves to:
+// a quarter each says nothing, drips a TLS handshake byte by byte, holds an
+// upgraded connection, and floods it with wrong Hellos. Whoever is cut off
+// comes back. PerSecond bounds the connections of all of them together: they
+// share the machine with the hub.
+type strangers struct {
+	Addr      string
+	CA        []byte
+	N         int
+	PerSecond int
+}
+
+// strangersRole says the strangers' counts when it is told to end.
+func strangersRole(argument string) error {
+	var a strangers
+	if err := json.Unmarshal([]byte(argument), &a); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	pace := rate.NewLimiter(rate.Limit(a.PerSecond), a.PerSecond)
+	var open, tried atomic.Int64
+	var peak int64
+	var all sync.WaitGroup
+	for i := range a.N {
+		all.Go(func() {
+			for ctx.Err() == nil && pace.Wait(ctx) == nil {
+				tried.Add(1)
+				a.visit(ctx, i%4, &open)
+			}
+		})
+	}
+	input := bufio.NewReader(os.Stdin)
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && open.Load() < int64(a.N)/4; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	peak = open.Load()
+	if err := say(input, "open"); err != nil {
+		return nil
+	}
+	peak = max(peak, open.Load())
+	fmt.Println(peak, tried.Load())
+	cancel()
+	all.Wait()
+	return nil
+}
+
+// visit is one connection until it is cut off.
+func (a *strangers) visit(ctx context.Context, kind int, open *atomic.Int64) {
+	conn, err := net.Dial("tcp", a.Addr)
+	if err != nil {
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer func() { _ = conn.Close() }()
+	open.Add(1)
+	defer open.Add(-1)
+	one := make([]byte, 1)
+	switch kind {
+	case 0: // nothing
+		_, _ = conn.Read(one)
+	case 1: // a drip
+		hello := []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}
+		for i := 0; ctx.Err() == nil; i++ {
+			b := byte(rand.Uint32())
+			if i < len(hello) {
+				b = hello[i]
+			}
+			if _, err := conn.Write([]byte{b}); err != nil {
+				return
+			}
+			_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+			if _, err := conn.Read(one); err != nil && !os.IsTimeout(err) {
+				return
+			}
+		}
+	default:
+		dialer := websocket.Dialer{
+			NetDialContext:  func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Subprotocols: []string{device.Protocol},
+		}
+		ws, _, err := dialer.DialContext(ctx, "wss://"+a.Addr+device.Path, nil)
+		if err != nil {
+			return
+		}
+		if kind == 3 {
+			wrong := make([]byte, 4000)
+			wrong[0] = 0x0a
+			for ws.WriteMessage(websocket.BinaryMessage, wrong) == nil {
+			}
+		}
+		for {
+			if _, _, err := ws.ReadMessage(); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// BenchmarkHostileLoad shows what 2,000 devices at work notice of 5,000
+// strangers who hold, drip and flood connections: their acknowledgements,
+// with and without them, in one run of one hub. Run it with -benchtime 1x.
+func BenchmarkHostileLoad(b *testing.B) {
+	db := influxtest.Start(b)
+	defer db.Kill()
+	cfg := processConfig(b)
+	cfg.InfluxURL, cfg.InfluxBucket = db.URL, db.Bucket
+	h := hubtest.StartProcess(b, cfg)
+	work := firmwaresim.LoadConfig{Devices: 2000, Rate: 4000, For: 15 * time.Second}
+	load(b, h, work) // enrolled, warm
+	var quiet, hostile []firmwaresim.LoadSummary
+	for range 2 {
+		quiet = append(quiet, load(b, h, work))
+		s := play(b, "strangers", strangers{Addr: h.Addr, N: *hostileStrangers, PerSecond: 500})
+		s.await("open")
+		hostile = append(hostile, load(b, h, work))
+		s.goOn()
+		b.Logf("connections of strangers open at once, and made in all: %s", s.hear())
+		s.end()
+	}
+	b.Logf("%-20s %12s %12s %12s", "acknowledgement", "p50", "p99", "max")
+	for i := range quiet {
+		for name, x := range map[string]firmwaresim.LoadSummary{"quiet": quiet[i], "with strangers": hostile[i]} {
+			b.Logf("%-20s %12v %12v %12v", name, x.AckP50, x.AckP99, x.AckMax)
+		}
+	}
+	ratio := func(i int) float64 { return float64(hostile[i].AckP99) / float64(quiet[i].AckP99) }
+	b.Logf("p99 with strangers / quiet: %.2f and %.2f", ratio(0), ratio(1))
+	b.ReportMetric((ratio(0)+ratio(1))/2, "p99/quiet")
+	b.ReportMetric(0, "ns/op")
+}
