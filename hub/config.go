@@ -48,6 +48,7 @@ type Config struct {
 	BufferBytes     int64  // bound of the telemetry buffer
 	QuarantineBytes int64  // bound of the quarantine
 
+	MQTTBridge   string // config file of the bridge to legacy gear; "": none
 	MQTTListen   string // address of the embedded MQTT broker (TLS); "": none
 	MQTTUsers    string // YAML file of its users; "": everybody, on loopback only
 	MQTTMaxBytes int64  // bound of what it keeps on disk
@@ -130,6 +131,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.Int64Var(&c.BufferBytes, "buffer-bytes", c.BufferBytes, "bound of the telemetry buffer on disk")
 	fs.Int64Var(&c.QuarantineBytes, "quarantine-bytes", c.QuarantineBytes, "bound of the quarantine on disk")
 
+	fs.StringVar(&c.MQTTBridge, "mqtt-bridge", c.MQTTBridge, "YAML file of the MQTT brokers whose gear shall appear as devices; empty: none")
 	fs.StringVar(&c.MQTTListen, "mqtt-listen", c.MQTTListen, "address of the embedded MQTT broker (TLS), as 0.0.0.0:8883; empty: none")
 	fs.StringVar(&c.MQTTUsers, "mqtt-users", c.MQTTUsers, "YAML file of the users of --mqtt-listen, reloaded when it changes; empty: everybody, on loopback only")
 	fs.Int64Var(&c.MQTTMaxBytes, "mqtt-max-bytes", c.MQTTMaxBytes, "bound of what the embedded MQTT broker keeps on disk")

@@ -26,13 +26,17 @@ type check struct {
 }
 
 func (h *Hub) checks() []check {
-	return []check{
+	checks := []check{
 		{"nats", true, h.node.Health},
 		{"registry", true, func(context.Context) error { return h.registry.Check() }},
 		{"buffer", true, func(context.Context) error { return h.buffer.Health() }},
 		{"store", false, h.checkStoreNow},
 		{"quarantine", false, h.checkQuarantine},
 	}
+	if h.bridge != nil {
+		checks = append(checks, check{"mqtt bridge", false, h.checkMQTTBridge})
+	}
+	return checks
 }
 
 func (h *Hub) checkStoreNow(ctx context.Context) error {

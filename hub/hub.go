@@ -17,6 +17,7 @@ import (
 	"github.com/tetherline/tetherline/hub/api"
 	"github.com/tetherline/tetherline/hub/gateway"
 	"github.com/tetherline/tetherline/hub/live"
+	"github.com/tetherline/tetherline/hub/mqttbridge"
 	"github.com/tetherline/tetherline/hub/natsd"
 	"github.com/tetherline/tetherline/hub/registry"
 	"github.com/tetherline/tetherline/hub/session"
@@ -60,7 +61,9 @@ type Hub struct {
 	api        *api.Server
 	ca         []byte // PEM that devices and operators trust; nil: the system's roots
 	certs      *certificates
-	mqtt       *mqttBroker // nil: none
+	mqtt       *mqttBroker         // nil: none
+	bridge     *mqttbridge.Bridge  // nil: none
+	sampler    *mqttbridge.Sampler // where there is no bridge
 	metrics    *metrics
 	listeners  []*listener
 
@@ -95,7 +98,8 @@ func New(ctx context.Context, cfg Config, options Options) (*Hub, error) {
 		h.log = slog.Default()
 	}
 	for _, open := range []func(context.Context) error{
-		h.openFolder, h.openNATS, h.openRegistry, h.openBuffer, h.openStore, h.openLive, h.openCommands, h.openDoors, h.openListeners, h.openMQTT,
+		h.openFolder, h.openNATS, h.openRegistry, h.openBuffer, h.openStore, h.openLive, h.openCommands,
+		h.openMQTTBridge, h.openDoors, h.openListeners, h.openMQTT, h.startMQTTBridge,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, h.close())

@@ -85,6 +85,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.collectTelemetry(c)
 	m.collectCommands(c)
 	m.collectMQTT(c)
+	m.collectMQTTBridge(c)
 }
 
 func (m *metrics) collectDevices(c collector) {
@@ -202,14 +203,25 @@ func (c collector) gauge(name, help string, v float64) {
 	c.out <- prometheus.MustNewConstMetric(prometheus.NewDesc("tetherline_"+name, help, nil, nil), prometheus.GaugeValue, v)
 }
 
+// labelled makes a gauge with labels: pairs of name and value.
+func (c collector) labelled(name, help string, v float64, labels ...string) {
+	names, values := pairs(labels)
+	c.out <- prometheus.MustNewConstMetric(prometheus.NewDesc("tetherline_"+name, help, names, nil),
+		prometheus.GaugeValue, v, values...)
+}
+
 // counter makes a counter; labels are pairs of name and value.
 func (c collector) counter(name, help string, v uint64, labels ...string) {
-	var names, values []string
+	names, values := pairs(labels)
+	c.out <- prometheus.MustNewConstMetric(prometheus.NewDesc("tetherline_"+name, help, names, nil),
+		prometheus.CounterValue, float64(v), values...)
+}
+
+func pairs(labels []string) (names, values []string) {
 	for i := 0; i+1 < len(labels); i += 2 {
 		names, values = append(names, labels[i]), append(values, labels[i+1])
 	}
-	c.out <- prometheus.MustNewConstMetric(prometheus.NewDesc("tetherline_"+name, help, names, nil),
-		prometheus.CounterValue, float64(v), values...)
+	return names, values
 }
 
 // rate is the speed of a counter over about the last ten seconds, as far as

@@ -214,7 +214,7 @@ func (h *Hub) openDoors(context.Context) error {
 	}
 	h.api, err = api.New(api.Deps{
 		Registry: h.registry, Keyring: h.keyring, Live: h.live, Reader: h.store, Buffer: h.buffer,
-		Tail: h.buffer, Quarantine: h.quarantine, Commands: h.commands, Status: h.status, Endpoint: h.endpoint,
+		Tail: h.buffer, Quarantine: h.quarantine, Commands: h.commands, Bridge: h.apiBridge(), Status: h.status, Endpoint: h.endpoint,
 		AllowedOrigins: h.cfg.AllowedOrigins, ClientAddr: h.clientAddr, Logger: h.log,
 	})
 	if err != nil {

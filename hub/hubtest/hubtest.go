@@ -106,6 +106,7 @@ type Endpoint struct {
 	Operators  operatorv1connect.OperatorServiceClient
 	Status     operatorv1connect.HubServiceClient
 	Commands   operatorv1connect.CommandServiceClient
+	Bridges    operatorv1connect.BridgeServiceClient
 
 	transport *http.Transport
 }
@@ -142,6 +143,7 @@ func (e Endpoint) As(token string) Endpoint {
 	e.Operators = operatorv1connect.NewOperatorServiceClient(c, e.URL, auth)
 	e.Status = operatorv1connect.NewHubServiceClient(c, e.URL, auth)
 	e.Commands = operatorv1connect.NewCommandServiceClient(c, e.URL, auth)
+	e.Bridges = operatorv1connect.NewBridgeServiceClient(c, e.URL, auth)
 	return e
 }
 
