@@ -9,6 +9,7 @@ func Kinds() []Kind {
 		zigbeeKind(),
 		tasmotaKind(),
 		shellyKind(),
+		homeassistantKind(),
 		influxKind(),
 		jsonKind(),
 		rawKind(),
