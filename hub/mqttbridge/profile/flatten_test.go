@@ -155,23 +155,21 @@ func BenchmarkFlatten(b *testing.B) {
 	}
 }
 
-func FuzzFlatten(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,{"b":"x\u00e4"}],"c":-1.5e-3,"d":null}`, `[[[[]]]]`, `nan`, `{"a":1,"a":2}`, `"\ud83d\ude00"`} {
-		f.Add([]byte(seed))
+// wantFlat checks Flatten against encoding/json: it takes the same documents
+// but for its limits and for the words that gear writes instead of numbers.
+func wantFlat(t *testing.T, payload []byte) {
+	t.Helper()
+	var flat Flattener
+	leaves, _, err := flat.Flatten(payload)
+	if err == nil && !json.Valid(payload) && !strings.ContainsAny(string(payload), "nNiI") {
+		t.Errorf("%q is no JSON, but taken", payload)
 	}
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		var flat Flattener
-		leaves, _, err := flat.Flatten(payload)
-		if err == nil && !json.Valid(payload) && !strings.Contains(strings.ToLower(string(payload)), "n") {
-			t.Errorf("%q is no JSON, but taken", payload)
-		}
-		if reason := ReasonOf(err); reason == "not JSON" && json.Valid(payload) {
-			t.Errorf("%q is JSON, but refused: %v", payload, err)
-		}
-		if err == nil {
-			wantLeaves(t, leaves)
-		}
-	})
+	if ReasonOf(err) == "not JSON" && json.Valid(payload) {
+		t.Errorf("%q is JSON, but refused: %v", payload, err)
+	}
+	if err == nil {
+		wantLeaves(t, leaves)
+	}
 }
 
 func wantLeaves(t *testing.T, leaves []Leaf) {

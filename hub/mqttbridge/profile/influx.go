@@ -17,7 +17,7 @@ import (
 
 // influxSettings are the settings of the kind influx.
 type influxSettings struct {
-	sourceSettings `yaml:",inline"`
+	Source sourceSettings `yaml:",inline"`
 
 	// Precision of timestamps is ns, us, ms, s, m or h; "": ns.
 	Precision string `yaml:"precision"`
@@ -62,11 +62,11 @@ type influx struct {
 var precisions = map[string]string{"": "n", "ns": "n", "us": "u", "ms": "ms", "s": "s", "m": "m", "h": "h"}
 
 func newInflux(s influxSettings) (Profile, error) {
-	src, err := newSource(s.sourceSettings, "gear")
+	src, err := newSource(s.Source, "gear")
 	if err != nil {
 		return nil, err
 	}
-	p := &influx{source: src, named: s.Measurement != "", tags: s.Tags}
+	p := &influx{source: src, named: s.Source.Measurement != "", tags: s.Tags}
 	var ok bool
 	if p.precision, ok = precisions[s.Precision]; !ok {
 		return nil, fmt.Errorf("precision: %s is none of ns, us, ms, s, m, h", quoted(s.Precision))
@@ -155,10 +155,10 @@ func (p *influx) row(gear string, point models.Point, received time.Time, troubl
 }
 
 // join adds a row to those of the message. Fields of one measurement and time
-// are one row.
+// are one row; those without a time each get their own.
 func (p *influx) join(rows []telemetry.Row, row telemetry.Row, trouble *troubles) []telemetry.Row {
 	same := slices.IndexFunc(rows, func(r telemetry.Row) bool { return r.Time == row.Time && r.Measurement == row.Measurement })
-	if same < 0 {
+	if same < 0 || row.Time == 0 {
 		return append(rows, row)
 	}
 	for _, f := range row.Fields {

@@ -12,7 +12,7 @@ import (
 
 // jsonSettings are the settings of the kind json.
 type jsonSettings struct {
-	sourceSettings `yaml:",inline"`
+	Source sourceSettings `yaml:",inline"`
 
 	// Fields are those that are renamed, or have a unit or a type. A path is
 	// the keys joined by '.', an array's elements by their number from 0; '*'
@@ -82,7 +82,7 @@ type jsonField struct {
 }
 
 func newJSON(s jsonSettings) (Profile, error) {
-	src, err := newSource(s.sourceSettings, "gear", "measurement")
+	src, err := newSource(s.Source, "gear", "measurement")
 	if err != nil {
 		return nil, err
 	}

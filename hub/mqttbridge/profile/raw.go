@@ -18,9 +18,9 @@ const sourceSilence = 15 * time.Minute
 
 // rawSettings are the settings of the kind raw.
 type rawSettings struct {
-	sourceSettings `yaml:",inline"`
+	Source sourceSettings `yaml:",inline"`
 
-	valueSettings `yaml:",inline"`
+	Value valueSettings `yaml:",inline"`
 	// Fields are those that differ from the rest.
 	Fields []rawFieldSettings `yaml:"fields"`
 }
@@ -33,17 +33,17 @@ type valueSettings struct {
 	// which a store may refuse.
 	Type string `yaml:"type"`
 	Unit string `yaml:"unit"`
-	// True and False are the payloads of a bool; none: true, on, yes, 1 and
+	// On and Off are the payloads of a bool; none: true, on, yes, 1 and
 	// false, off, no, 0 in small, capital or initial capital letters.
-	True  wordList `yaml:"true"`
-	False wordList `yaml:"false"`
+	On  wordList `yaml:"on"`
+	Off wordList `yaml:"off"`
 }
 
 type rawFieldSettings struct {
-	Field         string `yaml:"field"` // as the topic has it, levels joined by '/'
-	Name          string `yaml:"name"`  // that it gets; "": made of Field
-	valueSettings `yaml:",inline"`
-	Description   string `yaml:"description"`
+	Field       string        `yaml:"field"` // as the topic has it, levels joined by '/'
+	Name        string        `yaml:"name"`  // that it gets; "": made of Field
+	Value       valueSettings `yaml:",inline"`
+	Description string        `yaml:"description"`
 }
 
 // rawKind is gear that sends one value a topic: a number, a bool or a text.
@@ -81,25 +81,25 @@ type parse struct {
 }
 
 func newRaw(s rawSettings) (Profile, error) {
-	src, err := newSource(s.sourceSettings, "gear", "field", "measurement")
+	src, err := newSource(s.Source, "gear", "field", "measurement")
 	if err != nil {
 		return nil, err
 	}
 	p := &raw{source: src, fields: map[string]rawField{}}
-	if p.rest.parse, err = s.valueSettings.parse("number"); err != nil {
+	if p.rest.parse, err = s.Value.parse("number"); err != nil {
 		return nil, err
 	}
 	var d description
 	for i, f := range s.Fields {
-		if f.Unit == "" {
-			f.Unit = s.Unit
+		if f.Value.Unit == "" {
+			f.Value.Unit = s.Value.Unit
 		}
 		field, err := f.field(p.rest.kind)
 		if err != nil {
 			return nil, fmt.Errorf("fields[%d]: %w", i, err)
 		}
 		p.fields[f.Field] = field
-		d.field(field.name, f.Unit, field.described(), f.Description)
+		d.field(field.name, f.Value.Unit, field.described(), f.Description)
 	}
 	p.describeFields(&d)
 	return p, nil
@@ -115,7 +115,7 @@ func (f rawFieldSettings) field(kind string) (field rawField, err error) {
 	} else if FieldName(f.Name) != f.Name {
 		return field, fmt.Errorf("name: %s is no name of a field: it takes a letter or '_', then up to 63 letters, digits and '_', and no word of the store", quoted(f.Name))
 	}
-	field.parse, err = f.valueSettings.parse(kind)
+	field.parse, err = f.Value.parse(kind)
 	return field, err
 }
 
@@ -139,7 +139,7 @@ func (v valueSettings) parse(kind string) (parse, error) {
 	if v.Type != "" {
 		kind = v.Type
 	}
-	p := parse{kind: kind, yes: v.True, not: v.False}
+	p := parse{kind: kind, yes: v.On, not: v.Off}
 	switch kind {
 	case "number", "integer", "bool", "text", "auto":
 	default:

@@ -183,7 +183,7 @@ func (s *source) present(c captured, m Message, reports []Report) ([]Report, err
 	if err != nil {
 		return reports, refusedOf(c.gear, err)
 	}
-	r := Report{Gear: c.gear, Describe: s.describe}
+	r := Report{Gear: c.gear, NotAlive: m.Retained, Describe: s.describe}
 	switch {
 	case slices.Contains(s.availability.online, text):
 		r.Status = Online

@@ -166,7 +166,7 @@ func (p *tasmota) Decode(m Message, reports []Report) ([]Report, error) {
 func (p *tasmota) lastWill(r Report, m Message, reports []Report) ([]Report, error) {
 	switch string(m.Payload) {
 	case "Online":
-		r.Status, r.NotAlive = Online, false
+		r.Status = Online
 	case "Offline":
 		r.Status, r.Reason, r.NotAlive = Offline, "last will", true
 	default:

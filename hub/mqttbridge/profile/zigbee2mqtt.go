@@ -117,7 +117,7 @@ func (p *zigbee) availability(gear string, m Message, reports []Report) ([]Repor
 	if err != nil {
 		return reports, err
 	}
-	r := Report{Gear: gear, Status: Online}
+	r := Report{Gear: gear, Status: Online, NotAlive: m.Retained}
 	if state == "offline" {
 		r.Status, r.Reason, r.NotAlive = Offline, "Zigbee2MQTT does not reach it", true
 	}

@@ -54,7 +54,7 @@ func (p *zigbee) bridgeState(m Message, reports []Report) ([]Report, error) {
 		return reports, err
 	}
 	if state == "online" {
-		return append(reports, Report{Gear: zigbeeBridge, Status: Online, Describe: describeZigbeeBridge()}), nil
+		return append(reports, Report{Gear: zigbeeBridge, Status: Online, NotAlive: m.Retained, Describe: describeZigbeeBridge()}), nil
 	}
 	reports = append(reports, Report{Gear: zigbeeBridge, Status: Offline, Reason: "last will", NotAlive: true})
 	for _, gear := range slices.Sorted(maps.Keys(p.heard)) {
