@@ -176,7 +176,8 @@ func (h *Hub) openLive(ctx context.Context) error {
 // the table that they are sent through.
 func (h *Hub) openCommands(ctx context.Context) error {
 	store, err := jsstore.New(ctx, jsstore.Config{
-		Conn: h.node.Conn(), Replicas: h.node.Replicas(), Retention: h.cfg.CommandHistory, Logger: h.log,
+		Conn: h.node.Conn(), Replicas: h.node.Replicas(), Retention: h.cfg.CommandHistory,
+		Sole: h.cfg.NATSURL == "", Logger: h.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open commands: %w", err)

@@ -30,6 +30,21 @@
 // changes, however long the history. A checkpoint is a shortcut and no truth:
 // without one, or with an old one, the start reads more and finds the same.
 //
+// Where the hub is the sole one that writes, as on an embedded server, its
+// dispatcher knows each change before the follower could tell it. The follower
+// then looks through the stream four times a second: for its checkpoints, and
+// for a write whose answer was lost.
+//
+// # What a step costs
+//
+// One message and one fsync, and nothing waits for company: one command at a
+// time has nobody to share an fsync with. Group commit was measured and passed
+// over. JetStream stages an atomic batch of a stream without replicas in a
+// message store of its own, made, synced and removed for each batch: one of 10
+// records took as long as 13 fsyncs, one of 50 as long as 8, so that only some
+// 12 or more at once would gain by it; and one record in it that has changed
+// fails them all. Its fast batches sync each message.
+//
 // A device that connects costs no read at all: the dispatcher has its pending
 // commands in memory.
 package jsstore

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -75,6 +76,13 @@ func (s *Store) Follow(ctx context.Context, fn func(commands.Change)) error {
 	defer messages.Stop()
 	defer f.farewell()
 	for {
+		if f.synced && s.cfg.Sole {
+			messages.Stop()
+			if info := consumer.CachedInfo(); info != nil {
+				_ = s.js.DeleteConsumer(ctx, StreamCommands, info.Name) // or it goes by itself, later
+			}
+			return f.look(ctx)
+		}
 		m, err := f.next(ctx, messages)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -102,6 +110,52 @@ func (s *Store) Follow(ctx context.Context, fn func(commands.Change)) error {
 			records = nil
 		}
 	}
+}
+
+// look takes the changes in now and then, until ctx ends.
+func (f *follower) look(ctx context.Context) error {
+	tick := time.NewTicker(f.s.lookEvery)
+	defer tick.Stop()
+	for quiet := 0; ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		// Of a write whose answer was lost nobody here knows: look for these
+		// too, less often.
+		if quiet++; f.s.last.Load() > f.at || quiet >= quietLooks {
+			quiet = 0
+			if err := f.catchUp(ctx); err != nil {
+				return fmt.Errorf("follow commands: %w", err)
+			}
+		}
+		if f.changes >= f.s.checkpointChanges || f.changes > 0 && time.Since(f.written) >= f.s.checkpointEvery {
+			f.checkpoint(ctx)
+		}
+	}
+}
+
+// quietLooks is how many looks are left out while nothing was written here.
+const quietLooks = 4
+
+// catchUp takes in all changes that there are.
+func (f *follower) catchUp(ctx context.Context) error {
+	for done := false; !done; {
+		var part []*storedMessage
+		var err error
+		part, done, err = f.s.batch(ctx, StreamCommands, getRequest{Sequence: f.at + 1, Batch: batchSize}, math.MaxUint64)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		for _, m := range part {
+			f.take(m, nil)
+		}
+	}
+	return nil
 }
 
 // next waits for a message; nil when a checkpoint is due before one comes.

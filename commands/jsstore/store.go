@@ -45,7 +45,12 @@ type Config struct {
 	// DefaultMaxBytes. From nine tenths on no new command is accepted, so
 	// that those there are can be brought to their ends.
 	MaxBytes int64
-	Logger   *slog.Logger // nil: slog.Default()
+	// Sole says that no other process writes to the streams, as on an embedded
+	// server. What this process has written its dispatcher knows, so Follow
+	// then looks through the changes now and then instead of having each one
+	// delivered.
+	Sole   bool
+	Logger *slog.Logger // nil: slog.Default()
 }
 
 // Store is a commands.Store on JetStream. All methods may run at once.
@@ -54,11 +59,14 @@ type Store struct {
 	log *slog.Logger
 	js  jetstream.JetStream
 
-	bytes atomic.Int64 // of the commands, as last seen
+	bytes atomic.Int64  // of the commands, as last seen
+	last  atomic.Uint64 // the highest revision that this Store has made
 
-	// How often Follow writes a checkpoint; tests have them small.
+	// How often Follow writes a checkpoint, and looks where the Store is the
+	// sole one; tests have them small.
 	checkpointChanges int
 	checkpointEvery   time.Duration
+	lookEvery         time.Duration
 }
 
 var _ commands.Store = (*Store)(nil)
@@ -90,7 +98,7 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("command store: %w", err)
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, js: js, checkpointChanges: 5000, checkpointEvery: time.Minute}
+	s := &Store{cfg: cfg, log: cfg.Logger, js: js, checkpointChanges: 5000, checkpointEvery: time.Minute, lookEvery: 250 * time.Millisecond}
 	for name, subject := range map[string]string{StreamCommands: commandPrefix + ">", StreamMeta: metaPrefix + ">"} {
 		info, err := js.CreateOrUpdateStream(ctx, s.streamConfig(name, subject))
 		if err != nil {
@@ -150,7 +158,14 @@ func (s *Store) Create(ctx context.Context, c *commands.Command) error {
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
 	m.Header.Set(expectedSubjectHeader, commandPrefix+escape(c.ID)+".*")
 	c.Revision, err = s.publish(ctx, m, commands.ErrExists)
+	s.made(c.Revision)
 	return err
+}
+
+// made takes note of a revision that was made here; 0: none was.
+func (s *Store) made(revision uint64) {
+	for last := s.last.Load(); revision > last && !s.last.CompareAndSwap(last, revision); last = s.last.Load() {
+	}
 }
 
 // Update implements commands.Store.
@@ -163,6 +178,7 @@ func (s *Store) Update(ctx context.Context, c *commands.Command) error {
 	seq, err := s.publish(ctx, m, commands.ErrStale)
 	if err == nil {
 		c.Revision = seq
+		s.made(seq)
 	}
 	return err
 }

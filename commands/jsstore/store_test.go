@@ -169,11 +169,17 @@ func follow(t testing.TB, s *Store) *followed {
 }
 
 func TestFollowBeginsWithLiveCommandsAndGoesOnWithChanges(t *testing.T) {
-	for name, checkpoints := range map[string]int{"from the stream": 1 << 30, "from a checkpoint": 7} {
+	for name, test := range map[string]struct {
+		checkpoints int
+		sole        bool
+	}{
+		"from the stream": {1 << 30, false}, "from a checkpoint": {7, false},
+		"by looks from the stream": {1 << 30, true}, "by looks from a checkpoint": {7, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			node := startNode(t, t.TempDir())
-			s := newStore(t, Config{Conn: node.Conn()})
-			s.checkpointChanges = checkpoints
+			s := newStore(t, Config{Conn: node.Conn(), Sole: test.sole})
+			s.checkpointChanges, s.lookEvery = test.checkpoints, 10*time.Millisecond
 			first := follow(t, s)
 			if len(first.live) != 0 {
 				t.Fatalf("an empty store has %v", first.live)
