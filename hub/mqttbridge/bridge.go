@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -79,6 +80,9 @@ type Bridge struct {
 	strangers atomic.Int64 // of all brokers
 }
 
+// openTimeout bounds the opening of what the bridge keeps.
+const openTimeout = 10 * time.Second
+
 // New checks the config and makes a Bridge that does nothing before Run. It
 // knows the devices that the registry has.
 func New(cfg Config, deps Deps) (*Bridge, error) {
@@ -95,7 +99,12 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 	if err := os.MkdirAll(deps.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the MQTT bridge: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
 	b := &Bridge{Sampler: NewSampler(cfg, deps.Embedded, deps.Registry.Get), deps: deps, published: &published{js: deps.JetStream, replicas: max(deps.Replicas, 1)}}
+	if err := b.published.open(ctx); err != nil {
+		return nil, err
+	}
 	b.clerk.init()
 	b.own = ownTopics(&cfg)
 	b.sampler = NewSampler(cfg, deps.Embedded, deps.Registry.Get)
@@ -113,9 +122,6 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 // for a few seconds at most, and leaves the brokers, which keep the sessions.
 // It may be called once. The error is that of the start.
 func (b *Bridge) Run(ctx context.Context) error {
-	if err := b.published.open(ctx); err != nil {
-		return err
-	}
 	defer b.deps.Registry.OnChange(b.onChange)()
 	for d := range b.deps.Registry.All(registry.Selector{}, "") {
 		if br := b.brokerOf(d); br != nil {

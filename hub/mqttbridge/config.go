@@ -12,6 +12,7 @@ const (
 	MinPendingBytes     = 512 << 10
 	MaxPendingBytes     = 1 << 30
 	MaxBrokers          = 64
+	DefaultKeepAlive    = 15 * time.Second
 	MaxProfiles         = 32 // of one broker
 
 	// DefaultPrefix of the topics of PublishConfig.
@@ -40,6 +41,10 @@ type BrokerConfig struct {
 	CA           string `yaml:"ca"`
 	Cert         string `yaml:"cert"`
 	Key          string `yaml:"key"`
+	// KeepAlive is how long the line may be silent before the hub asks whether
+	// the broker is still there; 0: DefaultKeepAlive; 1 s to 10 min. A broker
+	// that does not answer within it, or within 10 s, is lost.
+	KeepAlive time.Duration `yaml:"keep-alive"`
 	// MaxPendingBytes bounds messages that are received and not durable;
 	// 0: DefaultPendingBytes; MinPendingBytes to MaxPendingBytes.
 	MaxPendingBytes int             `yaml:"max-pending-bytes"`

@@ -1,6 +1,7 @@
 package mqttbridge
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,7 +20,6 @@ import (
 // Bounds of a connection to a broker.
 const (
 	connectTimeout = 10 * time.Second
-	keepAlive      = 15 * time.Second
 	pingTimeout    = 10 * time.Second
 	writeTimeout   = 10 * time.Second // of what is under way to the broker
 )
@@ -42,8 +42,9 @@ type dialer struct {
 func newDialer(b *BrokerConfig, embedded *Embedded) (*dialer, error) {
 	d := &dialer{
 		url: b.URL, user: b.User, password: b.password, tls: b.tlsConfig, dial: dialTCP,
-		keepAlive: keepAlive, pingTimeout: pingTimeout,
+		keepAlive: cmp.Or(b.KeepAlive, DefaultKeepAlive),
 	}
+	d.pingTimeout = min(pingTimeout, d.keepAlive)
 	if b.URL != EmbeddedURL {
 		return d, nil
 	}

@@ -1,0 +1,127 @@
+package hub_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tetherline/tetherline/hub"
+	"github.com/tetherline/tetherline/hub/hubtest"
+	"github.com/tetherline/tetherline/hub/mqtttest"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+	"github.com/tetherline/tetherline/telemetry/influx/influxtest"
+)
+
+// bridgeTo writes a config of the bridge with one broker, "barn", and what
+// follows of it, and has the hub use it.
+func bridgeTo(t testing.TB, cfg *hub.Config, url, rest string) {
+	t.Helper()
+	text := fmt.Sprintf("brokers:\n  - name: barn\n    url: %s\n    keep-alive: 1s\n%s", url, rest)
+	cfg.MQTTBridge = filepath.Join(t.TempDir(), "bridge.yaml")
+	if err := os.WriteFile(cfg.MQTTBridge, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// countersOf is a profile that stores what gear of those names sends on
+// "c/<gear>/n" as the whole number n of the device of the gear's name.
+func countersOf(names ...string) string {
+	var b strings.Builder
+	b.WriteString("    profiles:\n      - kind: raw\n        name: counters\n        settings: {topic: \"c/{gear}/{field}\", type: integer}\n        devices:\n")
+	for _, name := range names {
+		fmt.Fprintf(&b, "          - {gear: %s}\n", name)
+	}
+	return b.String()
+}
+
+// barn is the only broker.
+func barn(t testing.TB, h hubtest.Endpoint) *operatorv1.Broker {
+	t.Helper()
+	answer, err := h.Bridges.ListBrokers(t.Context(), connect.NewRequest(&operatorv1.ListBrokersRequest{}))
+	if err != nil {
+		t.Fatalf("list brokers: %v", err)
+	}
+	if len(answer.Msg.Brokers) != 1 {
+		t.Fatalf("%d brokers", len(answer.Msg.Brokers))
+	}
+	return answer.Msg.Brokers[0]
+}
+
+// connected waits until the hub is connected to the broker.
+func connected(t testing.TB, h hubtest.Endpoint) {
+	t.Helper()
+	hubtest.Eventually(t, "the hub is connected to the broker", func() bool { return barn(t, h).Connected })
+}
+
+// counters is gear that counts: every message is one more than the one
+// before.
+type counters struct {
+	t      testing.TB
+	client mqtt.Client
+	names  []string
+	sent   map[string]int
+}
+
+func newCounters(t testing.TB, e mqtttest.Endpoint, names ...string) *counters {
+	t.Helper()
+	return &counters{t: t, client: e.Dial(t, "gear"), names: names, sent: make(map[string]int)}
+}
+
+// publish n messages with QoS 1, in turn from all gear, and wait until the
+// broker has them all.
+func (c *counters) publish(n int) {
+	c.t.Helper()
+	tokens := make([]mqtt.Token, 0, n)
+	for i := range n {
+		name := c.names[i%len(c.names)]
+		tokens = append(tokens, c.client.Publish("c/"+name+"/n", 1, false, fmt.Sprint(c.sent[name])))
+		c.sent[name]++
+	}
+	for _, token := range tokens {
+		if err := mqtttest.Wait(c.t, token); err != nil {
+			c.t.Fatalf("publish: %v", err)
+		}
+	}
+}
+
+// wantStored waits until everything that was published is stored, and fails
+// where something is missing or there twice.
+func (c *counters) wantStored(db *influxtest.Server) {
+	c.t.Helper()
+	var missing, twice int
+	deadline := time.Now().Add(hubtest.Patience)
+	for {
+		missing, twice = c.compare(stored(db, "telemetry"))
+		if missing == 0 || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond) // between polls with a deadline
+	}
+	if missing != 0 || twice != 0 {
+		c.t.Fatalf("%d readings are missing, %d are there twice or were never sent", missing, twice)
+	}
+}
+
+// compare counts what is missing of what was sent, and what is too much.
+func (c *counters) compare(devices map[string]map[int64]int64) (missing, twice int) {
+	for name, sent := range c.sent {
+		seen := make(map[int64]int, sent)
+		for _, value := range devices[name] {
+			if seen[value]++; seen[value] > 1 || value < 0 || value >= int64(sent) {
+				twice++
+			}
+		}
+		for value := range sent {
+			if seen[int64(value)] == 0 {
+				missing++
+			}
+		}
+	}
+	return missing, twice
+}
