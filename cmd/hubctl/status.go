@@ -62,6 +62,7 @@ func (a *app) statusView() view[hubStatus] {
 			count("buffer_bytes", func(s hubStatus) uint64 { return s.GetBuffer().GetBytes() }),
 			count("buffer_max_bytes", func(s hubStatus) uint64 { return s.GetBuffer().GetMaxBytes() }),
 			count("buffer_chunks", func(s hubStatus) uint64 { return s.GetBuffer().GetChunks() }),
+			{Name: "selector", Cell: hubStatus.GetSelector},
 		},
 	}
 }
@@ -81,9 +82,10 @@ func (a *app) statusDetails(s hubStatus) []output.Detail {
 		{Name: "Version", Value: s.Version},
 		{Name: "Node", Value: s.Node},
 		{Name: "Up", Value: up},
+		{Name: "Counted", Value: onlyOf(s)},
 		{Name: "Devices", Value: fmt.Sprintf("%s, %s online", grouped(uint64(s.Devices)), grouped(uint64(s.DevicesOnline)))},
-		{Name: "Connections", Value: fmt.Sprintf("%s, at most %s at once", grouped(s.Connections), grouped(s.ConnectionsPeak))},
-		{Name: "Rows", Value: fmt.Sprintf("%s acknowledged (%.1f/s), %s stored, %s frames rejected", grouped(s.RowsAcknowledged), s.RowsPerSecond, grouped(s.RowsStored), grouped(s.RowsRejected))},
+		{Name: "Connections", Value: connectionWords(s)},
+		{Name: "Rows", Value: rowWords(s)},
 		{Name: "Quarantine", Value: grouped(s.RowsQuarantined) + " rows"},
 		{Name: "Buffer", Value: bufferWords(s.Buffer)},
 		{Name: "Store", Value: s.Store},
@@ -100,6 +102,29 @@ func (a *app) statusDetails(s hubStatus) []output.Detail {
 		details = append(details, output.Detail{Name: "Check " + cleanName(c.Name), Value: text})
 	}
 	return details
+}
+
+// onlyOf tells that the counts are of some devices; "": of all.
+func onlyOf(s hubStatus) string {
+	if s.GetSelector() == "" {
+		return ""
+	}
+	return "devices with " + s.GetSelector() + " only: the token is bound to these"
+}
+
+func connectionWords(s hubStatus) string {
+	if s.GetSelector() != "" {
+		return grouped(s.Connections)
+	}
+	return fmt.Sprintf("%s, at most %s at once", grouped(s.Connections), grouped(s.ConnectionsPeak))
+}
+
+// rowWords is empty where the hub does not tell.
+func rowWords(s hubStatus) string {
+	if s.GetSelector() != "" {
+		return ""
+	}
+	return fmt.Sprintf("%s acknowledged (%.1f/s), %s stored, %s frames rejected", grouped(s.RowsAcknowledged), s.RowsPerSecond, grouped(s.RowsStored), grouped(s.RowsRejected))
 }
 
 func bufferWords(b *operatorv1.GetStatusResponse_Buffer) string {

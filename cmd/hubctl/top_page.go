@@ -117,9 +117,14 @@ func (t *top) page(width, height int) []string {
 		fmt.Sprintf("%s  %s  up %s  %s  %s", t.settings.Hub, s.GetNode(), span(s.GetNow().AsTime().Sub(s.GetStarted().AsTime())), s.GetStore(), state),
 		fmt.Sprintf("devices %s of %s online   connections %s   commands pending %s", grouped(uint64(s.GetDevicesOnline())), grouped(uint64(s.GetDevices())),
 			grouped(s.GetConnections()), grouped(uint64(s.GetCommandsPending()))),
-		fmt.Sprintf("rows %.1f/s   acknowledged %s   stored %s   in quarantine %s   frames rejected %s", s.GetRowsPerSecond(),
-			grouped(s.GetRowsAcknowledged()), grouped(s.GetRowsStored()), grouped(s.GetRowsQuarantined()), grouped(s.GetRowsRejected())),
-		"buffer " + bufferWords(s.GetBuffer()),
+	}
+	if only := onlyOf(s); only != "" {
+		lines = append(lines, fmt.Sprintf("rows in quarantine %s   %s", grouped(s.GetRowsQuarantined()), only))
+	} else {
+		lines = append(lines,
+			fmt.Sprintf("rows %.1f/s   acknowledged %s   stored %s   in quarantine %s   frames rejected %s", s.GetRowsPerSecond(),
+				grouped(s.GetRowsAcknowledged()), grouped(s.GetRowsStored()), grouped(s.GetRowsQuarantined()), grouped(s.GetRowsRejected())),
+			"buffer "+bufferWords(s.GetBuffer()))
 	}
 	if t.sampled.missed > 0 {
 		lines = append(lines, fmt.Sprintf("%s rows came too fast to be counted below", grouped(t.sampled.missed)))

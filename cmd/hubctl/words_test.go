@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+	rpc "github.com/tetherline/tetherline/proto/operator/v1/operatorv1connect"
 )
 
 func TestFlagErrorsAreInWords(t *testing.T) {
@@ -53,4 +55,20 @@ func TestAuditListOnANarrowScreen(t *testing.T) {
 		}
 	}
 	wantContains(t, b.String(), "2026-03-01 12:00:00", "SetDeviceEnabled", "green", "ok", "SendGroupCommand", "site=nor", "permiss", "command")
+}
+
+// Who is bound to a selector is shown own counts, and no zeros for what the
+// hub does not tell.
+func TestStatusOfABoundOperator(t *testing.T) {
+	p := newPeer(t)
+	always(p, rpc.HubServiceGetStatusProcedure, &operatorv1.GetStatusRequest{}, &operatorv1.GetStatusResponse{
+		Ready: true, Node: "n1", Store: "sqlite", Devices: 4, DevicesOnline: 1, Connections: 1, RowsQuarantined: 3, Selector: "site=a"})
+	out := p.hubctl("status").want(t, exitOK).out
+	wantContains(t, out, "4, 1 online", "3 rows", "site=a")
+	for _, absent := range []string{"acknowledged", "at most", "Buffer"} {
+		if strings.Contains(out, absent) {
+			t.Errorf("%q is shown to a bound operator:\n%s", absent, out)
+		}
+	}
+	wantContains(t, p.hubctl("status", "-o", "csv").want(t, exitOK).out, "site=a")
 }

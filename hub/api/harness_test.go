@@ -152,7 +152,11 @@ func (h *hub) serve(change []func(*api.Deps)) {
 		Registry: h.registry, Keyring: h.keyring, Live: h.live, Reader: h.store, Buffer: h.buffer,
 		Tail: h.buffer, Quarantine: h.quarantine, Commands: h.commands, Logger: quiet(),
 		Status: func(context.Context) (*operatorv1.GetStatusResponse, error) {
-			return &operatorv1.GetStatusResponse{Version: "test", Ready: true}, nil
+			return &operatorv1.GetStatusResponse{
+				Version: "test", Node: "test", Ready: true, RowsAcknowledged: 77, RowsStored: 70, ConnectionsPeak: 9,
+				Buffer: &operatorv1.GetStatusResponse_Buffer{Bytes: 5},
+				Checks: []*operatorv1.GetStatusResponse_Check{{Name: "quarantine", Detail: "3 rows wait"}},
+			}, nil
 		},
 		Endpoint: func() (string, string) { return "wss://hub.example/v1/device", "CA" },
 	}

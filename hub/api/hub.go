@@ -2,29 +2,93 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"connectrpc.com/connect"
 
+	"github.com/tetherline/tetherline/commands"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
 // hubService implements operatorv1connect.HubServiceHandler.
 type hubService struct{ *Server }
 
-// GetStatus counts the devices that the caller may see. The other figures are
-// those of the hub as a whole, for everybody: they tell of no device.
+// GetStatus counts the devices that the caller may see. Who may not see all
+// gets no figures of the hub as a whole, which tell of other people's devices.
 func (s *hubService) GetStatus(ctx context.Context, _ *connect.Request[operatorv1.GetStatusRequest]) (*connect.Response[operatorv1.GetStatusResponse], error) {
 	status, err := s.deps.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	status.Devices, status.DevicesOnline = 0, 0
+	here := uint64(0)
 	for d := range s.deps.Registry.All(scope(ctx), "") {
 		status.Devices++
-		if s.deps.Live.Presence(d.ID).Online {
+		if p := s.deps.Live.Presence(d.ID); p.Online {
 			status.DevicesOnline++
+			if p.Node == status.Node {
+				here++
+			}
 		}
 	}
-	status.CommandsPending = uint32(max(s.deps.Commands.Pending(), 0))
-	return connect.NewResponse(status), nil
+	if scope(ctx).Empty() {
+		status.CommandsPending = uint32(max(s.deps.Commands.Pending(), 0))
+		return connect.NewResponse(status), nil
+	}
+	bound, err := s.boundStatus(ctx, status)
+	if err != nil {
+		return nil, err
+	}
+	bound.Connections = here
+	return connect.NewResponse(bound), nil
+}
+
+// boundStatus is a status without what it tells of devices that the caller
+// may not see, and with the caller's own counts.
+func (s *hubService) boundStatus(ctx context.Context, all *operatorv1.GetStatusResponse) (*operatorv1.GetStatusResponse, error) {
+	out := &operatorv1.GetStatusResponse{
+		Selector: scope(ctx).String(), Version: all.Version, Node: all.Node, Started: all.Started, Now: all.Now,
+		Ready: all.Ready, Store: all.Store, Devices: all.Devices, DevicesOnline: all.DevicesOnline,
+	}
+	counts, err := s.deps.Quarantine.Count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for id, rows := range counts.ByDevice {
+		if s.sees(ctx, id) {
+			out.RowsQuarantined += rows
+		}
+	}
+	for _, c := range all.Checks {
+		if c.Name == quarantineCheck {
+			c = &operatorv1.GetStatusResponse_Check{Name: c.Name, Ok: out.RowsQuarantined == 0}
+			if !c.Ok {
+				c.Detail = fmt.Sprintf("%d rows wait for an operator: see hubctl quarantine ls", out.RowsQuarantined)
+			}
+		}
+		out.Checks = append(out.Checks, c)
+	}
+	out.CommandsPending, err = s.pendingOf(ctx)
+	return out, err
+}
+
+// quarantineCheck fails while anybody's rows are in quarantine.
+const quarantineCheck = "quarantine"
+
+// pendingOf counts the commands to the caller's devices that have not ended.
+func (s *hubService) pendingOf(ctx context.Context) (n uint32, err error) {
+	pending := slices.DeleteFunc(commands.States(), commands.State.Ended)
+	page := commands.Page{Size: commands.MaxPageSize}
+	for {
+		list, next, err := s.deps.Commands.List(ctx, commands.Filter{States: pending, Match: s.matching(scope(ctx))}, page)
+		if err != nil {
+			return 0, err
+		}
+		n += uint32(len(list))
+		if next == "" {
+			return n, nil
+		}
+		page.Token = next
+	}
 }

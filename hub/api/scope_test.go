@@ -43,6 +43,25 @@ func TestBoundOperatorSeesOnlyItsDevices(t *testing.T) {
 	if status.GetDevices() != 4 || status.GetDevicesOnline() != 1 {
 		t.Errorf("status counts %d devices, %d online", status.GetDevices(), status.GetDevicesOnline())
 	}
+	h.quarantined("b-0", 2)
+	h.quarantined("a-2", 1)
+	for _, id := range []string{"a-0", "b-0", "b-1"} {
+		must(h.as(h.admin).commands.SendCommand(ctx, req(&operatorv1.SendCommandRequest{DeviceId: id, Spec: &operatorv1.CommandSpec{Name: "go"}})))(t)
+	}
+	status = must(c.hub.GetStatus(ctx, req(&operatorv1.GetStatusRequest{})))(t).Msg
+	if status.GetSelector() != "site=a" || status.GetRowsQuarantined() != 1 || status.GetCommandsPending() != 1 || status.GetConnections() != 1 ||
+		status.GetRowsAcknowledged()+status.GetRowsStored()+status.GetConnectionsPeak() != 0 || status.GetBuffer() != nil {
+		t.Errorf("a bound operator's status: %v", status)
+	}
+	for _, check := range status.GetChecks() {
+		if check.GetName() == "quarantine" && (check.GetOk() || !strings.HasPrefix(check.GetDetail(), "1 rows")) {
+			t.Errorf("a bound operator's check: %v", check)
+		}
+	}
+	whole := must(h.as(h.admin).hub.GetStatus(ctx, req(&operatorv1.GetStatusRequest{})))(t).Msg
+	if whole.GetSelector() != "" || whole.GetRowsAcknowledged() != 77 || whole.GetCommandsPending() != 3 || whole.GetBuffer() == nil {
+		t.Errorf("an unbound operator's status: %v", whole)
+	}
 	// Another operator's token of the same list is refused, not obeyed.
 	all := must(h.as(h.admin).devices.ListDevices(ctx, req(&operatorv1.ListDevicesRequest{PageSize: 6})))(t).Msg
 	_, err := c.devices.ListDevices(ctx, req(&operatorv1.ListDevicesRequest{PageToken: all.GetNextPageToken()}))

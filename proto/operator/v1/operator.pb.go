@@ -6380,8 +6380,13 @@ type GetStatusResponse struct {
 	RowsRejected     uint64                     `protobuf:"varint,16,opt,name=rows_rejected,json=rowsRejected,proto3" json:"rows_rejected,omitempty"` // frames answered by Reject, by this node since it started
 	CommandsPending  uint32                     `protobuf:"varint,17,opt,name=commands_pending,json=commandsPending,proto3" json:"commands_pending,omitempty"`
 	RowsPerSecond    float64                    `protobuf:"fixed64,18,opt,name=rows_per_second,json=rowsPerSecond,proto3" json:"rows_per_second,omitempty"` // acknowledged, over the last 10 s
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What the caller is bound to. If it is not empty, the counts are of the
+	// devices that match: devices, devices_online, connections (of this node),
+	// rows_quarantined and commands_pending; the other figures of the hub as a
+	// whole are left out: connections_peak, buffer, and all of rows.
+	Selector      string `protobuf:"bytes,19,opt,name=selector,proto3" json:"selector,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -6538,6 +6543,13 @@ func (x *GetStatusResponse) GetRowsPerSecond() float64 {
 		return x.RowsPerSecond
 	}
 	return 0
+}
+
+func (x *GetStatusResponse) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
 }
 
 type CreateDevicesResponse_Outcome struct {
@@ -7484,7 +7496,7 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\bmessages\x18\x02 \x01(\x04R\bmessages\x12\x18\n" +
 	"\apayload\x18\x03 \x01(\tR\apayload\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x12\n" +
-	"\x10GetStatusRequest\"\xb1\a\n" +
+	"\x10GetStatusRequest\"\xcd\a\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x124\n" +
@@ -7505,7 +7517,8 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\x05store\x18\x0f \x01(\tR\x05store\x12#\n" +
 	"\rrows_rejected\x18\x10 \x01(\x04R\frowsRejected\x12)\n" +
 	"\x10commands_pending\x18\x11 \x01(\rR\x0fcommandsPending\x12&\n" +
-	"\x0frows_per_second\x18\x12 \x01(\x01R\rrowsPerSecond\x1aC\n" +
+	"\x0frows_per_second\x18\x12 \x01(\x01R\rrowsPerSecond\x12\x1a\n" +
+	"\bselector\x18\x13 \x01(\tR\bselector\x1aC\n" +
 	"\x05Check\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x16\n" +

@@ -1294,9 +1294,10 @@ type BridgeServiceClient interface {
 	// on its readings are stored. ALREADY_EXISTS when the id or the gear is
 	// taken; NOT_FOUND when the config has no such broker or profile.
 	AllowGear(context.Context, *connect.Request[v1.AllowGearRequest]) (*connect.Response[v1.AllowGearResponse], error)
-	// Role admin. Listens on a broker with a connection of its own, recognises
-	// the kinds of gear, and tells what would appear. Nothing is stored.
-	// Progress comes about once a second; the last response has the config.
+	// Role admin, not bound to a selector. Listens on a broker with a
+	// connection of its own, recognises the kinds of gear, and tells what would
+	// appear. Nothing is stored. Progress comes about once a second; the last
+	// response has the config.
 	SampleBroker(context.Context, *connect.Request[v1.SampleBrokerRequest]) (*connect.ServerStreamForClient[v1.SampleBrokerResponse], error)
 }
 
@@ -1377,9 +1378,10 @@ type BridgeServiceHandler interface {
 	// on its readings are stored. ALREADY_EXISTS when the id or the gear is
 	// taken; NOT_FOUND when the config has no such broker or profile.
 	AllowGear(context.Context, *connect.Request[v1.AllowGearRequest]) (*connect.Response[v1.AllowGearResponse], error)
-	// Role admin. Listens on a broker with a connection of its own, recognises
-	// the kinds of gear, and tells what would appear. Nothing is stored.
-	// Progress comes about once a second; the last response has the config.
+	// Role admin, not bound to a selector. Listens on a broker with a
+	// connection of its own, recognises the kinds of gear, and tells what would
+	// appear. Nothing is stored. Progress comes about once a second; the last
+	// response has the config.
 	SampleBroker(context.Context, *connect.Request[v1.SampleBrokerRequest], *connect.ServerStream[v1.SampleBrokerResponse]) error
 }
 
