@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,6 +26,9 @@ func TestOperatorsHaveADoorOfTheirOwn(t *testing.T) {
 	h := hubtest.Start(t, cfg)
 	if h.Hub.Addr().String() == h.Hub.AddrOperators().String() {
 		t.Fatal("both have one address")
+	}
+	if text, err := os.ReadFile(filepath.Join(cfg.Data, "operator.url")); err != nil || string(text) != h.URL+"\n" {
+		t.Errorf("operator.url: %q, %v; want %s", text, err, h.URL)
 	}
 	devices := h.Endpoint
 	devices.Addr, devices.URL = h.Hub.Addr().String(), "https://"+h.Hub.Addr().String()

@@ -59,7 +59,10 @@ func (h *Hub) openListeners(context.Context) error {
 		h.listeners = append(h.listeners, l)
 		l.server = gateway.NewServer(h.handler(d.devices, d.operators), l.Listener, nil, h.log)
 	}
-	return h.openTLS()
+	if err := h.openTLS(); err != nil {
+		return err
+	}
+	return h.writeOperatorURL()
 }
 
 // openTLS loads or makes the certificate, now that the addresses are known.

@@ -119,7 +119,7 @@ func double(f float64) *operatorv1.Value {
 }
 
 // A hubctl that holds a token and a hub's data folder needs nothing else.
-func TestDataFolderGivesTokenAndCA(t *testing.T) {
+func TestDataFolderGivesAddressTokenAndCA(t *testing.T) {
 	p := newPeer(t)
 	scriptEverything(p)
 	dir := t.TempDir()
@@ -131,4 +131,11 @@ func TestDataFolderGivesTokenAndCA(t *testing.T) {
 	write(t, filepath.Join(dir, "admin.token"), peerToken+"\n")
 	env := map[string]string{"TETHERLINE_TOKEN": "of another hub", "XDG_CONFIG_HOME": t.TempDir()}
 	runWith(t, env, "", "--data", dir, "--hub", p.server.URL, "status").want(t, exitOK)
+
+	write(t, filepath.Join(dir, "operator.url"), p.server.URL+"\n")
+	env["TETHERLINE_HUB"] = "https://127.0.0.1:1" // of another hub: it must not get the token
+	runWith(t, env, "", "--data", dir, "status").want(t, exitOK)
+	wantContains(t, runWith(t, env, "", "--data", dir, "--hub", "https://127.0.0.1:2", "status").want(t, exitUnreachable).stderr, "127.0.0.1:2")
+	write(t, filepath.Join(dir, "operator.url"), "file:///etc/passwd\n")
+	runWith(t, env, "", "--data", dir, "status").want(t, exitUsage)
 }

@@ -97,7 +97,7 @@ names another hub. See 'hubctl help connecting' for hubs and tokens, and
 	f.StringVar(&a.given.Hub, "hub", "", "address of the hub, https://host:port (TETHERLINE_HUB)")
 	f.StringVar(&a.given.Token, "token", "", "operator token, or @FILE that holds it (TETHERLINE_TOKEN)")
 	f.StringVar(&a.given.CA, "ca", "", "PEM file of the CA that signed the hub's certificate (TETHERLINE_CA)")
-	f.StringVar(&a.given.Data, "data", "", "data folder of a hub on this machine: its admin.token and ca.pem are used")
+	f.StringVar(&a.given.Data, "data", "", "data folder of a hub on this machine: it says the hub's address, an admin's token and the CA")
 	f.StringVar(&a.given.Context, "context", "", "saved context to use (TETHERLINE_CONTEXT)")
 	f.StringVarP(&a.format, "output", "o", string(output.Table), "how to write the answer: table, json or csv")
 	f.DurationVar(&a.timeout, "request-timeout", 30*time.Second, "how long one call to the hub may take")

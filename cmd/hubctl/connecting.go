@@ -11,8 +11,8 @@ gives one:
 
   1. --hub, --token, --ca
   2. the saved context named by --context
-  3. --data DIR, the data folder of a hub on this machine: its admin.token and
-     ca.pem
+  3. --data DIR, the data folder of a hub on this machine: its operator.url,
+     admin.token and ca.pem
   4. TETHERLINE_HUB, TETHERLINE_TOKEN, TETHERLINE_CA
   5. the saved context of TETHERLINE_CONTEXT, or else the current one
      ('hubctl context use'); only where nothing above names a hub, so that a

@@ -5,6 +5,7 @@ package connection
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -41,8 +42,8 @@ type Settings struct {
 }
 
 // Resolve puts the settings together. Each of hub, token and CA comes from
-// the first of: its flag; the context named by flag; the data folder; its
-// variable; the context named by variable, or else the current one. Those
+// the first of: its flag; the context named by flag; the data folder (where
+// the hub has written down its address); its variable; the context named by variable, or else the current one. Those
 // last two count only when nothing before them names a hub, so that their
 // token never goes to another one.
 func Resolve(given Given, env func(string) string, load func() (contexts.File, error)) (Settings, error) {
@@ -178,12 +179,38 @@ func (s *Settings) dataFolder(dir string) error {
 	if err := s.tokenFile(token, "--data, file "+token); err != nil {
 		return fmt.Errorf("%w (is %s the data folder of a hub that has been started once?)", err, dir)
 	}
+	if s.Hub == "" {
+		hub, err := operatorURL(dir)
+		if err != nil {
+			return err
+		}
+		s.Hub = hub
+	}
 	ca := filepath.Join(dir, "ca.pem")
 	if _, err := os.Stat(ca); err != nil {
 		return nil // a hub with a certificate of a known authority has none
 	}
 	return s.caFile(ca, "--data")
 }
+
+// operatorURL is where the hub of a data folder has said that operators find
+// it; "" where it has not.
+func operatorURL(dir string) (string, error) {
+	file := filepath.Join(dir, "operator.url")
+	raw, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil // of an older hub
+	case err != nil:
+		return "", fmt.Errorf("%w: address of --data: %w", ErrSettings, err)
+	case len(raw) > maxAddress:
+		return "", fmt.Errorf("%w: %s is no address", ErrSettings, file)
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+// maxAddress bounds an address, in bytes.
+const maxAddress = 512
 
 // hubURL is the address in the form scheme://host[:port]. Plain HTTP is only
 // for this machine: a token must not cross a network in the clear.
