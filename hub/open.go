@@ -176,7 +176,7 @@ func (h *Hub) openLive(ctx context.Context) error {
 // the table that they are sent through.
 func (h *Hub) openCommands(ctx context.Context) error {
 	store, err := jsstore.New(ctx, jsstore.Config{
-		Conn: h.node.Conn(), Replicas: h.node.Replicas(), Retention: h.cfg.CommandHistory,
+		Conn: h.node.Conn(), JetStream: h.node.JetStream(), Replicas: h.node.Replicas(), Retention: h.cfg.CommandHistory,
 		Sole: h.cfg.NATSURL == "", Logger: h.log,
 	})
 	if err != nil {

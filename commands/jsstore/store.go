@@ -35,6 +35,8 @@ const (
 // Config of a Store.
 type Config struct {
 	Conn *nats.Conn // required; stays the caller's
+	// JetStream on Conn; nil: plain. natsd's makes more durable.
+	JetStream jetstream.JetStream
 	// Replicas of the streams: 1, 3 or 5; 0: 1.
 	Replicas int
 	// Retention is how long commands and groups are kept after their end, from
@@ -94,9 +96,12 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	js, err := jetstream.New(cfg.Conn)
-	if err != nil {
-		return nil, fmt.Errorf("command store: %w", err)
+	js := cfg.JetStream
+	if js == nil {
+		var err error
+		if js, err = jetstream.New(cfg.Conn); err != nil {
+			return nil, fmt.Errorf("command store: %w", err)
+		}
 	}
 	s := &Store{cfg: cfg, log: cfg.Logger, js: js, checkpointChanges: 5000, checkpointEvery: time.Minute, lookEvery: 250 * time.Millisecond}
 	for name, subject := range map[string]string{StreamCommands: commandPrefix + ">", StreamMeta: metaPrefix + ">"} {

@@ -56,7 +56,7 @@ func (n *Node) connect(ctx context.Context, cfg Config, url string, more ...nats
 		case <-timer.C:
 		}
 	}
-	if err := n.useJetStream(ctx); err != nil {
+	if err := n.useJetStream(ctx, cfg); err != nil {
 		n.conn.Close()
 		<-n.closed
 		return err
@@ -64,7 +64,7 @@ func (n *Node) connect(ctx context.Context, cfg Config, url string, more ...nats
 	return nil
 }
 
-func (n *Node) useJetStream(ctx context.Context) error {
+func (n *Node) useJetStream(ctx context.Context, cfg Config) error {
 	js, err := jetstream.New(n.conn)
 	if err != nil {
 		return fmt.Errorf("open jetstream: %w", err)
@@ -76,6 +76,9 @@ func (n *Node) useJetStream(ctx context.Context) error {
 		return fmt.Errorf("ask jetstream for the account: %w", err)
 	}
 	n.js = js
+	if cfg.URL == "" {
+		n.js = durable{js, newFolders(cfg.Dir)}
+	}
 	return nil
 }
 

@@ -170,7 +170,8 @@ func (n *Node) Replicas() int { return n.replicas }
 // down, publishing fails at once.
 func (n *Node) Conn() *nats.Conn { return n.conn }
 
-// JetStream on Conn.
+// JetStream on Conn. On the embedded server, what is written through it is
+// durable with the names of its files when the call returns.
 func (n *Node) JetStream() jetstream.JetStream { return n.js }
 
 // Stop ends the connection and the embedded server. What was published is

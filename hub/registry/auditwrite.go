@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tetherline/tetherline/hub/natsd"
 )
 
 // Bounds of one message of the audit log: records and bytes. A message takes
@@ -40,8 +42,8 @@ type auditLine struct {
 	written chan error // capacity 1
 }
 
-func (a *auditing) init(nc *nats.Conn) (err error) {
-	a.js, err = jetstream.New(nc, jetstream.WithPublishAsyncTimeout(auditWriteTimeout))
+func (a *auditing) init(js jetstream.JetStream) (err error) {
+	a.js, err = natsd.Another(js, jetstream.WithPublishAsyncTimeout(auditWriteTimeout))
 	return err
 }
 
