@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -202,7 +201,7 @@ func (h *Hub) fail(err error) {
 
 // openFolder makes and locks the data folder.
 func (h *Hub) openFolder(context.Context) error {
-	if err := os.MkdirAll(h.cfg.Data, 0o700); err != nil {
+	if err := makeFolder(h.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}
 	lock, err := lockFolder(h.cfg.Data)

@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -22,4 +23,29 @@ func lockFolder(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("lock data folder %s: %w", dir, err)
 	}
 	return f, nil
+}
+
+// makeFolder makes a folder and those above it where they are missing, durably.
+func makeFolder(dir string, mode os.FileMode) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	grown := []string{filepath.Dir(dir)} // an earlier start may have been cut short
+	for up := filepath.Dir(dir); up != filepath.Dir(up); up = filepath.Dir(up) {
+		if _, err := os.Stat(up); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		grown = append(grown, filepath.Dir(up))
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return err
+	}
+	for _, folder := range grown {
+		// A folder that is not ours to read was not made just now.
+		if err := syncFolder(folder); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 
 	driver "modernc.org/sqlite"
@@ -83,6 +84,9 @@ func openFile(ctx context.Context, path string) (write, read *sql.DB, err error)
 	if err := f.Close(); err != nil {
 		return nil, nil, err
 	}
+	if err := syncFolder(filepath.Dir(path)); err != nil {
+		return nil, nil, err
+	}
 	write, err = openDB(path, 1,
 		"auto_vacuum(INCREMENTAL)",
 		"journal_mode(WAL)",
@@ -104,6 +108,19 @@ func openFile(ctx context.Context, path string) (write, read *sql.DB, err error)
 		return nil, nil, errors.Join(err, write.Close())
 	}
 	return write, read, nil
+}
+
+// syncFolder makes the name of a file durable, which SQLite leaves to whoever
+// made the file.
+func syncFolder(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // has no such call
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func openDB(path string, connections int, pragmas ...string) (*sql.DB, error) {
