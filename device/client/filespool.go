@@ -63,6 +63,9 @@ func OpenFileSpool(dir string, o FileSpoolOptions) (*FileSpool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("file spool: %w", err)
 	}
+	if err := syncDir(filepath.Dir(filepath.Clean(dir))); err != nil && !errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("file spool: %w", err)
+	}
 	lock, err := lockFile(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, fmt.Errorf("file spool %s: %w", dir, err)

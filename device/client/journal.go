@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -80,6 +81,9 @@ func openJournal(path string) (*journal, error) {
 		if j.torn = int64(len(data)) - j.size; j.torn > 0 {
 			err = errors.Join(file.Truncate(j.size), file.Sync())
 		}
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path)) // the file may be new
 	}
 	if err != nil {
 		return nil, fmt.Errorf("command journal %s: %w", path, errors.Join(err, file.Close()))
