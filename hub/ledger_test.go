@@ -165,8 +165,9 @@ func newFlock(t testing.TB, h hubtest.Endpoint, n int, change func(i int, cfg *c
 	return f
 }
 
-// publish starts to take a row every interval on every device.
-func (f *flock) publish(t testing.TB, interval time.Duration) {
+// publish starts to take a row every interval on every device, each with more
+// beside its number.
+func (f *flock) publish(t testing.TB, interval time.Duration, more ...client.Field) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	t.Cleanup(f.quiet)
@@ -180,7 +181,7 @@ func (f *flock) publish(t testing.TB, interval time.Duration) {
 					return
 				case <-ticker.C:
 				}
-				if err := g.publish(ctx); err != nil && ctx.Err() == nil {
+				if err := g.publish(ctx, more...); err != nil && ctx.Err() == nil {
 					if !errors.Is(err, client.ErrClosed) {
 						t.Errorf("publish %s: %v", g.id, err)
 					}
