@@ -98,7 +98,7 @@ func setKey(fs *pflag.FlagSet, key string, values []string, source string) error
 	}
 	if list, ok := f.Value.(pflag.SliceValue); ok && len(values) != 1 {
 		if err := list.Replace(values); err != nil {
-			return fmt.Errorf("%s: %w", source, err)
+			return fmt.Errorf("%s: %w", source, FlagError(err))
 		}
 		f.Changed = true
 		return nil
@@ -107,7 +107,7 @@ func setKey(fs *pflag.FlagSet, key string, values []string, source string) error
 		return fmt.Errorf("%s: takes one value, not a list", source)
 	}
 	if err := fs.Set(key, values[0]); err != nil {
-		return fmt.Errorf("%s: %w", source, err)
+		return fmt.Errorf("%s: %w", source, FlagError(err))
 	}
 	return nil
 }

@@ -30,13 +30,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Short:         "Simulated devices for a Tetherline hub",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       buildVersion(),
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCommand(), fleetCommand(), loadCommand(), proveCommand())
-	if err := root.ExecuteContext(ctx); err != nil {
-		_, _ = fmt.Fprintln(stderr, "firmware-sim:", err)
+	if cmd, err := root.ExecuteContextC(ctx); err != nil {
+		_, _ = fmt.Fprintln(stderr, "firmware-sim:", explained(err, cmd))
 		return 1
 	}
 	return 0

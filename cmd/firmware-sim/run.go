@@ -51,7 +51,7 @@ has not acknowledged survive a crash.`,
 			config.Client.OnStateChange = func(s client.State, why error) {
 				line := fmt.Sprintf("%s %s: %s", time.Now().Format(time.TimeOnly), device.DeviceID, s)
 				if why != nil {
-					line += ": " + why.Error()
+					line += ": " + explained(why, cmd).Error()
 				}
 				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), line)
 			}
@@ -70,6 +70,9 @@ has not acknowledged survive a crash.`,
 				defer cancel()
 			}
 			summary, err := firmwaresim.RunDevice(ctx, config)
+			if err != nil && summary.Sessions == 0 && summary.RowsPublished == 0 {
+				return err // there is nothing to sum up
+			}
 			return errors.Join(err, out.write(cmd.OutOrStdout(), summary))
 		},
 	}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tetherline/tetherline/hub"
 )
 
 // version is set by the linker (make build).
@@ -33,6 +35,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		SilenceErrors: true,
 		Version:       buildVersion(),
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return hub.FlagError(err) })
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
