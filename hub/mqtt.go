@@ -59,6 +59,11 @@ func (c *Config) checkMQTT() error {
 	if ip, err := netip.ParseAddr(host); c.MQTTUsers == "" && host != "localhost" && (err != nil || !ip.IsLoopback()) {
 		return bad("mqtt-listen", "%q can be reached from other machines, where every MQTT client needs a user and a password: name them in a file and set mqtt-users to it; or listen on 127.0.0.1", c.MQTTListen)
 	}
+	if c.MQTTUsers != "" {
+		if _, err := readMQTTUsers(c.MQTTUsers); err != nil {
+			return bad("mqtt-users", "%v", err)
+		}
+	}
 	return nil
 }
 

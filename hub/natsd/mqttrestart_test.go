@@ -179,7 +179,7 @@ func TestMQTTFullStore(t *testing.T) {
 func TestMQTTStoreBoundChanges(t *testing.T) {
 	dir := t.TempDir()
 	for _, bound := range []int64{0, natsd.MinMQTTStore, 1 << 30} {
-		node := start(t, natsd.Config{Dir: dir, Name: "one", MQTT: &natsd.MQTTConfig{MaxStore: bound}})
+		node := start(t, natsd.Config{Dir: dir, Name: "one", MaxStore: 8 << 20, MQTT: &natsd.MQTTConfig{MaxStore: bound}})
 		b := openBroker(t, node, users{"all": everything})
 		w := newWitness(t, b)
 		if got := w.since(t); len(got) != 0 {
