@@ -32,19 +32,19 @@ type proof struct {
 	idle     hubSample // before a device was connected
 	closers  []func()
 
-	orders  orderLedger
-	ballast atomic.Int32 // bytes that devices add to a row
-	stalled sync.Map     // *faultyLink: time.Time of the newest stall's beginning or end
-	count   proofCounts
+	orders   orderLedger
+	ballast  atomic.Int32 // bytes that devices add to a row
+	doubting [doubts]atomic.Bool
+	acking   chan struct{} // an acknowledgement, for whoever listens at that moment
+	stalled  sync.Map      // *faultyLink: time.Time of the newest stall's beginning or end
+	count    proofCounts
 
 	mu      sync.Mutex
 	verdict Verdict
 	tried   map[string]int
 	wrong   [promises]PromiseProved
-	// troubles are when the hub may lose what it has only said to have: from
-	// and to, in tenths of a second since began.
-	troubles [][2]uint32
-	sayMu    sync.Mutex
+
+	sayMu sync.Mutex
 }
 
 // proofCounts are of what was tried and held.
@@ -73,7 +73,7 @@ func Prove(ctx context.Context, cfg ProveConfig) (Verdict, error) {
 	if err := cfg.complete(); err != nil {
 		return Verdict{}, err
 	}
-	r := &proof{cfg: cfg, leftOut: map[string]string{}, tried: map[string]int{}, tally: newTally()}
+	r := &proof{cfg: cfg, leftOut: map[string]string{}, tried: map[string]int{}, tally: newTally(), acking: make(chan struct{})}
 	r.verdict.Commands.Ends = map[string]int{}
 	defer r.close()
 	plan, err := r.prepare(ctx)
@@ -132,27 +132,12 @@ func (r *proof) happened(fault string) {
 	r.tried[fault]++
 }
 
-// troubled notes that from then on until now the hub could lose what it had
-// not on disk.
-func (r *proof) troubled(from time.Time) {
-	tenths := func(t time.Time) uint32 { return uint32(max(t.Sub(r.began), 0) / (time.Second / 10)) }
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.troubles = append(r.troubles, [2]uint32{tenths(from), tenths(time.Now())})
-}
-
-// aroundTrouble reports whether a row that was acknowledged then may have been
-// lost with the hub.
-func (r *proof) aroundTrouble(when uint32) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	const before, after = 50, 20 // tenths of a second
-	for _, t := range r.troubles {
-		if when+before >= t[0] && when <= t[1]+after {
-			return true
-		}
+// doubtRecent doubts the rows that were acknowledged right before now.
+func (r *proof) doubtRecent() {
+	now := time.Now()
+	for _, d := range r.devices {
+		d.ledger.doubtRecent(now)
 	}
-	return false
 }
 
 // calmLink reports whether nothing was frozen on a link since then.

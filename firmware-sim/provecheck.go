@@ -117,12 +117,23 @@ func (c *rowCheck) take(at int64, values map[string]*operatorv1.Value) {
 	c.sums[row.n/64] += row.sum()
 }
 
+// lossKinds are how a row can be lost, by what was wrong when it was
+// acknowledged.
+var lossKinds = [...]struct {
+	promise promise
+	when    string
+}{
+	{promiseDurable, "acknowledged right before the hub was killed, or while its disk was full"},
+	{promiseRefuses, "acknowledged while the hub's buffer was being filled"},
+	{promiseStored, "acknowledged while nothing was wrong with the hub's process, disk and buffer"},
+}
+
 // judge adds the comparison of a device to the verdict.
 func (r *proof) judge(c *rowCheck) {
 	l, id := c.d.ledger, c.d.id
-	var lost [2]uint64 // by promise 1, by promise 2
+	var lost [len(lossKinds)]uint64
 	var unaccounted, quarantined, innocent, rejectedStored uint64
-	first := [2]int64{-1, -1}
+	var first [len(lossKinds)]int
 	for w := range int(l.next+63) / 64 {
 		all := ^uint64(0)
 		if rest := l.next - uint32(w)*64; rest < 64 {
@@ -130,13 +141,13 @@ func (r *proof) judge(c *rowCheck) {
 		}
 		acked, seen, shelved := l.acked.word(w), c.seen.word(w), c.shelved.word(w)
 		if missing := acked &^ seen &^ shelved; missing != 0 {
-			i := 1
-			if r.aroundTrouble(l.when[w]) {
-				i = 0
-			}
-			lost[i] += uint64(bits.OnesCount64(missing))
-			if first[i] < 0 {
-				first[i] = int64(w*64 + bits.TrailingZeros64(missing))
+			byHub := missing & l.doubtful[doubtHub].word(w) &^ l.poison.word(w)
+			byFull := missing & l.doubtful[doubtFull].word(w) &^ l.poison.word(w) &^ byHub
+			for i, some := range [len(lossKinds)]uint64{byHub, byFull, missing &^ byHub &^ byFull} {
+				if some != 0 && lost[i] == 0 {
+					first[i] = w*64 + bits.TrailingZeros64(some)
+				}
+				lost[i] += uint64(bits.OnesCount64(some))
 			}
 		} else if acked != 0 && acked&seen == acked && l.sums[w] != c.sums[w] {
 			c.changed++ // at least one of these 64
@@ -146,13 +157,9 @@ func (r *proof) judge(c *rowCheck) {
 		innocent += uint64(bits.OnesCount64(shelved &^ l.poison.word(w)))
 		rejectedStored += uint64(bits.OnesCount64(seen & l.rejected.word(w) &^ acked))
 	}
-	for i, p := range []promise{promiseDurable, promiseStored} {
+	for i, kind := range lossKinds {
 		if lost[i] > 0 {
-			how := "while nothing was wrong with the hub's process or disk"
-			if i == 0 {
-				how = "right before a kill of the hub, or around a full disk"
-			}
-			r.find(p, "%s: %d acknowledged rows are neither stored nor in quarantine, the first is number %d: acknowledged %s", id, lost[i], first[i], how)
+			r.find(kind.promise, "%s: %d acknowledged rows are neither stored nor in quarantine, the first is number %d: %s", id, lost[i], first[i], kind.when)
 		}
 	}
 	report := func(n uint64, p promise, what string) {
@@ -180,7 +187,7 @@ func (r *proof) judge(c *rowCheck) {
 	v.Unaccounted += unaccounted
 	v.Stored += c.stored
 	v.Quarantined += quarantined
-	v.Missing += lost[0] + lost[1]
+	v.Missing += lost[0] + lost[1] + lost[2]
 	v.Twice += c.twice
 	v.Changed += c.changed
 	v.Strange += c.strange + c.foreign

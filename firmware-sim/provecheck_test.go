@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // checkedRows is a device with 200 acknowledged rows, and what a store would
 // hand out of them.
 func checkedRows() (*rowCheck, []ledgerRow) {
-	d := &provenDevice{index: 7, id: "seven", ledger: &rowLedger{began: time.Now()}}
+	d := &provenDevice{index: 7, id: "seven", ledger: &rowLedger{doubting: new([doubts]atomic.Bool)}}
 	var rows []ledgerRow
 	for n := range uint32(200) {
 		d.ledger.published(n == 150)
@@ -63,12 +64,26 @@ func TestRowsAreJudged(t *testing.T) {
 				c.takeRow(7, r)
 			}
 		}, []promise{promiseStored}},
-		"one missing, acknowledged around a kill": {func(r *proof, c *rowCheck, rows []ledgerRow) {
-			r.troubled(r.began)
+		"one missing, acknowledged right before a kill": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			c.d.ledger.doubtRecent(time.Now())
 			for _, r := range rows[1:] {
 				c.takeRow(7, r)
 			}
 		}, []promise{promiseDurable}},
+		"one missing, acknowledged while the buffer was filled": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			c.d.ledger.doubting[doubtFull].Store(true)
+			c.d.ledger.published(false)
+			c.d.ledger.acknowledged([]ledgerRow{{n: 200}})
+			for _, r := range rows {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseRefuses}},
+		"one that the store must refuse, missing": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			c.d.ledger.doubtRecent(time.Now())
+			for _, r := range slices.Delete(rows, 150, 151) {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseStored}},
 		"one twice": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
 			again := rows[5]
 			again.time++
@@ -113,7 +128,7 @@ func TestRowsAreJudged(t *testing.T) {
 			}
 		}, []promise{promiseStored}},
 	} {
-		r := &proof{began: time.Now()}
+		r := new(proof)
 		c, rows := checkedRows()
 		tt.hand(r, c, rows)
 		r.judge(c)

@@ -44,12 +44,13 @@ type provenDevice struct {
 	online  atomic.Bool   // its hub has proved itself
 	left    atomic.Int64  // Unix ns: when it was last no longer so
 	refused atomic.Int64  // Unix ns: when it was last told that it is disabled
+	shut    atomic.Int64  // Unix ns: when a live connection was last closed with that
 	enabled chan struct{} // it may come back after it was disabled
 }
 
 func (r *proof) newDevice(i int, id, hubURL string, c credential.Credential, secure *tls.Config) (*provenDevice, error) {
 	d := &provenDevice{
-		index: i, id: id, link: r.links[i%len(r.links)], ledger: &rowLedger{began: r.began},
+		index: i, id: id, link: r.links[i%len(r.links)], ledger: &rowLedger{doubting: &r.doubting, acking: r.acking},
 		forgetful: i%forgetfulOneIn == forgetfulOneIn-1, ballast: &r.ballast, enabled: make(chan struct{}, 1),
 	}
 	config := client.Config{
@@ -91,11 +92,15 @@ func dialThrough(l *faultyLink) dialFunc {
 
 // changed follows the state of the SDK.
 func (d *provenDevice) changed(s client.State, why error) {
-	if d.online.Swap(s == client.Online) && s != client.Online {
-		d.left.Store(time.Now().UnixNano())
+	now, lost := time.Now().UnixNano(), d.online.Swap(s == client.Online) && s != client.Online
+	if lost {
+		d.left.Store(now)
 	}
 	if errors.Is(why, client.ErrDisabled) {
-		d.refused.Store(time.Now().UnixNano())
+		d.refused.Store(now)
+		if lost {
+			d.shut.Store(now)
+		}
 	}
 }
 

@@ -86,11 +86,10 @@ func (r *proof) suffer(ctx context.Context, f plannedFault) error {
 	return nil
 }
 
+// killHub kills the hub right after it has acknowledged something: then, if
+// ever, that is not durable yet.
 func (r *proof) killHub(ctx context.Context, f plannedFault) error {
-	r.hub.disturbed()
-	from := time.Now()
-	r.hub.kill()
-	r.troubled(from)
+	r.killAfterAck(ctx)
 	if f.name == "torn-write" {
 		if err := tearWrite(r.hub.data, f.pick); err != nil {
 			return err
@@ -98,6 +97,19 @@ func (r *proof) killHub(ctx context.Context, f plannedFault) error {
 	}
 	sleep(ctx, f.lasts)
 	return r.hub.begin(ctx)
+}
+
+func (r *proof) killAfterAck(ctx context.Context) {
+	r.hub.disturbed()
+	wait := time.NewTimer(time.Second) // there may be none: the buffer may be full
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+	case <-wait.C:
+	case <-r.acking:
+	}
+	r.hub.kill()
+	r.doubtRecent()
 }
 
 func (r *proof) stopHub(ctx context.Context, f plannedFault) error {
@@ -163,13 +175,24 @@ func tornBytes(file *os.File, size int64, pick uint64) []byte {
 	return torn
 }
 
+// fillDisk takes all room from the hub for a while. Every other time the hub
+// is killed then: what it has acknowledged is on the disk nevertheless.
 func (r *proof) fillDisk(ctx context.Context, f plannedFault) error {
 	r.hub.disturbed()
-	from := time.Now()
+	r.doubtRecent()
+	r.doubting[doubtHub].Store(true)
+	defer r.doubting[doubtHub].Store(false)
 	err := r.disk.fill()
 	sleep(ctx, f.lasts)
+	killed := f.pick%2 == 0
+	if killed {
+		r.hub.kill()
+	}
 	if err := r.disk.free(); err != nil || ctx.Err() != nil {
 		return err
+	}
+	if killed {
+		return r.hub.begin(ctx)
 	}
 	freed := time.Now()
 	for !r.hub.ready(ctx) { // without an operator
@@ -182,7 +205,6 @@ func (r *proof) fillDisk(ctx context.Context, f plannedFault) error {
 		sleep(ctx, 50*time.Millisecond)
 	}
 	r.hub.disturbed()
-	r.troubled(from)
 	return err
 }
 
@@ -207,6 +229,8 @@ func (r *proof) hangStore(ctx context.Context, f plannedFault) error {
 // fillBuffer takes the store away, and has devices send large rows until the
 // buffer is full, and for a while longer.
 func (r *proof) fillBuffer(ctx context.Context, f plannedFault) error {
+	r.doubting[doubtFull].Store(true)
+	defer r.doubting[doubtFull].Store(false)
 	r.store.kill()
 	// So that the buffer is full after a third of the time.
 	size := proveBuffer / r.cfg.Rate / (f.lasts.Seconds() / 3)

@@ -3,6 +3,7 @@ package firmwaresim
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,11 +38,22 @@ func (b bitmap) count() (n uint64) {
 	return n
 }
 
+// doubt is what was wrong when a row was acknowledged: should the row be
+// missing, that promise is broken.
+type doubt int
+
+const (
+	doubtHub  doubt = iota // the hub died right after it, or its disk was full
+	doubtFull              // its buffer was being filled
+	doubts
+)
+
 // rowLedger is what one device knows of its rows, apart from the hub. Rows
 // are numbered from 0. It takes about 3 bits a row, so that a soak of 100
 // million rows fits into 40 MB. It may be used at once by many goroutines.
 type rowLedger struct {
-	began time.Time
+	doubting *[doubts]atomic.Bool // of the present, for all devices
+	acking   chan<- struct{}      // hears of acknowledgements, where somebody listens
 
 	mu       sync.Mutex
 	next     uint32 // rows that the SDK has taken
@@ -49,11 +61,15 @@ type rowLedger struct {
 	rejected bitmap
 	dropped  bitmap
 	poison   bitmap // rows that the store must refuse
-	// sums are over the identity and the content of the acknowledged rows,
-	// and when is the newest time at which one was acknowledged, in tenths of
-	// a second since began: both for each 64 rows.
-	sums []uint64
-	when []uint32
+	doubtful [doubts]bitmap
+	// sums are over the identity of the acknowledged rows, for each 64.
+	sums   []uint64
+	recent []recentAck // of the last second, and some more
+}
+
+type recentAck struct {
+	n  uint32
+	at time.Time
 }
 
 // published is called when the SDK has taken the row of that number.
@@ -74,17 +90,46 @@ func (l *rowLedger) number() uint32 {
 
 func (l *rowLedger) acknowledged(rows []ledgerRow) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := uint32(time.Since(l.began) / (time.Second / 10))
+	now := time.Now()
+	old := 0
+	for old < len(l.recent) && now.Sub(l.recent[old].at) > lastMoments {
+		old++
+	}
+	l.recent = append(l.recent[:0], l.recent[old:]...)
 	for _, r := range rows {
 		if !l.acked.set(r.n) {
 			continue // sent again after a restart of the device
 		}
 		for int(r.n/64) >= len(l.sums) {
-			l.sums, l.when = append(l.sums, 0), append(l.when, 0)
+			l.sums = append(l.sums, 0)
 		}
 		l.sums[r.n/64] += r.sum()
-		l.when[r.n/64] = now
+		l.recent = append(l.recent, recentAck{r.n, now})
+		for i := range doubts {
+			if l.doubting[i].Load() {
+				l.doubtful[i].set(r.n)
+			}
+		}
+	}
+	l.mu.Unlock()
+	select {
+	case l.acking <- struct{}{}:
+	default:
+	}
+}
+
+// lastMoments is how long before the death of a hub a row is acknowledged
+// that it may have lost.
+const lastMoments = time.Second
+
+// doubtRecent doubts the rows of the last moments before t.
+func (l *rowLedger) doubtRecent(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.recent {
+		if t.Sub(a.at) <= lastMoments {
+			l.doubtful[doubtHub].set(a.n)
+		}
 	}
 }
 
@@ -127,11 +172,4 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
-}
-
-// restart counts the times of acknowledgements from then on.
-func (l *rowLedger) restart(began time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.began = began
 }

@@ -48,9 +48,6 @@ func (r *proof) run(ctx context.Context, plan *provePlan) error {
 		return err
 	}
 	r.began = time.Now() // of the schedule
-	for _, d := range r.devices {
-		d.ledger.restart(r.began)
-	}
 	r.watch.restart(r.began)
 	sending, enough := context.WithCancel(ctx)
 	settling, giveUp := context.WithCancel(ctx)

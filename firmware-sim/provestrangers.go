@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	credential "github.com/tetherline/tetherline/device"
@@ -67,6 +68,11 @@ func (r *proof) tryMiddleman(ctx context.Context) {
 func (r *proof) tryStranger(ctx context.Context, config client.Config, who string) {
 	config.FlushTimeout, config.DialTimeout = -1, 3*time.Second
 	config.BackoffMin, config.BackoffMax = 50*time.Millisecond, time.Second
+	var welcomed atomic.Bool
+	config.OnStateChange = func(_ client.State, why error) {
+		// The hub has sent its Welcome, with a proof for somebody else.
+		welcomed.Store(welcomed.Load() || errors.Is(why, client.ErrHubProof))
+	}
 	c, err := client.New(config)
 	if err != nil {
 		r.find(promiseProofs, "%s: %v", who, err)
@@ -78,6 +84,8 @@ func (r *proof) tryStranger(ctx context.Context, config client.Config, who strin
 	err = c.Run(ctx)
 	st := c.Stats()
 	switch {
+	case welcomed.Load():
+		r.find(promiseProofs, "%s was welcomed by the hub", who)
 	case st.Sessions > 0 || st.FramesSent > 0 || st.RowsAcked > 0:
 		r.find(promiseProofs, "%s got in: %d sessions, %d frames sent, %d rows acknowledged", who, st.Sessions, st.FramesSent, st.RowsAcked)
 	case errors.Is(err, client.ErrUnauthorized):

@@ -114,7 +114,7 @@ type trend struct {
 const (
 	warmUp      = 10 * time.Second
 	longEnough  = 20 * time.Second // after the warm-up
-	growthShare = 0.35
+	growthShare = 0.25
 )
 
 // longest life of the hub after its warm-up; nil: none was long enough.
@@ -151,8 +151,8 @@ func (w *hubWatch) trends() (trends []trend, over time.Duration) {
 		unit, slack float64 // slack: growth that is no leak, in units
 		of          func(hubSample) float64
 	}{
-		{"resident MiB", mebibyte, 48, func(s hubSample) float64 { return s.rss }},
-		{"heap and stacks MiB", mebibyte, 16, func(s hubSample) float64 { return s.heap }},
+		{"resident MiB", mebibyte, 32, func(s hubSample) float64 { return s.rss }},
+		{"heap and stacks MiB", mebibyte, 8, func(s hubSample) float64 { return s.heap }},
 		{"goroutines", 1, 40, func(s hubSample) float64 { return s.goroutines }},
 		{"descriptors", 1, 40, func(s hubSample) float64 { return s.descriptors }},
 	} {
