@@ -22,7 +22,7 @@ import (
 // follows of it, and has the hub use it.
 func bridgeTo(t testing.TB, cfg *hub.Config, url, rest string) {
 	t.Helper()
-	text := fmt.Sprintf("brokers:\n  - name: barn\n    url: %s\n    keep-alive: 1s\n%s", url, rest)
+	text := fmt.Sprintf("brokers:\n  - name: barn\n    url: %s\n    keep-alive: 2s\n%s", url, rest)
 	cfg.MQTTBridge = filepath.Join(t.TempDir(), "bridge.yaml")
 	if err := os.WriteFile(cfg.MQTTBridge, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

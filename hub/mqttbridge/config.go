@@ -42,7 +42,7 @@ type BrokerConfig struct {
 	Cert         string `yaml:"cert"`
 	Key          string `yaml:"key"`
 	// KeepAlive is how long the line may be silent before the hub asks whether
-	// the broker is still there; 0: DefaultKeepAlive; 1 s to 10 min. A broker
+	// the broker is still there; 0: DefaultKeepAlive; 2 s to 10 min. A broker
 	// that does not answer within it, or within 10 s, is lost.
 	KeepAlive time.Duration `yaml:"keep-alive"`
 	// MaxPendingBytes bounds messages that are received and not durable;

@@ -85,8 +85,8 @@ func (b *BrokerConfig) check() error {
 	if n := b.MaxPendingBytes; n != 0 && (n < MinPendingBytes || n > MaxPendingBytes) {
 		return fmt.Errorf("max-pending-bytes: %d is not within %d to %d", n, MinPendingBytes, MaxPendingBytes)
 	}
-	if d := b.KeepAlive; d != 0 && (d < time.Second || d > 10*time.Minute) {
-		return fmt.Errorf("keep-alive: %v is not within 1s to 10m", d)
+	if d := b.KeepAlive; d != 0 && (d < 2*time.Second || d > 10*time.Minute) {
+		return fmt.Errorf("keep-alive: %v is not within 2s to 10m", d)
 	}
 	if len(b.Profiles) == 0 && b.Publish == nil {
 		return errors.New("has neither profiles nor publish: nothing to do")
