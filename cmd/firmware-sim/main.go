@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(), fleetCommand(), loadCommand(), proveCommand())
+	root.AddCommand(runCommand(), fleetCommand(), loadCommand(), proveCommand(), gearCommand())
 	if cmd, err := root.ExecuteContextC(ctx); err != nil {
 		_, _ = fmt.Fprintln(stderr, "firmware-sim:", explained(err, cmd))
 		return 1
