@@ -24,6 +24,7 @@ type Sampler struct {
 	embedded *Embedded
 	// device finds a device of the hub; nil where there are none.
 	device func(id string) (*registry.Device, bool)
+	own    []naming // what the hub itself publishes
 	slots  chan struct{}
 }
 
@@ -33,7 +34,7 @@ func NewSampler(cfg Config, embedded *Embedded, device func(id string) (*registr
 	if device == nil {
 		device = func(string) (*registry.Device, bool) { return nil, false }
 	}
-	return &Sampler{brokers: cfg.Brokers, embedded: embedded, device: device, slots: make(chan struct{}, MaxSamples)}
+	return &Sampler{brokers: cfg.Brokers, embedded: embedded, device: device, own: ownTopics(&cfg), slots: make(chan struct{}, MaxSamples)}
 }
 
 // SampleOnly stands for the bridge of a hub that has none: it samples.
@@ -69,7 +70,7 @@ func (s *Sampler) Sample(ctx context.Context, r SampleRequest, tell func(SampleP
 	default:
 		return ErrTooManySamples
 	}
-	rec := newRecording(r.Filters)
+	rec := newRecording(r.Filters, s.own)
 	lost, hangUp, err := s.listen(ctx, broker, &r, rec)
 	if err != nil {
 		return err

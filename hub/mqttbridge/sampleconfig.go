@@ -64,6 +64,9 @@ func (s *study) writeBroker(w *yamlWriter) {
 	w.optional(2, "ca", b.CA)
 	w.optional(2, "cert", b.Cert)
 	w.optional(2, "key", b.Key)
+	if b.KeepAlive != 0 {
+		w.line(2, "keep-alive: %v", b.KeepAlive)
+	}
 	if b.MaxPendingBytes != 0 {
 		w.line(2, "max-pending-bytes: %d", b.MaxPendingBytes)
 	}
@@ -78,6 +81,9 @@ func (s *study) writePublish(w *yamlWriter) {
 	w.line(3, "prefix: %s", scalar(p.Prefix))
 	w.optional(3, "discovery", p.Discovery)
 	w.optional(3, "selector", p.Selector)
+	if p.Retain {
+		w.line(3, "retain: true")
+	}
 }
 
 func (d *draft) write(w *yamlWriter) {

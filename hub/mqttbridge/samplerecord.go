@@ -23,6 +23,7 @@ const (
 // recording is what a broker has sent, in its order.
 type recording struct {
 	filters []string // what was asked for: more may come
+	own     []naming // what the hub itself publishes, which is no gear
 
 	mu       sync.Mutex
 	messages []profile.Message // never changed once they are there
@@ -44,13 +45,13 @@ type sampledTopic struct {
 // maxFirst is how many messages of a topic are looked at to recognise it.
 const maxFirst = 4
 
-func newRecording(filters []string) *recording {
-	return &recording{filters: filters, byName: make(map[string]*sampledTopic)}
+func newRecording(filters []string, own []naming) *recording {
+	return &recording{filters: filters, own: own, byName: make(map[string]*sampledTopic)}
 }
 
 // put takes in a message. It does not wait.
 func (r *recording) put(m mqtt.Message) {
-	if !matchesAny(r.filters, m.Topic()) {
+	if !matchesAny(r.filters, m.Topic()) || slices.ContainsFunc(r.own, func(n naming) bool { return n.own(m.Topic()) }) {
 		return
 	}
 	r.mu.Lock()

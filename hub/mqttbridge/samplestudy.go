@@ -3,6 +3,7 @@ package mqttbridge
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -50,6 +51,7 @@ type verdicts struct {
 type draft struct {
 	ProfileConfig
 	settings map[string]any // of a proposed one
+	key      string         // of kind and settings, as they were recognised
 	proposed bool
 	profile  profile.Profile
 	filters  []string
@@ -76,7 +78,7 @@ func (s *study) look(all seen) {
 		before := len(useless)
 		for _, d := range s.drafts {
 			if d.proposed && len(d.gear) == 0 {
-				useless[d.Kind+"\n"+settingsKey(d.settings)] = true
+				useless[d.key] = true
 			}
 		}
 		if len(useless) == before {
@@ -105,7 +107,8 @@ func (s *study) draft(all seen, useless map[string]bool) {
 			continue
 		}
 		for _, w := range s.wanted(i, kind) {
-			if useless[kind.Name+"\n"+settingsKey(w.settings)] || !s.isOpen(w.topics) {
+			key := kind.Name + "\n" + settingsKey(w.settings)
+			if useless[key] || !s.isOpen(w.topics) {
 				continue
 			}
 			if len(s.drafts) >= MaxProfiles {
@@ -114,7 +117,7 @@ func (s *study) draft(all seen, useless map[string]bool) {
 				}
 				continue
 			}
-			d := &draft{ProfileConfig: ProfileConfig{Kind: kind.Name, Name: freeName(kind.Name, names)}, settings: w.settings, proposed: true}
+			d := &draft{ProfileConfig: ProfileConfig{Kind: kind.Name, Name: freeName(kind.Name, names)}, settings: s.narrowed(all, kind, w.settings), key: key, proposed: true}
 			made, err := kind.New(d.decode)
 			if err != nil {
 				continue
@@ -140,6 +143,58 @@ func (s *study) isOpen(topics []string) bool {
 		open[t.name] = true
 	}
 	return slices.ContainsFunc(topics, func(topic string) bool { return open[topic] })
+}
+
+// stateFilters is the setting of a kind whose gear may name any topic.
+const stateFilters = "state-filters"
+
+// narrowed are settings that take every topic cut down to those that the kind
+// makes something of: the others are left to the kinds after it.
+func (s *study) narrowed(all seen, kind profile.Kind, settings map[string]any) map[string]any {
+	if filters, ok := settings[stateFilters].([]string); !ok || !slices.Equal(filters, []string{"#"}) {
+		return settings
+	}
+	made, err := kind.New((&draft{settings: settings}).decode)
+	if err != nil {
+		return settings
+	}
+	open := make(map[string]bool, len(s.open))
+	for _, t := range s.open {
+		open[t.name] = true
+	}
+	used := make(map[string]bool)
+	var reports []profile.Report
+	for _, m := range all.kept {
+		if open[m.Topic] {
+			reports, err = made.Decode(m, reports[:0])
+			used[m.Topic] = used[m.Topic] || err == nil && len(reports) > 0
+		}
+	}
+	cut := maps.Clone(settings)
+	cut[stateFilters] = filtersOf(used)
+	return cut
+}
+
+// filtersOf are filters that match the used topics: all below a first level
+// where no other topic is there, else the topics themselves.
+func filtersOf(used map[string]bool) []string {
+	mixed := make(map[string]bool)
+	for topic, is := range used {
+		level, _, below := strings.Cut(topic, "/")
+		mixed[level] = mixed[level] || !is || !below
+	}
+	filters := make(map[string]bool)
+	for topic, is := range used {
+		level, _, _ := strings.Cut(topic, "/")
+		switch {
+		case !is:
+		case mixed[level]:
+			filters[topic] = true
+		default:
+			filters[level+"/#"] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(filters))
 }
 
 // wish is a kind's settings, with the topics that it recognises by them.

@@ -87,9 +87,9 @@ func (n *naming) entity(id, measurement string, f *devicev1.FieldDescription) (c
 		Name:       f.GetName(),
 		UniqueID:   n.prefix + "/" + id + "/" + measurement + "/" + f.GetName(),
 		StateTopic: n.readings(id, measurement),
-		// A row need not have every field. Home Assistant takes no notice of
-		// an empty text.
-		ValueTemplate:    "{{ value_json." + f.GetName() + " | default('') }}",
+		// A row need not have every field: is_defined leaves the entity as it
+		// is then.
+		ValueTemplate:    "{{ value_json." + f.GetName() + " | is_defined }}",
 		Availability:     []availabilityTopic{{n.hub()}, {n.availability(id)}},
 		AvailabilityMode: "all",
 		Device:           discoveredDevice{Identifiers: []string{n.prefix + "/" + id}, Name: id},
