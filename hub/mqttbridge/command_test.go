@@ -1,0 +1,197 @@
+package mqttbridge
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tetherline/tetherline/commands"
+	"github.com/tetherline/tetherline/hub/mqtttest"
+)
+
+const commanded = `
+brokers:
+  - name: barn
+    url: BROKER
+    keep-alive: 2s
+    profiles:
+      - kind: raw
+        settings:
+          topic: "s/{gear}/{field}"
+          type: text
+          commands:
+            - name: set
+              args: [{name: to, type: text}]
+              topic: "c/{gear}/set"
+              payload: "{arg.to}"
+              answer: {topic: "s/{gear}/state", equals: "{arg.to}", failed: {equals: "error"}}
+            - name: shout
+              topic: "c/{gear}/shout"
+              payload: "hey"
+        silence: 0s
+        devices: [{gear: lamp}]
+`
+
+// lamp is gear that keeps a ledger of what it was told.
+type lamp struct {
+	mqtt.Client
+	told <-chan mqtt.Message
+}
+
+func newLamp(t testing.TB, broker *mqtttest.Broker) *lamp {
+	c := broker.Dial(t, "lamp")
+	return &lamp{c, mqtttest.Subscribe(t, c, "c/lamp/#", 1)}
+}
+
+// alive has the hub find the lamp online.
+func (l *lamp) alive(t testing.TB, r *rig) {
+	t.Helper()
+	mqtttest.Publish(t, l, "s/lamp/alive", 1, false, "yes")
+	eventually(t, "the lamp is online", func() bool { return r.live.Presence("lamp").Online })
+}
+
+func (l *lamp) wantNothing(t testing.TB) {
+	t.Helper()
+	// What the lamp says now comes back after everything that it was told.
+	mqtttest.Publish(t, l, "c/lamp/end", 1, false, "end")
+	if m := mqtttest.Next(t, l.told); m.Topic() != "c/lamp/end" {
+		t.Fatalf("the lamp was told %s %q", m.Topic(), m.Payload())
+	}
+}
+
+func (r *rig) send(id, name, args string, timeout time.Duration, replay commands.Replay) {
+	r.t.Helper()
+	_, _, err := r.commands.Send(r.t.Context(), commands.Request{
+		Key: id, Device: "lamp", Spec: commands.Spec{Name: name, Payload: commands.Payload{JSON: args}, Timeout: timeout, Replay: replay},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// wantEnd waits for the end of a command.
+func (r *rig) wantEnd(id string, want commands.State, reason string) {
+	r.t.Helper()
+	var c commands.Command
+	eventually(r.t, fmt.Sprintf("command %s is %s", id, want), func() bool {
+		var err error
+		if c, _, err = r.commands.Get(r.t.Context(), id); err != nil {
+			r.t.Fatal(err)
+		}
+		return c.State.Ended()
+	})
+	if c.State != want || !strings.Contains(c.Reason+" "+c.Message, reason) {
+		r.t.Fatalf("command %s: %s, %q, %q; want %s with %q", id, c.State, c.Reason, c.Message, want, reason)
+	}
+}
+
+func TestCommandsToGear(t *testing.T) {
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	r := newRig(t)
+	b, stop := r.bridge(broker.URL, commanded)
+	up(t, b)
+	l := newLamp(t, broker)
+	eventually(t, "the lamp is a device", func() bool { _, ok := r.registry.Get("lamp"); return ok })
+
+	// Waits until the lamp is there.
+	r.send("early", "set", `{"to":"dim"}`, 10*time.Second, commands.UntilDelivered)
+	l.wantNothing(t)
+	l.alive(t, r)
+	m := mqtttest.Next(t, l.told)
+	if m.Topic() != "c/lamp/set" || string(m.Payload()) != "dim" || m.Qos() != 0 || m.Retained() {
+		t.Fatalf("told %s %q, QoS %d, retained %v", m.Topic(), m.Payload(), m.Qos(), m.Retained())
+	}
+	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "dim")
+	r.wantEnd("early", commands.Succeeded, "")
+	r.wantStored("lamp", `telemetry alive="yes"`, `telemetry state="dim"`) // an answer is a reading all the same
+
+	// Several wait; the oldest that the answer fits gets it.
+	r.send("a", "set", `{"to":"red"}`, 10*time.Second, commands.Once)
+	r.send("b", "set", `{"to":"blue"}`, 10*time.Second, commands.Once)
+	r.send("c", "set", `{"to":"blue"}`, 10*time.Second, commands.Once)
+	for range 3 {
+		mqtttest.Next(t, l.told)
+	}
+	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "blue")
+	r.wantEnd("b", commands.Succeeded, "")
+	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "error")
+	r.wantEnd("a", commands.Failed, "")
+	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "blue")
+	r.wantEnd("c", commands.Succeeded, "")
+
+	// No answer, in time or at all.
+	r.send("mute", "set", `{"to":"on"}`, 300*time.Millisecond, commands.UntilDelivered)
+	r.wantEnd("mute", commands.TimedOut, "did not answer within 300ms; whether it acted is not known")
+	r.send("shout", "shout", "", 10*time.Second, commands.UntilDelivered)
+	r.wantEnd("shout", commands.TimedOut, "this gear gives no answer, so whether it acted is not known")
+	for range 2 {
+		mqtttest.Next(t, l.told)
+	}
+
+	// Refused: nothing is published.
+	r.send("unknown", "explode", "", 10*time.Second, commands.UntilDelivered)
+	r.wantEnd("unknown", commands.Rejected, "explode")
+	r.send("wrong", "set", `{"to":7}`, 10*time.Second, commands.UntilDelivered)
+	r.wantEnd("wrong", commands.Rejected, "to")
+	l.wantNothing(t)
+
+	// Published, and then asked to be canceled: it cannot be recalled.
+	r.send("regret", "set", `{"to":"off"}`, 500*time.Millisecond, commands.UntilDelivered)
+	mqtttest.Next(t, l.told)
+	if _, err := r.commands.Cancel(t.Context(), "regret", "ann"); err != nil {
+		t.Fatal(err)
+	}
+	r.wantEnd("regret", commands.TimedOut, "could not be confirmed")
+	l.wantNothing(t)
+
+	// The bridge ends while a command waits: it is not published again, by
+	// whatever is started afterwards, and its end is known.
+	r.send("torn", "set", `{"to":"on"}`, 2*time.Second, commands.UntilDelivered)
+	mqtttest.Next(t, l.told)
+	stop()
+	b, _ = r.bridge(broker.URL, commanded)
+	up(t, b)
+	l.alive(t, r)
+	r.wantEnd("torn", commands.TimedOut, "not published again")
+	l.wantNothing(t)
+}
+
+// A command for gear of a broker that has gone for a moment is published when
+// it is back, once.
+func TestCommandsWaitForTheBroker(t *testing.T) {
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	r := newRig(t)
+	b, _ := r.bridge(broker.URL, commanded)
+	up(t, b)
+	l := newLamp(t, broker)
+	l.alive(t, r)
+	broker.Stop(t)
+	eventually(t, "the broker is missed", func() bool { return !b.Brokers()[0].Connected })
+	r.send("wait", "set", `{"to":"on"}`, 20*time.Second, commands.UntilDelivered)
+	r.send("never", "set", `{"to":"off"}`, 20*time.Second, commands.UntilDelivered)
+	if _, err := r.commands.Cancel(t.Context(), "never", "ann"); err != nil {
+		t.Fatal(err)
+	}
+	r.wantEnd("never", commands.Canceled, "")
+	broker.Start(t)
+	l = newLamp(t, broker)
+	up(t, b)
+	l.alive(t, r)
+	// Either the bridge has published it as soon as it was back, before the
+	// lamp was: then the lamp has missed it, and nobody repeats it; or after.
+	select {
+	case m := <-l.told:
+		if string(m.Payload()) != "on" {
+			t.Fatalf("told %q", m.Payload())
+		}
+		mqtttest.Publish(t, l, "s/lamp/state", 0, false, "on")
+		r.wantEnd("wait", commands.Succeeded, "")
+	case <-time.After(time.Second):
+		mqtttest.Publish(t, l, "s/lamp/state", 0, false, "on")
+		r.wantEnd("wait", commands.Succeeded, "")
+	}
+	l.wantNothing(t)
+}
