@@ -10,10 +10,10 @@ export PATH := $(TETHERLINE_CACHE)/bin:$(PATH)
 FUZZTIME ?= 30s
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help demo build test soak test-deps chaos fuzz bench generate drift lint tidy clean
+.PHONY: help demo build test soak test-deps chaos prove fuzz bench generate drift lint tidy clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## hub, embedded store and a simulated fleet in one process, until Ctrl-C
 	go run ./cmd/hubd demo
@@ -33,11 +33,19 @@ test-deps: ## install what the tests need: InfluxDB, into the cache, and Mosquit
 chaos: test-deps ## 10,000 commands to 500 devices on bad links, hub and devices killed all the while; CHAOS_SEED=n repeats a schedule
 	TETHERLINE_TEST_LONG=1 go test -run '^TestChaos$$' -count=1 -v -timeout 40m ./hub -chaos.seed=$(or $(CHAOS_SEED),0)
 
+prove: test-deps ## the hub's promises, against kills, torn writes, full disks, dead links and impostors, for FOR (2m); SEED=n repeats a schedule
+	go build -o bin/ ./cmd/hubd ./cmd/firmware-sim
+	bin/firmware-sim prove --for $(or $(FOR),2m) --seed $(or $(SEED),0)
+
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@deploy/fuzz $(FUZZTIME)
 
 bench: test-deps ## benchmarks of the hot paths, with allocations; compares with Mosquitto
 	go test -run '^$$' -bench . -benchmem -timeout 30m ./device/... ./telemetry/... ./commands/... ./hub/...
+
+bench-bridge: ## CPU time of a message through the MQTT bridge, against Telegraf's mqtt_consumer, which it installs
+	@deploy/test-deps bench-bridge
+	go test -run '^$$' -bench '^BenchmarkBridgeCost$$' -benchtime 1x -timeout 30m ./hub -bridge.telegraf "$(TETHERLINE_CACHE)/bin/telegraf"
 
 generate: ## Go code from the .proto files
 	go tool buf generate

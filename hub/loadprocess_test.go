@@ -30,6 +30,7 @@ var roles = map[string]func(argument string) error{
 	"bare-server":  bareServerRole,
 	"bare-devices": bareDevicesRole,
 	"direct":       directRole,
+	"gear":         gearRole,
 	"strangers":    strangersRole,
 }
 

@@ -116,6 +116,9 @@ func (b *Broker) Start(t testing.TB) {
 	}
 }
 
+// PID is the process id of a broker that runs.
+func (b *Broker) PID() int { return b.cmd.Process.Pid }
+
 // Log is the last part of what the broker has written.
 func (b *Broker) Log() string { return b.log.String() }
 
