@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -29,7 +30,8 @@ const hostEnv = "TETHERLINE_TEST_DEVICES"
 type hostConfig struct {
 	URL     string // of the hub, wss://
 	CAPEM   string
-	Dir     string // of their journals and ledgers
+	Dir     string // of their journals and, where Ledgers is empty, ledgers
+	Ledgers string
 	Devices []hostedDevice
 }
 
@@ -67,7 +69,7 @@ func (cfg *hostConfig) run() error {
 		if err != nil {
 			return err
 		}
-		l, err := openLedger(cfg.Dir, credential.ID)
+		l, err := openLedger(cmp.Or(cfg.Ledgers, cfg.Dir), credential.ID)
 		if err != nil {
 			return err
 		}

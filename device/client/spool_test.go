@@ -278,12 +278,20 @@ func TestDroppedTotalSurvives(t *testing.T) {
 	}
 }
 
-const childSpoolEnv = "CLIENT_TEST_SPOOL_CHILD"
+const (
+	childSpoolEnv  = "CLIENT_TEST_SPOOL_CHILD"
+	childSyncedEnv = "CLIENT_TEST_SPOOL_SYNCED" // sync every frame
+)
 
 // runSpoolChild appends frames for ever, and tells of each that Append has
 // returned for.
 func runSpoolChild(dir string) {
-	s, err := OpenFileSpool(dir, FileSpoolOptions{MaxBytes: 8 << 20, SyncInterval: -1})
+	o := FileSpoolOptions{MaxBytes: 8 << 20, SyncInterval: -1}
+	synced := os.Getenv(childSyncedEnv) != ""
+	if synced {
+		o = FileSpoolOptions{MaxBytes: 512 << 10}
+	}
+	s, err := OpenFileSpool(dir, o)
 	if err != nil {
 		fmt.Println("error", err)
 		return
@@ -292,6 +300,9 @@ func runSpoolChild(dir string) {
 		body := bytes.Repeat([]byte(strconv.Itoa(i)+","), 1+i%200)
 		pos, err := s.Append(Frame{Rows: 1 + i%1000, Body: body})
 		if err != nil {
+			if synced {
+				fmt.Println("trim", i/2)
+			}
 			_ = s.Trim(uint64(i) / 2)
 			continue
 		}
