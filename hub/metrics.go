@@ -189,9 +189,8 @@ func (m *metrics) collectMQTT(c collector) {
 	c.counter("mqtt_connects_total", help, s.Full.Load(), "outcome", "too_many_clients")
 	c.counter("mqtt_received_bytes_total", "Bytes received from MQTT clients.", s.ReceivedBytes.Load())
 	c.counter("mqtt_sent_bytes_total", "Bytes sent to MQTT clients.", s.SentBytes.Load())
-	received, sent := m.hub.node.MQTTMessages()
-	c.counter("mqtt_received_messages_total", "Messages published by MQTT clients since the embedded server started.", received)
-	c.counter("mqtt_sent_messages_total", "Messages delivered to MQTT clients since the embedded server started.", sent)
+	c.counter("mqtt_received_messages_total", "Messages published by MQTT clients.", s.Received.Load())
+	c.counter("mqtt_sent_messages_total", "Messages sent to MQTT clients.", s.Sent.Load())
 }
 
 // collector makes Prometheus metrics of plain numbers.

@@ -97,7 +97,7 @@ func TestMQTTUsersAndTheirTopics(t *testing.T) {
 		}
 	}
 	hubtest.Eventually(t, "messages are counted", func() bool {
-		return metric(t, h.Endpoint, "tetherline_mqtt_received_messages_total") >= 2 && metric(t, h.Endpoint, "tetherline_mqtt_sent_messages_total") >= 1
+		return metric(t, h.Endpoint, "tetherline_mqtt_received_messages_total") == 2 && metric(t, h.Endpoint, "tetherline_mqtt_sent_messages_total") == 1
 	})
 }
 

@@ -195,23 +195,3 @@ func (e *embedded) prepareMQTT(ctx context.Context) error {
 	}
 	return nil
 }
-
-// MQTTMessages are how many messages MQTT clients have published, and how
-// many were delivered to them, since the embedded server was started last.
-func (n *Node) MQTTMessages() (received, sent uint64) {
-	if n.embedded == nil || n.embedded.logins == nil {
-		return 0, 0
-	}
-	n.embedded.mu.RLock()
-	srv := n.embedded.srv
-	n.embedded.mu.RUnlock()
-	if srv == nil {
-		return 0, 0
-	}
-	counts, err := srv.AccountStatz(&server.AccountStatzOptions{Accounts: []string{mqttAccount}, IncludeUnused: true})
-	if err != nil || len(counts.Accounts) != 1 {
-		return 0, 0
-	}
-	a := counts.Accounts[0]
-	return uint64(a.Received.Msgs), uint64(a.Sent.Msgs)
-}

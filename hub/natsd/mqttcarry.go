@@ -24,10 +24,12 @@ func (m *MQTT) carry(c *mqttClient) {
 // long it may be silent is between it and the server.
 func (m *MQTT) carryUp(c *mqttClient) {
 	buffer := make([]byte, copyBytes)
+	var packets packets
 	for {
 		n, err := c.down.Read(buffer)
 		if n > 0 {
 			m.Stats.ReceivedBytes.Add(uint64(n))
+			m.Stats.Received.Add(packets.published(buffer[:n]))
 			if _, err := c.up.Write(buffer[:n]); err != nil {
 				return
 			}
@@ -44,6 +46,7 @@ func (m *MQTT) carryUp(c *mqttClient) {
 func (m *MQTT) carryDown(c *mqttClient) {
 	buffer := make([]byte, copyBytes)
 	gone := false
+	var packets packets
 	for {
 		n, err := c.up.Read(buffer)
 		if n > 0 && !gone {
@@ -53,6 +56,7 @@ func (m *MQTT) carryDown(c *mqttClient) {
 				_ = c.raw.Close() // ends carryUp, which bounds what follows
 			} else {
 				m.Stats.SentBytes.Add(uint64(n))
+				m.Stats.Sent.Add(packets.published(buffer[:n]))
 			}
 		}
 		if err != nil {
@@ -60,3 +64,38 @@ func (m *MQTT) carryDown(c *mqttClient) {
 		}
 	}
 }
+
+// packets follows the packets in a stream of MQTT, the CONNECT apart. Where
+// they are malformed it counts anything; the server ends such a connection.
+type packets struct {
+	rest     int  // bytes of the packet that are still to come
+	inLength bool // its length is being read
+	shift    int
+}
+
+// published is how many PUBLISH packets begin in b, which follows what was
+// given before.
+func (p *packets) published(b []byte) (count uint64) {
+	for len(b) > 0 {
+		switch {
+		case p.inLength:
+			p.rest |= int(b[0]&0x7f) << p.shift
+			p.shift += 7
+			p.inLength = b[0]&0x80 != 0 && p.shift < 28
+			b = b[1:]
+		case p.rest > 0:
+			n := min(p.rest, len(b))
+			p.rest -= n
+			b = b[n:]
+		default:
+			if b[0]>>4 == packetPublish {
+				count++
+			}
+			p.inLength, p.shift = true, 0
+			b = b[1:]
+		}
+	}
+	return count
+}
+
+const packetPublish = 3 // the upper half of the first byte

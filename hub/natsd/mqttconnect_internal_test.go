@@ -68,3 +68,21 @@ func FuzzSessionName(f *testing.F) {
 		}
 	})
 }
+
+// PUBLISH packets are counted however the stream is cut.
+func TestPublishedPacketsAreCounted(t *testing.T) {
+	long := append([]byte{0x32, 0xc8, 0x01}, bytes.Repeat([]byte{0x30}, 200)...)
+	stream := bytes.Join([][]byte{{0xc0, 0}, {0x30, 3, 0, 1, 'a'}, {0x40, 2, 0x30, 0x30}, long, {0x3b, 2, 0x30, 0x30}, {0xe0, 0}}, nil)
+	for size := 1; size <= len(stream); size++ {
+		var p packets
+		var count uint64
+		for rest := stream; len(rest) > 0; {
+			n := min(size, len(rest))
+			count += p.published(rest[:n])
+			rest = rest[n:]
+		}
+		if count != 3 {
+			t.Errorf("in pieces of %d bytes: %d; want 3", size, count)
+		}
+	}
+}

@@ -54,6 +54,7 @@ type MQTTDoor struct {
 type MQTTStats struct {
 	Accepted, Refused, Full  atomic.Uint64 // CONNECTs: let in; of a wrong user or password; too many clients
 	ReceivedBytes, SentBytes atomic.Uint64 // of clients let in, CONNECT apart
+	Received, Sent           atomic.Uint64 // PUBLISH packets, repetitions included
 }
 
 // MQTT is the broker. It lets clients in that the hub's users file knows, and
