@@ -10,7 +10,7 @@ export PATH := $(TETHERLINE_CACHE)/bin:$(PATH)
 FUZZTIME ?= 30s
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help demo build test soak test-deps chaos prove fuzz bench generate drift lint tidy clean
+.PHONY: help demo build test soak test-deps chaos prove powerloss fuzz bench generate drift lint tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ chaos: test-deps ## 10,000 commands to 500 devices on bad links, hub and devices
 prove: test-deps ## the hub's promises, against kills, torn writes, full disks, dead links and impostors, for FOR (2m); SEED=n repeats a schedule
 	go build -o bin/ ./cmd/hubd ./cmd/firmware-sim
 	bin/firmware-sim prove --for $(or $(FOR),2m) --seed $(or $(SEED),0)
+
+powerloss: test-deps ## the power of hub and devices goes 30 times, as root on Linux with /dev/fuse; POWER_SEED=n repeats what survives
+	TETHERLINE_TEST_LONG=1 go test -race -run '^TestPowerLoss' -count=1 -v -timeout 30m ./hub -power.seed=$(or $(POWER_SEED),0)
+	TETHERLINE_TEST_LONG=1 go test -race -run 'PowerLoss|LyingDisk' -count=1 -v ./device/client
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@deploy/fuzz $(FUZZTIME)
