@@ -78,15 +78,6 @@ type MQTT struct {
 	counted int // of them, against MaxClients
 }
 
-// mqttClient is a connection of somebody known.
-type mqttClient struct {
-	user    string
-	raw     net.Conn // the client, below TLS: closing it never waits
-	down    net.Conn // the client
-	up      *net.TCPConn
-	counted bool
-}
-
 // OpenMQTT makes the broker; Serve runs it. The Node must have been started
 // with Config.MQTT. Stop of the Node ends what is left of it.
 func (n *Node) OpenMQTT(door MQTTDoor) (*MQTT, error) {
@@ -119,13 +110,6 @@ func (n *Node) MQTTAddr() net.Addr {
 
 // Addr is where clients connect.
 func (m *MQTT) Addr() net.Addr { return m.cfg.Listener.Addr() }
-
-// Clients is how many are connected.
-func (m *MQTT) Clients() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.clients)
-}
 
 // Serve accepts clients until Close; then it returns nil. It may be called
 // once.
@@ -187,21 +171,6 @@ func (m *MQTT) wait() {
 	_ = m.Close()
 	m.Disconnect(func(string) bool { return true })
 	m.conns.Wait()
-}
-
-// Disconnect ends the connections of the users for whom gone is true, and
-// returns how many. They may come back if they may.
-func (m *MQTT) Disconnect(gone func(user string) bool) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	count := 0
-	for c := range m.clients {
-		if gone(c.user) {
-			_ = c.raw.Close()
-			count++
-		}
-	}
-	return count
 }
 
 // handle serves one connection until its end.
@@ -292,27 +261,4 @@ func (m *MQTT) admit(c *mqttClient, connect *mqttConnect, rights MQTTRights) err
 	m.Stats.Accepted.Add(1)
 	m.carry(c)
 	return nil
-}
-
-func (m *MQTT) enter(c *mqttClient) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c.counted = m.cfg.Exempt == nil || !m.cfg.Exempt(c.user)
-	if c.counted {
-		if m.counted >= m.cfg.MaxClients {
-			return false
-		}
-		m.counted++
-	}
-	m.clients[c] = struct{}{}
-	return true
-}
-
-func (m *MQTT) leave(c *mqttClient) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if c.counted {
-		m.counted--
-	}
-	delete(m.clients, c)
 }

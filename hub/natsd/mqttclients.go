@@ -1,0 +1,58 @@
+package natsd
+
+import "net"
+
+// mqttClient is a connection of somebody known.
+type mqttClient struct {
+	user    string
+	raw     net.Conn // the client, below TLS: closing it never waits
+	down    net.Conn // the client
+	up      *net.TCPConn
+	counted bool
+}
+
+// Clients is how many are connected.
+func (m *MQTT) Clients() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.clients)
+}
+
+// Disconnect ends the connections of the users for whom gone is true, and
+// returns how many. They may come back if they may.
+func (m *MQTT) Disconnect(gone func(user string) bool) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	count := 0
+	for c := range m.clients {
+		if gone(c.user) {
+			_ = c.raw.Close()
+			count++
+		}
+	}
+	return count
+}
+
+// enter counts a client in; false: there are too many.
+func (m *MQTT) enter(c *mqttClient) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.counted = m.cfg.Exempt == nil || !m.cfg.Exempt(c.user)
+	if c.counted {
+		if m.counted >= m.cfg.MaxClients {
+			return false
+		}
+		m.counted++
+	}
+	m.clients[c] = struct{}{}
+	return true
+}
+
+func (m *MQTT) leave(c *mqttClient) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.counted {
+		m.counted--
+	}
+	delete(m.clients, c)
+}
