@@ -39,6 +39,7 @@ type demo struct {
 	hub     *hub.Hub
 	token   string
 	address string // of the API, https://host:port
+	roots   *x509.CertPool
 	client  *http.Client
 	before  map[string]uint64 // rows of each device, from an earlier run
 }
@@ -49,9 +50,10 @@ func demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Run a hub with the embedded store and a simulated fleet, in one process",
 		Long: `Run a hub with the embedded store and a simulated fleet, in one process, until
-Ctrl-C, or for the time given by --for. At the end a summary compares what the
-devices have had acknowledged with what is stored; the exit status is 0 if
-every row is there.
+Ctrl-C, or for the time given by --for. Beside the fleet a Tasmota plug and a
+Sparkplug node speak MQTT, over the embedded broker. At the end a summary
+compares what the devices and the gear have had acknowledged with what is
+stored; the exit status is 0 if every row is there.
 
 Without --data the state is thrown away at the end.`,
 		Example: "  hubd demo\n  hubd demo --devices 500 --for 1m",
@@ -77,6 +79,9 @@ func (d *demo) run(ctx context.Context, logs io.Writer) (err error) {
 	}
 	config := hub.DefaultConfig()
 	config.Data, config.Listen, config.LogLevel = d.data, d.listen, "warn"
+	if err := d.bridge(&config); err != nil {
+		return err
+	}
 	if d.hub, err = hub.New(ctx, config, hub.Options{Version: buildVersion(), Logger: hub.NewLogger(config, logs)}); err != nil {
 		return err
 	}
@@ -98,17 +103,20 @@ func (d *demo) fleet(ctx context.Context, ended chan error) error {
 		return fmt.Errorf("make a folder for the devices: %w", err)
 	}
 	fleet, err := firmwaresim.NewFleet(ctx, firmwaresim.FleetConfig{
-		Hub: d.address, Token: d.token, RootCAs: d.client.Transport.(*http.Transport).TLSClientConfig.RootCAs,
+		Hub: d.address, Token: d.token, RootCAs: d.roots,
 		Devices: d.devices, Prefix: "demo", Seed: 1, BadLinks: 0.1, DeadClocks: 0.1,
 		Journals: journals,
 	})
 	if err != nil {
 		return err
 	}
-	d.introduce(fleet.IDs()[0])
-	if d.before, err = d.count(ctx, fleet.IDs()); err != nil {
+	if d.before, err = d.count(ctx, append(gearIDs(), fleet.IDs()...)); err != nil {
 		return fmt.Errorf("look into the store: %w", err)
 	}
+	if err := d.awaitBridge(ctx); err != nil {
+		return err
+	}
+	d.introduce(fleet.IDs()[0])
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if d.duration > 0 {
@@ -117,14 +125,17 @@ func (d *demo) fleet(ctx context.Context, ended chan error) error {
 	}
 	done := make(chan firmwaresim.Summary, 1)
 	go func() { done <- fleet.Run(work) }()
+	gear := d.runGear(work)
 	select {
 	case err := <-ended:
 		cancel()
 		<-done
+		<-gear
 		ended <- nil
 		return fmt.Errorf("the hub has ended: %w", err)
 	case summary := <-done:
-		return d.conclude(summary, fleet)
+		cancel()
+		return d.conclude(summary, fleet, <-gear)
 	}
 }
 
@@ -140,7 +151,7 @@ func (d *demo) signIn() error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
-	d.token = strings.TrimSpace(string(token))
+	d.token, d.roots = strings.TrimSpace(string(token)), roots
 	d.address = "https://" + d.hub.AddrOperators().(*net.TCPAddr).String()
 	d.client = &http.Client{Transport: &http.Transport{
 		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
@@ -152,7 +163,8 @@ func (d *demo) signIn() error {
 func (d *demo) introduce(first string) {
 	hubctl := fmt.Sprintf("go run ./cmd/hubctl --data %s --hub %s", d.data, d.address)
 	_, _ = fmt.Fprintf(d.out, `
-Tetherline is running at %s with %d simulated devices.
+Tetherline is running at %s with %d simulated devices,
+and a Tasmota plug and a Sparkplug node that speak MQTT at ssl://%s.
 Operator token: %s
 The state is in %s.
 
@@ -161,27 +173,37 @@ Try, in another terminal:
   %s device ls
   %s telemetry watch %s
   %s command send %s set-relay --arg on=true --wait
+  %s command send workshop-plug power --arg state=off --wait
 
-`, d.address, d.devices, d.token, d.data, hubctl, hubctl, first, hubctl, first)
+`, d.address, d.devices, d.hub.AddrMQTT(), d.token, d.data, hubctl, hubctl, first, hubctl, first, hubctl)
 }
 
 // conclude waits until the store has what was acknowledged, and tells.
-func (d *demo) conclude(summary firmwaresim.Summary, fleet *firmwaresim.Fleet) error {
+func (d *demo) conclude(summary firmwaresim.Summary, fleet *firmwaresim.Fleet, gear gearDone) error {
+	if gear.err != nil {
+		return fmt.Errorf("simulated gear: %w", gear.err)
+	}
+	acked := fleet.Acked()
+	readings, commands := gear.acked(acked)
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	stored, missing, err := d.compare(ctx, fleet.Acked())
+	stored, missing, err := d.compare(ctx, acked)
 	if err != nil {
 		return fmt.Errorf("compare with the store: %w", err)
 	}
 	_, _ = summary.WriteTo(d.out)
+	_, _ = fmt.Fprintf(d.out, "readings of gear     %d (MQTT), %d commands obeyed\n", readings, commands)
 	_, _ = fmt.Fprintf(d.out, "rows stored          %d\n\n", stored)
 	if missing > 0 {
 		return fmt.Errorf("%d acknowledged rows are not in the store", missing)
 	}
+	if readings == 0 {
+		return errors.New("the gear has published nothing")
+	}
 	if summary.RowsPublished == 0 || summary.RowsLeft > 0 || summary.RowsDropped > 0 || summary.RowsRejected > 0 || summary.Refused > 0 {
 		return errors.New("not every row that was published has been acknowledged; see the summary")
 	}
-	_, _ = fmt.Fprintln(d.out, "Every row that a device published is acknowledged and stored.")
+	_, _ = fmt.Fprintln(d.out, "Every row that a device or a piece of gear published is acknowledged and stored.")
 	return nil
 }
 

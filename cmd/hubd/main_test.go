@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -129,9 +130,13 @@ func TestDemoEndsWithItsSummary(t *testing.T) {
 	if status := run(ctx, []string{"demo", "--for", "3s", "--devices", "5", "--listen", "127.0.0.1:0"}, nil, &said, &logs); status != 0 {
 		t.Fatalf("exit status %d:\n%s\n%s", status, &said, &logs)
 	}
-	for _, want := range []string{"https://127.0.0.1:", "Operator token: ", "device ls", "Every row that a device published is acknowledged and stored."} {
+	for _, want := range []string{"https://127.0.0.1:", "Operator token: ", "device ls", "workshop-plug", "ssl://127.0.0.1:",
+		"Every row that a device or a piece of gear published is acknowledged and stored."} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("does not say %q:\n%s", want, &said)
 		}
+	}
+	if regexp.MustCompile(`(?m)^readings of gear +0 `).MatchString(said.String()) {
+		t.Errorf("the gear has published nothing:\n%s", &said)
 	}
 }
