@@ -1,15 +1,12 @@
 package hub_test
 
 import (
-	"bytes"
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
+	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +17,7 @@ import (
 	"github.com/tetherline/tetherline/device/client"
 	"github.com/tetherline/tetherline/hub/hubtest"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+	"github.com/tetherline/tetherline/proto/operator/v1/operatorv1connect"
 )
 
 var commandTime = flag.Duration("commands.time", 10*time.Second, "of BenchmarkCommandsUnderLoad")
@@ -28,31 +26,36 @@ var commandTime = flag.Duration("commands.time", 10*time.Second, "of BenchmarkCo
 // to the operator having the result: Tetherline over wss and the operator API,
 // hub in a process of its own, and in the same run, one after the other,
 // Mosquitto with QoS 1 over TLS, a request topic to the device and a topic
-// back. Tetherline has by then written and fsynced the command, its audit
+// back. The operator's calls go over HTTP/2 ("hub") and, in turns with these,
+// over HTTP/1.1 ("http1"). Tetherline has by then written and fsynced the command, its audit
 // record, and its end, the first two at the same time; Mosquitto keeps nothing.
 // The device remembers ids in memory. "fsync" is what the disk takes, in the
 // same run, for an append of 4 KiB: two of them, one after the other, are in
 // each command.
 func BenchmarkCommandRoundTrip(b *testing.B) {
-	hub := newHubTrip(b)
+	h := benchProcess(b)
+	hub, http1 := newHubTrip(b, h, h.Endpoint, "bench"), newHubTrip(b, h, overHTTP1(b, h.Endpoint), "bench-1")
 	broker := newBrokerTrip(b)
 	disk := newDiskTrip(b)
-	var ours, theirs, raw []time.Duration
+	var ours, oursOver1, theirs, raw []time.Duration
 	for range 100 { // until everything is warm
 		hub.trip(b)
+		http1.trip(b)
 		broker.trip(b)
 	}
-	spent := cpuTime(hub.pid)
+	spent := cpuTime(h.PID())
 	for b.Loop() {
 		ours = append(ours, hub.trip(b))
+		oursOver1 = append(oursOver1, http1.trip(b))
 		theirs = append(theirs, broker.trip(b))
 		raw = append(raw, disk.trip(b))
 	}
-	spent = cpuTime(hub.pid) - spent
+	spent = cpuTime(h.PID()) - spent
 	reportTrips(b, "hub", ours)
+	reportTrips(b, "http1", oursOver1)
 	reportTrips(b, "mosquitto", theirs)
 	reportTrips(b, "fsync", raw)
-	b.ReportMetric(float64(spent.Microseconds())/float64(len(ours)), "hub-cpu-µs")
+	b.ReportMetric(float64(spent.Microseconds())/float64(len(ours)+len(oursOver1)), "hub-cpu-µs")
 	b.ReportMetric(float64(quantile(ours, 50))/float64(quantile(theirs, 50)), "of-mosquitto")
 	b.ReportMetric(0, "ns/op")
 }
@@ -60,42 +63,6 @@ func BenchmarkCommandRoundTrip(b *testing.B) {
 func reportTrips(b *testing.B, name string, took []time.Duration) {
 	b.ReportMetric(float64(quantile(took, 50).Microseconds()), name+"-p50-µs")
 	b.ReportMetric(float64(quantile(took, 99).Microseconds()), name+"-p99-µs")
-}
-
-// diskTrip is a file on the disk that hubs write to.
-type diskTrip struct{ file *os.File }
-
-func newDiskTrip(b *testing.B) diskTrip {
-	file, err := os.Create(filepath.Join(b.TempDir(), "appended"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = file.Close() })
-	return diskTrip{file}
-}
-
-func (d diskTrip) trip(b *testing.B) time.Duration {
-	began := time.Now()
-	if _, err := d.file.Write(make([]byte, 4<<10)); err != nil {
-		b.Fatal(err)
-	}
-	if err := d.file.Sync(); err != nil {
-		b.Fatal(err)
-	}
-	return time.Since(began)
-}
-
-// cpuTime that a process has used, to 10 ms; 0 where there is no /proc.
-func cpuTime(pid int) time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The name, in parentheses, may have spaces.
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // quantile of what was measured, in percent.
@@ -165,26 +132,47 @@ func (t *trips) do(ctx context.Context, api hubtest.Endpoint, device string) (ti
 	}
 }
 
-// hubTrip is a device of a hub.
+// hubTrip is a device of a hub, and an operator at a desk.
 type hubTrip struct {
-	trips *trips
-	pid   int
+	trips  *trips
+	device string
 }
 
-func newHubTrip(b *testing.B) hubTrip {
-	h := benchProcess(b)
-	c := h.CreateDevice(b, "bench")
-	obeying(b, h.Endpoint, c, "set-relay", client.Handler{Run: func(context.Context, *client.Command) (client.Result, error) {
+func newHubTrip(b *testing.B, h *hubtest.Process, desk hubtest.Endpoint, device string) hubTrip {
+	obeying(b, h.Endpoint, h.CreateDevice(b, device), "set-relay", client.Handler{Run: func(context.Context, *client.Command) (client.Result, error) {
 		return client.JSONResult(map[string]bool{"on": true})
 	}})
-	hubtest.Eventually(b, "the device is online", func() bool { return status(b, h.Endpoint).DevicesOnline == 1 })
-	return hubTrip{watchTrips(b, h.Endpoint, &operatorv1.WatchCommandsRequest{DeviceId: "bench"}), h.PID()}
+	hubtest.Eventually(b, "the device is online", func() bool {
+		answer, err := h.Devices.GetDevice(b.Context(), connect.NewRequest(&operatorv1.GetDeviceRequest{Id: device}))
+		return err == nil && answer.Msg.Device.Presence.GetOnline()
+	})
+	return hubTrip{watchTrips(b, desk, &operatorv1.WatchCommandsRequest{DeviceId: device}), device}
+}
+
+// overHTTP1 is a desk that does not speak HTTP/2.
+func overHTTP1(b *testing.B, e hubtest.Endpoint) hubtest.Endpoint {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: e.Roots}}
+	b.Cleanup(transport.CloseIdleConnections)
+	e.Commands = operatorv1connect.NewCommandServiceClient(&http.Client{Transport: authorized{transport, e.Token}}, e.URL)
+	return e
+}
+
+// authorized adds an operator's token to requests.
+type authorized struct {
+	http.RoundTripper
+	token string
+}
+
+func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+a.token)
+	return a.RoundTripper.RoundTrip(r)
 }
 
 func (h hubTrip) trip(b *testing.B) time.Duration {
 	ctx, cancel := context.WithTimeout(b.Context(), hubtest.Patience)
 	defer cancel()
-	took, err := h.trips.do(ctx, h.trips.api, "bench")
+	took, err := h.trips.do(ctx, h.trips.api, h.device)
 	if err != nil {
 		b.Fatal(err)
 	}
