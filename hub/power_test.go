@@ -39,7 +39,7 @@ func powerConfig(t testing.TB, disk *powertest.Disk) hub.Config {
 	cfg.Listen = hubtest.FreeAddr(t)
 	cfg.LogLevel = "error"
 	cfg.AddressRate = 10_000
-	cfg.BufferBytes = 32 << 20
+	cfg.BufferBytes = 30 << 20
 	return cfg
 }
 

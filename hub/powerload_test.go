@@ -79,7 +79,7 @@ func (p *power) run(t *testing.T, cuts int, interval time.Duration, between func
 	for cut := range cuts {
 		between(cut)
 		p.flock.awaitAcks(t, p.flock.acked())
-		pauseUpTo(t, shortOrLong(time.Second, 4*time.Second))
+		pauseUpTo(t, time.Second)
 		p.h.Kill()
 		l := p.disk.Cut(t)
 		p.cuts++

@@ -84,6 +84,13 @@ func (s *store) count() int {
 	return len(s.rows)
 }
 
+// attempts is how often something was to be written.
+func (s *store) attempts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writes
+}
+
 func key(r *telemetry.Row) string { return fmt.Sprintf("%s %d", r.Device, r.Time/1e9) }
 
 func badRows(text string) error {

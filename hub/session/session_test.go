@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tetherline/tetherline/device"
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 	"github.com/tetherline/tetherline/telemetry"
 )
@@ -402,6 +403,64 @@ func TestDeviceThatDoesNotReadIsClosed(t *testing.T) {
 			t.Errorf("after %v", took)
 		}
 	})
+}
+
+// What waits for a device that does not read is bounded in bytes: the session
+// ends when the bound is met, at once, and not when a write is late.
+func TestOutgoingQueueIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 64 << 10
+		w := newWorld(t, Limits{MaxQueuedBytes: most})
+		p := newPipe()
+		c := w.connect(p, 0)
+		p.down = make(chan []byte)
+		begin, queued := time.Now(), 0
+		frame := &devicev1.HubFrame{Frame: &devicev1.HubFrame_Command{Command: &devicev1.Command{Name: strings.Repeat("x", 1000)}}}
+		for ; queued < 10*most && c.session.Send(frame) == nil; queued += proto.Size(frame) {
+		}
+		if queued > most || queued < most-2*proto.Size(frame) {
+			t.Errorf("%d bytes are queued; want %d", queued, most)
+		}
+		if n := w.deps.Metrics.Overflows.Load(); n != 1 || time.Since(begin) != 0 {
+			t.Errorf("%d overflows after %v", n, time.Since(begin))
+		}
+		c.wantEnd(CloseTooSlow)
+	})
+}
+
+// An unknown device, a wrong proof and a dead generation cost the hub the same
+// work before the answer, so that a clock tells a stranger nothing. The best of
+// many runs is what the work costs without the rest of the machine.
+func TestRefusalsTakeAlike(t *testing.T) {
+	w := newWorld(t, Limits{})
+	s := New(newPipe(), w.deps)
+	hello := func(id string, generation uint32) *devicev1.Hello {
+		return &devicev1.Hello{
+			DeviceId: id, Generation: generation, DeviceNonce: make([]byte, device.NonceBytes), BootId: make([]byte, device.BootIDBytes),
+			DeviceProof: make([]byte, device.ProofBytes), BindingType: devicev1.BindingType_BINDING_TYPE_TLS_EXPORTER,
+		}
+	}
+	kinds := map[string]*devicev1.Hello{"wrong proof": hello("dev-1", 1), "dead generation": hello("dev-1", 7), "unknown": hello("dev-2", 1)}
+	best := map[string]time.Duration{}
+	for range 300 {
+		for kind, h := range kinds {
+			begin := time.Now()
+			for range 10 {
+				if _, err := s.verify(h); err == nil {
+					t.Fatalf("%s: is accepted", kind)
+				}
+			}
+			if took := time.Since(begin); best[kind] == 0 || took < best[kind] {
+				best[kind] = took
+			}
+		}
+	}
+	for kind, took := range best {
+		if other := best["wrong proof"]; took > other*5/4 || other > took*5/4 {
+			t.Errorf("%s takes %v, a wrong proof %v", kind, took/10, other/10)
+		}
+	}
+	t.Logf("%v", best)
 }
 
 func TestSplitFrame(t *testing.T) {
