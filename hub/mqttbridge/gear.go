@@ -32,6 +32,7 @@ type gear struct {
 
 	peer     *peer // nil: offline
 	firmware string
+	early    bool      // it was alive before the session with the broker counted
 	notUntil time.Time // not online before: another hub has just taken over, or this one is drained
 
 	description  []byte // to be saved; nil: nothing is

@@ -14,7 +14,12 @@ const takenOverPause = 10 * time.Second
 // alive: the gear has given a sign of life.
 func (b *broker) alive(g *gear, now time.Time) {
 	switch {
-	case g.device.Disabled || !b.connected || now.Before(g.notUntil):
+	case !b.connected:
+		// What the broker has retained comes before its answer to the
+		// subscription, and does not come again.
+		g.early = true
+		return
+	case g.device.Disabled || now.Before(g.notUntil):
 		return
 	case g.peer == nil:
 	case g.peer.firmware == g.firmware || now.Sub(g.peer.entered) < takenOverPause:
@@ -38,6 +43,7 @@ func (b *broker) alive(g *gear, now time.Time) {
 
 // leave: the gear is offline, for that reason.
 func (b *broker) leave(g *gear, reason string) {
+	g.early = false
 	p := g.peer
 	if p == nil {
 		return
@@ -73,9 +79,14 @@ func (b *broker) leaveAllLocked(reason string) {
 	}
 }
 
-// lookForSilence takes gear offline that has been silent for too long.
+// lookForSilence takes gear online that was heard before the session counted,
+// and offline that has been silent for too long.
 func (b *broker) lookForSilence(now time.Time) {
 	for g := range b.allowed {
+		if g.early && b.connected && g.device != nil {
+			g.early = false
+			b.alive(g, g.heard)
+		}
 		if g.peer == nil || g.bound.silence == 0 {
 			continue
 		}
