@@ -211,6 +211,7 @@ func BenchmarkCommandsUnderLoad(b *testing.B) {
 	var failed atomic.Int64
 	tick := time.NewTicker(time.Second / rate)
 	defer tick.Stop()
+	spent := cpuTime(h.PID())
 	began := time.Now()
 	for sent := 0; ctx.Err() == nil; {
 		select {
@@ -238,6 +239,7 @@ func BenchmarkCommandsUnderLoad(b *testing.B) {
 	}
 	seconds := time.Since(began).Seconds()
 	all.Wait()
+	spent = cpuTime(h.PID()) - spent
 	var rows uint64
 	for _, c := range clients {
 		if err := c.Flush(b.Context()); err != nil {
@@ -247,6 +249,7 @@ func BenchmarkCommandsUnderLoad(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(took))/seconds, "commands/s")
 	b.ReportMetric(float64(rows)/seconds, "rows/s")
+	b.ReportMetric(spent.Seconds()/seconds, "hub-cores")
 	b.ReportMetric(float64(failed.Load()), "failed")
 	reportTrips(b, "command", took)
 	b.ReportMetric(0, "ns/op")
