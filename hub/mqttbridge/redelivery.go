@@ -38,11 +38,10 @@ type redelivery struct {
 type slot struct {
 	hash uint64 // of topic and payload; 0: never used
 	time int64  // of arrival, Unix ns
-	// acked: its acknowledgement has been sent, so that another message may
-	// come under the identifier. claimed: a repetition under another
-	// identifier has been taken for it since the last reconnect.
-	acked   bool
-	claimed bool
+	acked bool // its acknowledgement has been sent: another message may come under the identifier
+	// heard since the last reconnect, under this or another identifier: no
+	// repetition that comes now can be meant.
+	heard bool
 }
 
 // openRedelivery opens the file, or makes it.
@@ -78,7 +77,7 @@ func (r *redelivery) close() error { return r.file.Close() }
 // reconnected: what comes next may be repeated.
 func (r *redelivery) reconnected() {
 	for id := range r.slots[:r.used] {
-		r.slots[id].claimed = false
+		r.slots[id].heard = false
 	}
 }
 
@@ -98,11 +97,12 @@ func messageHash(topic string, payload []byte) uint64 {
 func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int64) (int64, error) {
 	s := &r.slots[id]
 	if dup && s.hash == hash {
+		s.heard = true
 		return s.time, nil
 	}
-	next := slot{hash: hash}
+	next := slot{hash: hash, heard: true}
 	if other := r.search(dup, hash); other != nil {
-		other.claimed = true
+		other.heard = true
 		next.time = other.time
 	} else {
 		next.time = fresh()
@@ -121,7 +121,7 @@ func (r *redelivery) search(dup bool, hash uint64) *slot {
 	var found *slot
 	for id := range r.slots[:r.used] {
 		s := &r.slots[id]
-		if s.hash != hash || s.claimed {
+		if s.hash != hash || s.heard {
 			continue
 		}
 		if found == nil || found.acked && !s.acked || found.acked == s.acked && s.time < found.time {

@@ -1,0 +1,85 @@
+package mqttbridge
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.arrivals")
+	open := func() *redelivery {
+		t.Helper()
+		r, err := openRedelivery(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	now := int64(1_000)
+	arrive := func(r *redelivery, id uint16, dup bool, hash uint64) int64 {
+		t.Helper()
+		now++
+		at, err := r.arrival(id, dup, hash, func() int64 { return now })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	want := func(got, want int64) {
+		t.Helper()
+		if got != want {
+			t.Fatalf("arrived at %d; want %d", got, want)
+		}
+	}
+	r := open()
+	a := messageHash("t", []byte("a"))
+	first := arrive(r, 65535, false, a)
+	want(arrive(r, 65535, true, a), first)  // sent again
+	second := arrive(r, 65535, false, a)    // the same words, but new
+	want(second, now)                       //
+	want(arrive(r, 65535, true, a), second) //
+	want(arrive(r, 65535, true, a+1), now)  // under the same identifier, but not this one
+	third := arrive(r, 1, true, a+2)        // first heard as a repetition
+	want(third, now)                        //
+	if err := r.acked(1, a+2); err != nil { //
+		t.Fatal(err)
+	}
+	want(arrive(r, 1, true, a+2), third) // the acknowledgement was lost
+	_ = r.close()
+
+	// Another process knows as much.
+	r = open()
+	if !r.slots[1].acked || r.slots[65535].acked || r.used != packetIDs {
+		t.Errorf("%+v, %+v, %d used", r.slots[1], r.slots[65535], r.used)
+	}
+	want(arrive(r, 1, true, a+2), third)
+
+	// Two of the same words on their way, which come again under other
+	// identifiers: each gets one of the times, the one that was not
+	// acknowledged first.
+	acked := arrive(r, 10, false, a+3)
+	if err := r.acked(10, a+3); err != nil {
+		t.Fatal(err)
+	}
+	open1, open2 := arrive(r, 11, false, a+3), arrive(r, 12, false, a+3)
+	r.reconnected()
+	want(arrive(r, 20, true, a+3), open1)
+	want(arrive(r, 21, true, a+3), open2)
+	_ = acked
+	_ = r.close()
+
+	// A file that was cut off is good as far as it goes.
+	if err := os.Truncate(path, 20*slotBytes+5); err != nil {
+		t.Fatal(err)
+	}
+	r = open()
+	want(arrive(r, 1, true, a+2), third)
+	_ = r.close()
+}
+
+func TestMessageHashTellsTopicFromPayload(t *testing.T) {
+	if messageHash("ab", []byte("c")) == messageHash("a", []byte("bc")) || messageHash("", nil) == 0 {
+		t.Error("hashes are not told apart")
+	}
+}
