@@ -3,6 +3,8 @@
 package jsbuffer_test
 
 import (
+	"context"
+	"errors"
 	"os/signal"
 	"syscall"
 	"testing"
@@ -57,5 +59,71 @@ func TestBufferOutlivesADiskError(t *testing.T) {
 	}
 	if next["d"] != int64(seq) {
 		t.Errorf("entries up to %d are there; want %d (%d were acknowledged before the fault ended)", next["d"], seq, acked)
+	}
+}
+
+// Chunks are done while the disk takes no writes: the server forgets to remove
+// them, and has them back when it is restarted. They are handed out again and
+// leave, so that no room is lost.
+func TestForgottenRemovalsAreMadeGood(t *testing.T) {
+	node := startNode(t, t.TempDir())
+	b, _ := openOn(t, node, jsbuffer.Config{ChunkBytes: jsbuffer.MinChunkBytes, Sole: true})
+	ctx := testContext(t)
+	l := newLedger()
+	const stored = 3
+	for seq := range uint64(stored) {
+		if err := b.Append(sized("d", 60_000), seq+1, l); err != nil {
+			t.Fatal(err)
+		}
+		l.wait(t, seq+1)
+	}
+	chunks, err := b.Fetch(ctx, 10)
+	if err != nil || len(chunks) != stored {
+		t.Fatalf("fetched %d chunks, %v; want %d", len(chunks), err, stored)
+	}
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	limit := func(bytes uint64) {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(100 << 10)
+	t.Cleanup(func() { limit(before.Cur) })
+	for _, c := range chunks {
+		_ = c.Done(ctx) // the server may say so or not
+	}
+	if err := b.Append(sized("d", 60_000), stored+1, l); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "health shows the fault", func() bool { return node.Health(ctx) != nil })
+	limit(before.Cur)
+	l.wait(t, stored+1)
+
+	emptied := make(chan error, 1)
+	fetching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for {
+			chunks, err := b.Fetch(fetching, 10)
+			for _, c := range chunks {
+				err = errors.Join(err, c.Done(ctx))
+			}
+			if err != nil {
+				emptied <- err
+				return
+			}
+		}
+	}()
+	eventually(t, "the stream is empty", func() bool {
+		s, err := node.JetStream().Stream(ctx, jsbuffer.StreamName)
+		return err == nil && s.CachedInfo().State.Msgs == 0 && b.Pressure().Chunks == 0
+	})
+	cancel()
+	if err := <-emptied; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

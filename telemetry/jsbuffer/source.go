@@ -52,8 +52,39 @@ func (b *Buffer) Fetch(ctx context.Context, max int) ([]telemetry.Chunk, error) 
 		if chunks := b.decode(ctx, msgs); len(chunks) > 0 {
 			return chunks, nil
 		}
+		if err == nil && len(msgs) == 0 && b.cfg.Sole && b.disk.chunks.Load() > 0 {
+			if err := b.readmit(ctx); err != nil && ctx.Err() == nil {
+				b.log.Warn("telemetry buffer holds chunks and hands out none", "error", err)
+			}
+		}
 	}
 	return nil, context.Cause(ctx)
+}
+
+// readmit hands out again what the consumer has behind it and the stream still
+// holds. On a disk that takes no writes JetStream removes a message in memory
+// alone, and has it back when it starts again; a work queue's consumer never
+// looks at it then. Its rows are stored once more, over themselves.
+func (b *Buffer) readmit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	consumer, err := b.js.Consumer(ctx, StreamName, ConsumerName)
+	if err != nil {
+		return fmt.Errorf("look at the consumer of the stream %s: %w", StreamName, err)
+	}
+	stream, err := b.js.Stream(ctx, StreamName)
+	if err != nil {
+		return fmt.Errorf("look at the stream %s: %w", StreamName, err)
+	}
+	info, state := consumer.CachedInfo(), stream.CachedInfo().State
+	if info.NumPending > 0 || info.NumAckPending > 0 || state.Msgs == 0 || state.FirstSeq > info.AckFloor.Stream {
+		return nil
+	}
+	b.log.Warn("chunks that were stored and not removed from the disk are handed out again", "chunks", state.Msgs)
+	if err := b.endLeases(ctx); err != nil {
+		return err
+	}
+	return b.makeStream(ctx)
 }
 
 // ask makes one request that ends with the first chunks there are, with
