@@ -2,6 +2,7 @@ package firmwaresim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -89,6 +90,7 @@ func (r *proof) suffer(ctx context.Context, f plannedFault) error {
 // killHub kills the hub right after it has acknowledged something: then, if
 // ever, that is not durable yet.
 func (r *proof) killHub(ctx context.Context, f plannedFault) error {
+	defer r.hub.disturb()()
 	r.killAfterAck(ctx)
 	if f.name == "torn-write" {
 		if err := tearWrite(r.hub.data, f.pick); err != nil {
@@ -100,7 +102,6 @@ func (r *proof) killHub(ctx context.Context, f plannedFault) error {
 }
 
 func (r *proof) killAfterAck(ctx context.Context) {
-	r.hub.disturbed()
 	wait := time.NewTimer(time.Second) // there may be none: the buffer may be full
 	defer wait.Stop()
 	select {
@@ -113,12 +114,11 @@ func (r *proof) killAfterAck(ctx context.Context) {
 }
 
 func (r *proof) stopHub(ctx context.Context, f plannedFault) error {
-	r.hub.disturbed()
+	defer r.hub.disturb()()
 	if err := r.hub.suspend(); err != nil {
 		return fmt.Errorf("stop the hub: %w", err)
 	}
 	sleep(ctx, f.lasts)
-	defer r.hub.disturbed()
 	return r.hub.resume()
 }
 
@@ -178,7 +178,7 @@ func tornBytes(file *os.File, size int64, pick uint64) []byte {
 // fillDisk takes all room from the hub for a while. Every other time the hub
 // is killed then: what it has acknowledged is on the disk nevertheless.
 func (r *proof) fillDisk(ctx context.Context, f plannedFault) error {
-	r.hub.disturbed()
+	defer r.hub.disturb()()
 	r.doubtRecent()
 	r.doubting[doubtHub].Store(true)
 	defer r.doubting[doubtHub].Store(false)
@@ -194,18 +194,7 @@ func (r *proof) fillDisk(ctx context.Context, f plannedFault) error {
 	if killed {
 		return r.hub.begin(ctx)
 	}
-	freed := time.Now()
-	for !r.hub.ready(ctx) { // without an operator
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case time.Since(freed) > programStart:
-			return fmt.Errorf("the hub is not ready %v after its disk has room again; its log ends:\n%s", programStart, r.hub.log.end())
-		}
-		sleep(ctx, 50*time.Millisecond)
-	}
-	r.hub.disturbed()
-	return err
+	return errors.Join(err, r.hub.awaitReady(ctx, "its disk has room again")) // without an operator
 }
 
 func (r *proof) endStore(ctx context.Context, f plannedFault) error {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -45,9 +46,10 @@ type provenHub struct {
 	commands  operatorv1connect.CommandServiceClient
 	status    operatorv1connect.HubServiceClient
 
-	lives   atomic.Int64 // starts so far
-	trouble atomic.Int64 // Unix ns: when it was last not itself
-	slowest atomic.Int64 // ns from a start to ready
+	lives     atomic.Int64 // starts so far
+	disturbed atomic.Int64 // faults under way that keep it from being itself
+	trouble   atomic.Int64 // Unix ns: when the last of them ended
+	slowest   atomic.Int64 // ns from a start to ready
 }
 
 // newProvenHub starts a hub that stores in InfluxDB at store; nil: in its
@@ -92,46 +94,68 @@ func (h *provenHub) begin(ctx context.Context) error {
 	if err := h.start(); err != nil {
 		return err
 	}
-	for !h.ready(ctx) {
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !h.running():
-			return fmt.Errorf("the hub has ended instead of getting ready; its log ends:\n%s", h.log.end())
-		case time.Since(began) > programStart:
-			return fmt.Errorf("the hub is not ready after %v; its log ends:\n%s", programStart, h.log.end())
-		}
-		sleep(ctx, 20*time.Millisecond)
+	if err := h.awaitReady(ctx, "its start"); err != nil {
+		return err
 	}
 	if took := int64(time.Since(began)); took > h.slowest.Load() {
 		h.slowest.Store(took)
 	}
 	h.lives.Add(1)
-	h.disturbed()
 	return nil
 }
 
-// disturbed notes that the hub is not, or was not, itself.
-func (h *provenHub) disturbed() { h.trouble.Store(time.Now().UnixNano()) }
+// disturb notes that the hub is not itself until end is called.
+func (h *provenHub) disturb() (end func()) {
+	h.disturbed.Add(1)
+	return func() {
+		h.trouble.Store(time.Now().UnixNano())
+		h.disturbed.Add(-1)
+	}
+}
 
 // steadySince reports whether the hub has been itself from then on.
 func (h *provenHub) steadySince(t time.Time) bool {
-	return h.trouble.Load() < t.UnixNano() && h.running()
+	return h.disturbed.Load() == 0 && h.trouble.Load() < t.UnixNano() && h.running()
 }
 
-// ready asks once.
-func (h *provenHub) ready(ctx context.Context) bool {
-	if h.http == nil && h.operator() != nil {
-		return false
+// ready is nil where the hub is, and else says why not. It asks once.
+func (h *provenHub) ready(ctx context.Context) error {
+	if h.http == nil {
+		if err := h.operator(); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	answer, err := h.get(ctx, "/readyz")
 	if err != nil {
-		return false
+		return err
 	}
-	_ = answer.Body.Close()
-	return answer.StatusCode == http.StatusOK
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
+	return errors.New(strings.TrimSpace(string(text)))
+}
+
+// awaitReady waits, since when is for the error.
+func (h *provenHub) awaitReady(ctx context.Context, since string) error {
+	began := time.Now()
+	for {
+		err := h.ready(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !h.running():
+			return fmt.Errorf("the hub has ended instead of getting ready; its log ends:\n%s", h.log.end())
+		case time.Since(began) > programStart:
+			return fmt.Errorf("the hub is not ready %v after %s: %w; its log ends:\n%s", programStart, since, err, h.log.end())
+		}
+		sleep(ctx, 20*time.Millisecond)
+	}
 }
 
 // operator becomes one, with what the first start has written.

@@ -12,10 +12,11 @@ import (
 // on, and enables it again.
 func (r *proof) revoke(ctx context.Context, f plannedFault) {
 	d := r.calmDevice(ctx, f.pick)
-	began := time.Now()
 	wasOnline := d.online.Load()
+	var began time.Time // of the call that the hub has answered
 	disable := func(enabled bool) bool {
 		return r.insist(ctx, func() error {
+			began = time.Now()
 			_, err := call(ctx, r.hub.devices.SetDeviceEnabled, &operatorv1.SetDeviceEnabledRequest{Id: d.id, Enabled: enabled})
 			return err
 		})
@@ -23,12 +24,11 @@ func (r *proof) revoke(ctx context.Context, f plannedFault) {
 	if !disable(false) {
 		return
 	}
-	said := time.Now()
 	since := began.UnixNano()
-	for limit := said.Add(revokeLimit); d.refused.Load() < since && time.Now().Before(limit) && sleep(ctx, 5*time.Millisecond); {
+	for d.refused.Load() < since && time.Since(began) < revokeLimit && sleep(ctx, 5*time.Millisecond) {
 	}
 	// What else broke meanwhile may have been the cause: then nothing is said.
-	if calm := wasOnline && r.hub.steadySince(began) && r.calmLink(d.link, began); calm {
+	if wasOnline && r.hub.steadySince(began) && r.calmLink(d.link, began) {
 		switch shut := d.shut.Load(); {
 		case shut >= since:
 			r.revoked(time.Unix(0, shut).Sub(began))

@@ -75,6 +75,7 @@ func (r *proof) run(ctx context.Context, plan *provePlan) error {
 	<-sent
 	if err != nil {
 		r.find(theRun, "%v", err)
+		r.hub.dump() // where it is stuck stands in its log
 		return err
 	}
 	r.countDrops(ctx)

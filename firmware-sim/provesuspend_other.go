@@ -8,3 +8,5 @@ const canSuspend = false
 
 func (p *program) suspend() error { return errors.ErrUnsupported }
 func (p *program) resume() error  { return errors.ErrUnsupported }
+
+func (p *program) dump() { p.kill() }
