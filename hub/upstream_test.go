@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/device/client"
 	"github.com/tetherline/tetherline/hub/hubtest"
+	"github.com/tetherline/tetherline/hub/mqttbridge"
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 	"github.com/tetherline/tetherline/hub/mqtttest"
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
@@ -74,6 +77,7 @@ const published = `    profiles:
       - kind: json
         settings: {topic: "{gear}/#"}
         auto-allow: ["*"]
+        labels: {site: north}
       - kind: homeassistant
         auto-allow: ["*"]
     publish:
@@ -133,8 +137,13 @@ func TestUpstream(t *testing.T) {
 	}
 	wantDiscovered(t, others, "north-1")
 	hubtest.Eventually(t, "the row of the other device is stored", func() bool { return h.Count(t, "south-1") == 1 })
-	if topics := others.topics("south-1"); len(topics) != 0 {
-		t.Errorf("a device that does not match is published: %v", topics)
+	// Gear that matches the selector is not told of: it would go in circles.
+	mqtttest.Publish(t, b.Dial(t, "gear"), "weather/now", 1, false, `{"wind":3}`)
+	hubtest.Eventually(t, "the reading of the gear is stored", func() bool { return h.Count(t, "weather") == 1 })
+	for _, id := range []string{"south-1", "tetherline/weather", "tetherline-weather"} {
+		if topics := others.topics(id); len(topics) != 0 {
+			t.Errorf("%s is published: %v", id, topics)
+		}
 	}
 
 	if err := stop(); err != nil {
@@ -165,7 +174,7 @@ func TestUpstream(t *testing.T) {
 		return len(others.topics("tetherline-north-1")) == 0 && others.of("tetherline/north-1/availability") == ""
 	})
 
-	if gear := must(h.Bridges.ListGear(t.Context(), connect.NewRequest(&operatorv1.ListGearRequest{})))(t).Msg.Gear; len(gear) != 0 {
+	if gear := must(h.Bridges.ListGear(t.Context(), connect.NewRequest(&operatorv1.ListGearRequest{})))(t).Msg.Gear; len(gear) != 1 || gear[0].DeviceId != "weather" {
 		t.Errorf("what the hub publishes came back in as gear: %v", gear)
 	}
 }
@@ -220,6 +229,67 @@ func TestUpstreamTidiesAfterAnAbsence(t *testing.T) {
 	anew.await(t, "site/hub/availability", "online")
 	if h.Count(t, "north-1") == 0 {
 		t.Error("readings are not in the store")
+	}
+}
+
+// A broker that takes nothing in holds up nothing: readings are acknowledged
+// and stored as ever, what it misses is counted, and it gets those that come
+// when it is well again.
+func TestUpstreamIsNotHeldUpByASlowBroker(t *testing.T) {
+	b := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	way := newLink(t, b.Addr)
+	cfg := hubtest.Config(t)
+	cfg.DeviceBytes, cfg.DeviceFrames = 1e9, 1e6
+	bridgeTo(t, &cfg, "tcp://"+way.addr(), "    publish: {}\n")
+	h := hubtest.Start(t, cfg)
+	others := listen(t, b, "others")
+	others.await(t, "tetherline/availability", "online")
+	station, _ := hubtest.Run(t, stationClient(h.Endpoint, t, "north-1", "north"))
+	others.await(t, "tetherline/north-1/availability", "online")
+
+	way.add("trickle", "bandwidth", "upstream", `{"rate":1}`) // KB/s
+	const rows = 4000
+	long := strings.Repeat("x", 3000)
+	for i := range rows {
+		publishRow(t, station, time.Time{}, client.Int("n", int64(i)), client.String("mode", long))
+	}
+	hubtest.Eventually(t, "everything is stored", func() bool { return h.Count(t, "north-1") == rows })
+	hubtest.Eventually(t, "what is lost to the broker is counted", func() bool {
+		return slices.ContainsFunc(barn(t, h.Endpoint).Problems, func(p *operatorv1.BridgeProblem) bool { return p.Reason == "readings not published" })
+	})
+	others.await(t, "tetherline/availability", "offline") // its last will
+	if err := way.proxy.Toxics.RemoveToxic(t.Context(), "trickle"); err != nil {
+		t.Fatal(err)
+	}
+	way.cut()
+	hubtest.Eventually(t, "new readings are published", func() bool {
+		publishRow(t, station, time.Time{}, client.Bool("door", true))
+		return strings.Contains(others.of("tetherline/north-1/telemetry"), `"door":true`)
+	})
+}
+
+// The config of the operators' page is one that the hub takes.
+func TestUpstreamRecipe(t *testing.T) {
+	page, err := os.ReadFile("../deploy/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, part, _ := strings.Cut(string(page), "### See your devices in Home Assistant\n")
+	_, part, _ = strings.Cut(part, "```yaml\n")
+	text, _, ok := strings.Cut(part, "```")
+	if !ok {
+		t.Fatal("the page has no such recipe")
+	}
+	file := filepath.Join(t.TempDir(), "bridge.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := mqttbridge.LoadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := cfg.Brokers[0].Publish; p == nil || p.Discovery != "homeassistant" || p.Selector != "site=north" {
+		t.Errorf("publish %+v", p)
 	}
 }
 
