@@ -47,14 +47,28 @@ func recipes(t *testing.T) (found []recipe) {
 // Every recipe of the operators' page for legacy gear works as it is written,
 // with simulated gear on a real Mosquitto and the programs as users have them.
 func TestRecipesWorkAsWritten(t *testing.T) {
-	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin+string(filepath.Separator), "../cmd/hubctl", "../cmd/firmware-sim")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the programs: %v\n%s", err, out)
-	}
+	bin := programs(t)
 	for _, r := range recipes(t) {
 		t.Run(r.name, func(t *testing.T) { r.try(t, bin) })
 	}
+	t.Run("own broker", func(t *testing.T) { tryOwnBroker(t, bin) })
+}
+
+// programs builds what users have.
+func programs(t *testing.T) (bin string) {
+	t.Helper()
+	bin = t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin+string(filepath.Separator), "../cmd/...")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the programs: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// place is where the lines of a recipe are run.
+type place struct {
+	dir string
+	env []string
 }
 
 func (r recipe) try(t *testing.T, bin string) {
@@ -66,42 +80,47 @@ func (r recipe) try(t *testing.T, bin string) {
 		t.Fatal(err)
 	}
 	h := hubtest.Start(t, cfg)
-	env := []string{"PATH=" + bin + ":/usr/bin:/bin", "TETHERLINE_HUB=" + h.URL, "TETHERLINE_TOKEN=" + h.Token,
-		"TETHERLINE_CA=" + h.Hub.CAFile(), "TZ=UTC", "HOME=" + t.TempDir()}
+	at := place{t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin", "TETHERLINE_HUB=" + h.URL, "TETHERLINE_TOKEN=" + h.Token,
+		"TETHERLINE_CA=" + h.Hub.CAFile(), "TZ=UTC", "HOME=" + t.TempDir()}}
 	for _, line := range r.lines {
-		command, words, _ := strings.Cut(here(line), " # ")
-		if gear, ok := strings.CutSuffix(strings.TrimSpace(command), "&"); ok {
-			background(t, env, gear)
-			continue
-		}
-		once := strings.Contains(command, " send ")
-		var answer string
-		for deadline := time.Now().Add(hubtest.Patience); ; time.Sleep(100 * time.Millisecond) {
-			answer = shell(t, env, command)
-			missing := ""
-			for _, word := range strings.Split(strings.TrimSpace(words), ", ") {
-				if !strings.Contains(answer, word) {
-					missing = word
-				}
-			}
-			if missing == "" {
-				break
-			}
-			if once || time.Now().After(deadline) {
-				t.Fatalf("%s\nhas no %q in its answer:\n%s\n%s", command, missing, answer, shell(t, env, "hubctl bridge ls barn"))
-			}
-		}
+		at.run(t, here(line))
 	}
-	if trouble := shell(t, env, "hubctl bridge ls barn -o json"); strings.Contains(trouble, `"reason"`) {
+	if trouble := at.shell(t, "hubctl bridge ls barn -o json"); strings.Contains(trouble, `"reason"`) || !strings.Contains(trouble, broker.URL) {
 		t.Errorf("the bridge has problems:\n%s", trouble)
 	}
 }
 
+// run a line of a recipe. What only looks is repeated until the answer has
+// the words: readings take a moment.
+func (at place) run(t *testing.T, line string) {
+	t.Helper()
+	command, words, _ := strings.Cut(line, " # ")
+	if program, ok := strings.CutSuffix(strings.TrimSpace(command), "&"); ok {
+		at.background(t, program)
+		return
+	}
+	once := strings.Contains(command, " send ")
+	for deadline := time.Now().Add(hubtest.Patience); ; time.Sleep(100 * time.Millisecond) {
+		answer, missing := at.shell(t, command), ""
+		for _, word := range strings.Split(strings.TrimSpace(words), ", ") {
+			if !strings.Contains(answer, word) {
+				missing = word
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if once || time.Now().After(deadline) {
+			t.Fatalf("%s\nhas no %q in its answer:\n%s", command, missing, answer)
+		}
+	}
+}
+
 // background runs a program until the test ends.
-func background(t *testing.T, env []string, command string) {
+func (at place) background(t *testing.T, command string) {
 	t.Helper()
 	cmd := exec.Command("bash", "-c", "exec "+command)
-	cmd.Env = env
+	cmd.Dir, cmd.Env = at.dir, at.env
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -115,12 +134,48 @@ func background(t *testing.T, env []string, command string) {
 	})
 }
 
-func shell(t *testing.T, env []string, command string) string {
+func (at place) shell(t *testing.T, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), hubtest.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", command)
-	cmd.Env = env
+	cmd.Dir, cmd.Env = at.dir, at.env
 	out, _ := cmd.CombinedOutput() // its end is in the words
 	return string(out)
+}
+
+var ownBrokerPattern = regexp.MustCompile("(?s)<!-- users recipe -->\n```yaml\n(.*?)```\n.*<!-- embedded recipe -->\n```yaml\n(.*?)```\n```sh\n(.*?)```\n")
+
+// tryOwnBroker tries the recipe of the hub's own broker, with users and topic
+// rights.
+func tryOwnBroker(t *testing.T, bin string) {
+	page, err := os.ReadFile(operatorPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := ownBrokerPattern.FindStringSubmatch(string(page))
+	if parts == nil {
+		t.Fatal("the page has no recipe for the hub's own broker")
+	}
+	const password = "a password of the test"
+	at := place{t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin", "PASSWORD=" + password, "TZ=UTC", "HOME=" + t.TempDir()}}
+	hash := strings.TrimSpace(at.shell(t, "printf '%s' \"$PASSWORD\" | hubd mqtt-password"))
+	if !strings.HasPrefix(hash, "$2a$") {
+		t.Fatalf("hubd mqtt-password says %q", hash)
+	}
+	for name, text := range map[string]string{"users.yaml": strings.Replace(parts[1], "$2a$10$...", hash, 1), "bridge.yaml": parts[2]} {
+		if err := os.WriteFile(filepath.Join(at.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addr := hubtest.FreeAddr(t)
+	for _, line := range strings.Split(strings.TrimSpace(parts[3]), "\n") {
+		line = strings.ReplaceAll(line, "127.0.0.1:8883", addr)
+		if serve, ok := strings.CutSuffix(line, "&"); ok && strings.HasPrefix(line, "hubd serve") {
+			at.background(t, serve+" --listen 127.0.0.1:0") // the page takes the default
+			at.run(t, "hubctl --data hub-data status # ready")
+			continue
+		}
+		at.run(t, line)
+	}
 }
