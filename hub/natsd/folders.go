@@ -101,7 +101,8 @@ func settleFolder(path string, synced *time.Time) error {
 	if changed.Equal(*synced) {
 		return nil
 	}
-	settled := time.Since(changed) > clockTick
+	// A time in the future is one of before the clock was set back.
+	settled := time.Since(changed).Abs() > clockTick
 	if err := syncFolder(path); err != nil {
 		return err
 	}
