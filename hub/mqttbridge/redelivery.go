@@ -36,9 +36,9 @@ type redelivery struct {
 }
 
 type slot struct {
-	hash uint64 // of topic and payload; 0: never used
-	time int64  // of arrival, Unix ns
-	acked bool // its acknowledgement has been sent: another message may come under the identifier
+	hash  uint64 // of topic and payload; 0: never used
+	time  int64  // of arrival, Unix ns
+	acked bool   // its acknowledgement has been sent: another message may come under the identifier
 	// heard since the last reconnect, under this or another identifier: no
 	// repetition that comes now can be meant.
 	heard bool
