@@ -59,6 +59,7 @@ type broker struct {
 	encoded  int    // bytes of entries that wait to be appended
 	seq      uint64 // of the last entry appended
 	retryAt  time.Time
+	gather   gather
 	done     []*arrival // scratch
 	taken    []*arrival // scratch
 
@@ -187,6 +188,7 @@ func (b *broker) up(s *link, resumed bool) {
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
 	b.repeats.reconnected()
+	b.gather.most = 0
 	b.log.Info("connected to the MQTT broker", "resumed", resumed)
 	if b.everUp && !resumed {
 		b.problem(problem{reason: "session lost",
@@ -263,9 +265,16 @@ func (b *broker) step(now time.Time) time.Duration {
 		if len(b.taken) == turn {
 			b.inbox.signal()
 		}
+		if len(b.taken) > 0 {
+			b.gather.heard = now
+		}
 	}
-	b.drain(now)
+	if b.appended < len(b.queue) && b.gather.enough(now, b.inbox.unsettled(), b.encoded) {
+		b.drain(now)
+		b.gather.appended = now
+	}
 	b.settle()
+	b.conn.dialer.urgent.Store(b.awaitsAnswer())
 	b.expire(now)
 	if s := b.session; s != nil && b.inbox.missed(s) {
 		s.reset()
@@ -275,6 +284,16 @@ func (b *broker) step(now time.Time) time.Duration {
 		b.tick(now)
 	}
 	return b.next(now)
+}
+
+// awaitsAnswer reports whether the next message may end a command.
+func (b *broker) awaitsAnswer() bool {
+	for _, p := range b.profiles {
+		if len(p.waiting) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // tick looks at what goes by the clock.
@@ -289,8 +308,11 @@ func (b *broker) tick(now time.Time) {
 // next is how long there is nothing to do without a word.
 func (b *broker) next(now time.Time) time.Duration {
 	d := tickInterval
-	if !b.retryAt.IsZero() {
+	switch {
+	case !b.retryAt.IsZero():
 		d = min(d, b.retryAt.Sub(now))
+	case b.appended < len(b.queue) && b.gather.appended != now: // else it waits for something else
+		d = min(d, b.gather.wait(now))
 	}
 	for _, p := range b.profiles {
 		for _, w := range p.waiting {
@@ -307,6 +329,9 @@ func (b *broker) next(now time.Time) time.Duration {
 func (b *broker) settleAll(s *link) {
 	b.leaveAll("hub stopped")
 	b.inbox.close()
+	b.mu.Lock()
+	b.gather.hurry = true
+	b.mu.Unlock()
 	deadline := time.After(stopTime)
 	for {
 		b.inbox.signal()

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -36,13 +37,15 @@ type dialer struct {
 	endpoint func() (url, user, password string, config *tls.Config)
 
 	keepAlive, pingTimeout time.Duration
+
+	urgent *atomic.Bool // an answer is awaited: nothing is gathered
 }
 
 // newDialer of a broker of the config.
 func newDialer(b *BrokerConfig, embedded *Embedded) (*dialer, error) {
 	d := &dialer{
 		url: b.URL, user: b.User, password: b.password, tls: b.tlsConfig, dial: dialTCP,
-		keepAlive: cmp.Or(b.KeepAlive, DefaultKeepAlive),
+		keepAlive: cmp.Or(b.KeepAlive, DefaultKeepAlive), urgent: new(atomic.Bool),
 	}
 	d.pingTimeout = min(pingTimeout, d.keepAlive)
 	if b.URL != EmbeddedURL {
@@ -132,7 +135,7 @@ func (d *dialer) open(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	if config == nil {
-		return newPacketConn(conn), nil
+		return d.packets(conn), nil
 	}
 	if config.ServerName == "" && !config.InsecureSkipVerify {
 		config = config.Clone()
@@ -143,7 +146,13 @@ func (d *dialer) open(ctx context.Context) (net.Conn, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	return newPacketConn(secure), nil
+	return d.packets(secure), nil
+}
+
+func (d *dialer) packets(conn net.Conn) *packetConn {
+	c := newPacketConn(conn)
+	c.urgent = d.urgent
+	return c
 }
 
 // options of a client for one connection: it neither reconnects nor stores

@@ -145,6 +145,13 @@ func (i *inbox) missed(s *link) bool {
 	return s.missed && !i.closed && i.bytes <= i.maxBytes/2
 }
 
+// unsettled is how many messages are not settled, wherever they are.
+func (i *inbox) unsettled() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.count
+}
+
 // figures are for the status.
 func (i *inbox) figures() (count, bytes int, lost uint64) {
 	i.mu.Lock()
