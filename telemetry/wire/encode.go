@@ -22,6 +22,11 @@ func Encode(seq uint64, rows []telemetry.Row) ([]byte, error) {
 	if seq == 0 {
 		return nil, errors.New("encode telemetry: seq counts from 1")
 	}
+	if len(rows) == 1 {
+		if msg, ok := encodeOne(seq, &rows[0]); ok {
+			return msg, nil
+		}
+	}
 	msg := protowire.AppendTag(nil, telemetrySeq, protowire.VarintType)
 	msg = protowire.AppendVarint(msg, seq)
 	var scratch []byte
