@@ -92,6 +92,7 @@ type homeassistant struct {
 	watches   map[string][]watch   // by availability topic
 	memory    int
 	flat      Flattener
+	early     early // states on topics of which no discovery told yet
 }
 
 // entityGear is one piece of gear.
@@ -137,8 +138,12 @@ func (p *homeassistant) covers(topic string) bool {
 // Filters are the discovery prefix and those of the settings.
 func (p *homeassistant) Filters() []string { return p.filters }
 
-// Connected has nothing to ask: discovery is retained.
-func (p *homeassistant) Connected() []Publish { return nil }
+// Connected has nothing to ask: discovery is retained. States that come before
+// it are kept for a while.
+func (p *homeassistant) Connected() []Publish {
+	p.early.begin()
+	return nil
+}
 
 // Decode a discovery message, a state or an availability.
 func (p *homeassistant) Decode(m Message, reports []Report) ([]Report, error) {
@@ -150,10 +155,13 @@ func (p *homeassistant) Decode(m Message, reports []Report) ([]Report, error) {
 		if err != nil {
 			return reports, at(err, t.gear())
 		}
-		return append(reports, report), nil
+		return withRows(report, p.described(t.gear(), m), reports), nil
 	}
 	states, watches := p.states[m.Topic], p.watches[m.Topic]
 	if len(states) == 0 && len(watches) == 0 {
+		if len(m.Payload) <= MaxPayloadBytes {
+			p.early.hold(m) // where it is of no gear, it is forgotten
+		}
 		return reports, nil
 	}
 	if len(m.Payload) > MaxPayloadBytes {

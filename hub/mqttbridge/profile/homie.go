@@ -59,6 +59,7 @@ type homie struct {
 	prefix  string
 	devices map[string]*homieDevice // by id
 	memory  int                     // bytes of all properties
+	early   early                   // values of properties that are not described yet
 }
 
 // Bounds of Homie.
@@ -76,7 +77,11 @@ func newHomie(s homieSettings) *homie {
 func (p *homie) Filters() []string { return []string{p.prefix + "/#"} }
 
 // Connected has nothing to ask: the broker keeps what describes the devices.
-func (p *homie) Connected() []Publish { return nil }
+// Values that come before it are kept for a while.
+func (p *homie) Connected() []Publish {
+	p.early.begin()
+	return nil
+}
 
 // homieTopic is a topic below the base topic.
 type homieTopic struct {
@@ -119,6 +124,14 @@ func (p *homie) Decode(m Message, reports []Report) ([]Report, error) {
 	used, err := p.message(t, m, &report)
 	if err != nil || !used {
 		return reports, at(err, t.device)
+	}
+	rows := p.described(t, m, &report)
+	if n := p.early.lost; n > 0 && report.Problem == "" {
+		report.Problem = fmt.Sprintf("%d values of properties that were never described are lost", n)
+		p.early.lost = 0
+	}
+	if len(rows) > 0 {
+		return withRows(report, rows, reports), nil
 	}
 	return append(reports, report), nil
 }

@@ -64,14 +64,12 @@ func (p *homie) value(t homieTopic, m Message, report *Report) error {
 	if err != nil || m.Retained || len(m.Payload) == 0 {
 		return err
 	}
-	datatype := ""
-	if property != nil {
-		if datatype = property.datatype; datatype == "" && d.ready && strings.HasPrefix(d.version, "3") {
-			datatype = "string" // the default of the convention 3
-		}
-	}
+	datatype := d.datatype(property)
 	if datatype == "" {
-		return Refuse("not described", "%s has no $datatype yet", quoted(t.String()))
+		if !d.ready && p.early.hold(m) {
+			return nil
+		}
+		return Refuse("not described", "%s has no $datatype", quoted(t.String()))
 	}
 	value, err := homieReading(datatype, string(m.Payload))
 	if err != nil {
@@ -86,6 +84,48 @@ func (p *homie) value(t homieTopic, m Message, report *Report) error {
 	report.Rows = oneRow(property.field, value)
 	report.Describe = d.description(m.Received)
 	return nil
+}
+
+// datatype of a property that may be nil; "": it is not known. It is a string
+// where a device of the convention 3 says nothing.
+func (d *homieDevice) datatype(p *homieProperty) string {
+	switch {
+	case p == nil:
+		return ""
+	case p.datatype == "" && d.ready && strings.HasPrefix(d.version, "3"):
+		return "string"
+	}
+	return p.datatype
+}
+
+// described makes rows of the values that came before the message in hand,
+// which describes their properties.
+func (p *homie) described(t homieTopic, m Message, report *Report) (rows []telemetry.Row) {
+	d := p.devices[t.device]
+	last := t.levels[len(t.levels)-1]
+	if p.early.bytes == 0 || d == nil || last != "$datatype" && last != "$description" && last != "$state" {
+		return nil
+	}
+	var wrong troubles
+	base := strings.TrimSuffix(m.Topic, strings.Join(t.levels, "/"))
+	for _, property := range d.properties {
+		datatype := d.datatype(property)
+		if homieKindOf(datatype) == 0 || d.fields[property.field] != property {
+			continue
+		}
+		for i, held := range p.early.take(base+property.key, m.Received) {
+			value, err := homieReading(datatype, string(held.Payload))
+			if err != nil {
+				wrong.add(property.key + ": " + err.Error())
+				continue
+			}
+			rows = append(rows, earlyRow(held, i, property.field, value))
+		}
+	}
+	if wrong.n > 0 {
+		report.Problem = wrong.String()
+	}
+	return rows
 }
 
 // oneRow is a row with one field, of the time of arrival.

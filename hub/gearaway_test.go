@@ -1,0 +1,80 @@
+package hub_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"connectrpc.com/connect"
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tetherline/tetherline/hub/hubtest"
+	"github.com/tetherline/tetherline/hub/mqtttest"
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
+)
+
+const awayBridge = `
+brokers:
+  - name: barn
+    url: %s
+    profiles:
+      - {kind: homie, auto-allow: ["*"]}
+      - {kind: tasmota, auto-allow: ["*"]}
+      - {kind: homeassistant, auto-allow: ["*"], settings: {state-filters: ["esp/#"]}}
+`
+
+// What gear publishes at QoS 1 while the hub is away is stored when it is
+// back, also where it takes retained messages to read it: the broker sends
+// those last.
+func TestReadingsOfGearWhileTheHubIsAway(t *testing.T) {
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	gear := broker.Dial(t, "gear")
+	for topic, payload := range map[string]string{
+		"homie/lamp/$homie": "4.0.0", "homie/lamp/sensor/level/$datatype": "integer", "homie/lamp/$state": "ready",
+		"homeassistant/sensor/board/level/config": `{"stat_t":"esp/board","unit_of_meas":"%","val_tpl":"{{ value_json.level }}"}`,
+	} {
+		mqtttest.Publish(t, gear, topic, 1, true, payload)
+	}
+	const n = 300
+	say := func(from, to int) {
+		var last []mqtt.Token
+		for i := from; i < to; i++ {
+			last = append(last,
+				gear.Publish("homie/lamp/sensor/level", 1, true, fmt.Sprint(i)),
+				gear.Publish("tele/plug/SENSOR", 1, false, fmt.Sprintf(`{"ANALOG":{"A0":%d}}`, i)),
+				gear.Publish("esp/board", 1, false, fmt.Sprintf(`{"level":%d}`, i)))
+		}
+		for _, token := range last {
+			if err := mqtttest.Wait(t, token); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	cfg := hubtest.Config(t)
+	cfg.MQTTBridge = filepath.Join(t.TempDir(), "bridge.yaml")
+	if err := os.WriteFile(cfg.MQTTBridge, fmt.Appendf(nil, awayBridge, broker.URL), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := hubtest.Start(t, cfg)
+	hubtest.Eventually(t, "the bridge is connected", func() bool {
+		answer, err := first.Bridges.ListBrokers(t.Context(), connect.NewRequest(&operatorv1.ListBrokersRequest{}))
+		return err == nil && answer.Msg.Brokers[0].Connected
+	})
+	say(0, 1)
+	devices := []string{"lamp", "plug", "board"}
+	for _, id := range devices {
+		hubtest.Eventually(t, id+" is there", func() bool { return first.Count(t, id) == 1 })
+	}
+	if err := first.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	say(1, n)
+	second := hubtest.Start(t, cfg)
+	for _, id := range devices {
+		hubtest.Eventually(t, fmt.Sprintf("%d rows of %s", n, id), func() bool { return second.Count(t, id) >= n })
+		if rows := second.Count(t, id); rows != n {
+			t.Errorf("%s: %d rows, want %d", id, rows, n)
+		}
+	}
+}
