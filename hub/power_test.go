@@ -54,7 +54,8 @@ func TestPowerLossTakesNothingFromTheBuffer(t *testing.T) {
 	p := newPower(t, 8, func(cfg *hub.Config) {
 		cfg.InfluxURL, cfg.InfluxBucket, cfg.InfluxToken, cfg.InfluxOrg = db.URL, db.Bucket, db.Token, db.Org
 	})
-	p.run(t, shortOrLongTimes(3, 30), 10*time.Millisecond, func(cut int) {
+	// What comes while the store is away must fit into the buffer.
+	p.run(t, shortOrLongTimes(3, 30), shortOrLong(10*time.Millisecond, 40*time.Millisecond), func(cut int) {
 		switch cut % 3 {
 		case 0:
 			db.Stop()

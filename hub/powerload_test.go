@@ -50,6 +50,16 @@ func newPower(t *testing.T, devices int, change func(*hub.Config)) *power {
 	cfg := powerConfig(t, p.disk)
 	change(&cfg)
 	p.h = hubtest.StartProcess(t, cfg)
+	t.Cleanup(func() {
+		if t.Failed() {
+			answer, err := p.h.Status.GetStatus(context.Background(), connect.NewRequest(new(operatorv1.GetStatusRequest)))
+			if err != nil {
+				t.Logf("after %d cuts the hub does not answer: %v", p.cuts, err)
+				return
+			}
+			t.Logf("after %d cuts the hub's buffer is %v", p.cuts, answer.Msg.Buffer)
+		}
+	})
 	p.flock = newFlock(t, p.h.Endpoint, devices, func(_ int, cfg *client.Config) {
 		cfg.Commands = map[string]client.Handler{"tick": {Run: p.tick}}
 	})
