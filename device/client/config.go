@@ -21,8 +21,11 @@ type FullPolicy uint8
 const (
 	// Block waits until the hub has taken frames, or ctx ends.
 	Block FullPolicy = iota
-	// DropOldest gives up the oldest frame that is not on its way to the hub,
-	// counts its rows in Stats, and reports the total to the hub.
+	// DropOldest gives up the oldest frame that the hub cannot have, counts its
+	// rows in Stats, and reports the total to the hub. Only where every frame
+	// of the spool was on its way it gives up the oldest of these, which may
+	// be stored and counts as dropped: the count is never too low, and exact
+	// where the spool holds more than the hub's window (512 KiB).
 	DropOldest
 )
 

@@ -230,7 +230,7 @@ func (s *FileSpool) Next(pos uint64) (FrameInfo, bool) {
 		}
 		for p := max(pos, g.first+uint64(g.head)); p < g.next(); p++ {
 			if r := g.at(p); r != nil {
-				return FrameInfo{Pos: p, Rows: int(r.rows), Size: int(r.size)}, true
+				return FrameInfo{Pos: p, Rows: int(r.rows), Size: int(r.size), Sent: r.sent}, true
 			}
 		}
 	}

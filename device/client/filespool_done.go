@@ -6,11 +6,42 @@ import (
 	"os"
 )
 
-// Remove implements Spool.
+// MarkSent implements Spool.
+func (s *FileSpool) MarkSent(pos uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for _, g := range s.segments {
+		if r := g.at(pos); r != nil {
+			g.markSent(r)
+			return
+		}
+	}
+}
+
+// Remove implements Spool. A new total of dropped rows is written first: a
+// crash takes no frame that is not counted.
 func (s *FileSpool) Remove(pos uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.finish(pos, pos)
+	if s.closed {
+		return os.ErrClosed
+	}
+	return errors.Join(s.writeDropped(), s.finish(pos, pos))
+}
+
+// writeDropped writes the total of dropped rows where it has changed.
+func (s *FileSpool) writeDropped() (err error) {
+	if s.persisted == s.dropped {
+		return nil
+	}
+	if s.buf, err = s.active().append(s.buf, Frame{}, s.dropped, false); err != nil {
+		return fmt.Errorf("file spool: write the total of dropped rows: %w", err)
+	}
+	s.persisted, s.unsynced = s.dropped, true
+	return nil
 }
 
 // Trim implements Spool.
@@ -51,8 +82,8 @@ func (s *FileSpool) finish(from, to uint64) error {
 	return nil
 }
 
-// Dropped implements Spool. It survives a restart from the next Append, Sync
-// or Close on.
+// Dropped implements Spool. It survives a restart from the next Append, Remove,
+// Sync or Close on.
 func (s *FileSpool) Dropped() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,14 +110,7 @@ func (s *FileSpool) Sync() error {
 func (s *FileSpool) sync() error {
 	err := s.syncErr
 	s.syncErr = nil
-	if s.persisted != s.dropped {
-		var appendErr error
-		s.buf, appendErr = s.active().append(s.buf, Frame{}, s.dropped, false)
-		if appendErr == nil {
-			s.persisted, s.unsynced = s.dropped, true
-		}
-		err = errors.Join(err, appendErr)
-	}
+	err = errors.Join(err, s.writeDropped())
 	if s.unsynced {
 		err = errors.Join(err, s.active().file.Sync())
 		s.unsynced = false

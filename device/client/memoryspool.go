@@ -19,6 +19,7 @@ type memoryFrame struct {
 	pos  uint64
 	rows int
 	body []byte
+	sent bool
 }
 
 // NewMemorySpool makes a spool that holds maxBytes at most, with 32 bytes for
@@ -56,7 +57,7 @@ func (s *MemorySpool) Next(pos uint64) (FrameInfo, bool) {
 		return FrameInfo{}, false
 	}
 	f := &s.frames[i]
-	return FrameInfo{Pos: f.pos, Rows: f.rows, Size: len(f.body)}, true
+	return FrameInfo{Pos: f.pos, Rows: f.rows, Size: len(f.body), Sent: f.sent}, true
 }
 
 // Body implements Spool.
@@ -65,6 +66,13 @@ func (s *MemorySpool) Body(pos uint64) ([]byte, error) {
 		return s.frames[i].body, nil
 	}
 	return nil, errNoFrame
+}
+
+// MarkSent implements Spool.
+func (s *MemorySpool) MarkSent(pos uint64) {
+	if i := s.index(pos); i < len(s.frames) && s.frames[i].pos == pos {
+		s.frames[i].sent = true
+	}
 }
 
 // Remove implements Spool.

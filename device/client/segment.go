@@ -17,7 +17,7 @@ import (
 //
 // The CRC is CRC-32C: of the header before it; of the record's position, its
 // header before the CRC, and its body. The state is not covered: it is
-// overwritten in place when the frame is done with.
+// overwritten in place when the frame is sent, and when it is done with.
 const (
 	segmentMagic       = "tlspool1"
 	segmentHeaderBytes = 32
@@ -26,6 +26,7 @@ const (
 	recordStateOffset  = 20
 
 	recordHeld = 'h'
+	recordSent = 's' // held, and may have arrived
 	recordDone = 'd'
 )
 
@@ -44,7 +45,7 @@ type segment struct {
 type record struct {
 	offset, size uint32
 	rows         uint16
-	done         bool
+	done, sent   bool
 }
 
 func segmentPath(dir string, first uint64) string {
@@ -145,6 +146,7 @@ func (s *segment) scan(end int64) (dropped uint64, err error) {
 		dropped = max(dropped, binary.BigEndian.Uint64(header[8:]))
 		// A record without rows only carries the total.
 		s.push(size, rows, header[recordStateOffset] == recordDone || rows == 0)
+		s.records[len(s.records)-1].sent = header[recordStateOffset] == recordSent
 	}
 	return dropped, nil
 }
@@ -207,6 +209,12 @@ func (s *segment) finish(r *record, mark bool) error {
 	}
 	_, err := s.file.WriteAt([]byte{recordDone}, int64(r.offset)+recordStateOffset)
 	return err
+}
+
+// markSent notes it in memory, and on disk where that can be written.
+func (s *segment) markSent(r *record) {
+	r.sent = true
+	_, _ = s.file.WriteAt([]byte{recordSent}, int64(r.offset)+recordStateOffset)
 }
 
 func (s *segment) body(pos uint64, r *record) ([]byte, error) {

@@ -180,6 +180,7 @@ func (s *session) nextFrame() (seq uint64, body []byte, wait time.Duration, err 
 			return 0, nil, 0, err
 		}
 		w.push(info, c.clock.mono())
+		c.cfg.Spool.MarkSent(info.Pos)
 		s.count(size)
 		return w.last(), body, 0, nil
 	}

@@ -84,7 +84,7 @@ func (s *session) serve(work context.Context) error {
 	}
 	c.mu.Lock()
 	c.session = nil
-	c.window.rewind(0)
+	c.window.interrupt()
 	c.progress() // where all was in flight there may be something to drop now
 	c.mu.Unlock()
 	if time.Since(s.began) > stableAfter {

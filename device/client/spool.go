@@ -10,7 +10,8 @@ type Frame struct {
 type FrameInfo struct {
 	Pos  uint64
 	Rows int
-	Size int // of the body, in bytes
+	Size int  // of the body, in bytes
+	Sent bool // MarkSent was called for it
 }
 
 // SpoolStats is what a spool holds.
@@ -37,6 +38,10 @@ type Spool interface {
 	// Body of the frame at pos; not to be changed by anybody. An error that
 	// wraps ErrFrameDamaged says that it will never be readable.
 	Body(pos uint64) ([]byte, error)
+	// MarkSent notes that the frame at pos is on its way and may arrive: others
+	// are given up first. It outlives the process where frames do, and need
+	// not survive a loss of power.
+	MarkSent(pos uint64)
 	// Remove takes one frame out, wherever it stands. A position that is not
 	// held is no error.
 	Remove(pos uint64) error

@@ -376,6 +376,73 @@ func TestDropsWhileAwayKeepTheNewest(t *testing.T) {
 	wantFlushed(t, r)
 }
 
+// What the hub may have is given up last: it is stored perhaps, and counted as
+// dropped all the same. A hub that forgets where it stood, and does not take
+// it again, does not change that.
+func TestDropsSpareWhatTheHubMayHave(t *testing.T) {
+	hub := newPeer(t)
+	cfg := hub.config()
+	cfg.MaxBatchBytes, cfg.MaxBatchRows, cfg.Full, cfg.FlushTimeout = 1<<10, 1, DropOldest, -1
+	cfg.MaxBatchAge = -1
+	dir := t.TempDir()
+	// 256 KiB hold some 340 frames of 760 bytes.
+	spool := openSpool(t, dir, FileSpoolOptions{MaxBytes: 256 << 10, SyncInterval: -1})
+	cfg.Spool = spool
+	published := int64(0)
+	put := func(c *Client, n int) {
+		t.Helper()
+		for range n {
+			if err := c.Publish(t.Context(), Reading(Int("i", published), String("s", strings.Repeat("x", 700)))); err != nil {
+				t.Fatal(err)
+			}
+			published++
+		}
+	}
+	window := func(w *devicev1.Welcome) { w.WindowFrames = 4 }
+	first, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(first, 8)
+	firstRun := run(t, first)
+	conn := hub.accept(t).welcome(window)
+	for seq := uint64(1); seq <= 4; seq++ {
+		conn.telemetry(seq) // 0 to 3 arrive, and the hub does not get to say so
+	}
+	conn.close(1001, "")
+	conn = hub.accept(t).welcome(window) // it has forgotten
+	conn.telemetry(1)
+	conn.throttle(time.Minute, 1) // and has no room
+	put(first, 1000)
+	if err := firstRun.stop(t); err != nil {
+		t.Fatal(err)
+	}
+	dropped := first.Stats().RowsDropped
+	if err := spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	cfg.Spool = openSpool(t, dir, FileSpoolOptions{MaxBytes: 256 << 10, SyncInterval: -1})
+	second, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(second, 1000)
+	run(t, second)
+	conn = hub.accept(t).welcome(window)
+	for seq, want := range []int64{0, 1, 2, 3} {
+		if tm, _ := conn.telemetry(uint64(seq + 1)); value(tm, "i") != want {
+			t.Fatalf("row %d comes; want %d, which the hub may have", value(tm, "i"), want)
+		}
+	}
+	conn.ack(4)
+	next, _ := conn.telemetry(5)
+	dropped += second.Stats().RowsDropped
+	if gap := uint64(value(next, "i") - 4); dropped < 1500 || gap != dropped {
+		t.Errorf("%d rows are missing, %d are counted as dropped", gap, dropped)
+	}
+}
+
 func TestFlushEndsWithTheClient(t *testing.T) {
 	hub := newPeer(t)
 	c := start(t, hub.config())

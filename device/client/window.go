@@ -10,6 +10,7 @@ type window struct {
 	cursor int    // frames before it are in flight in this session; the others are sent (again) next
 	bytes  int    // of those in flight
 	unsent uint64 // first position of the spool that may hold a frame without a seq
+	fresh  uint64 // first position of the spool that may hold a frame that was never sent, behind unsent
 }
 
 type sentFrame struct {
@@ -19,6 +20,9 @@ type sentFrame struct {
 	rows   uint16
 	fate   fate
 	resend bool
+	// doubtful: the hub may have it and not have said so. A session ended
+	// while it was in flight.
+	doubtful bool
 }
 
 // fate of a sent frame.
@@ -36,7 +40,7 @@ func (w *window) last() uint64 { return w.first + uint64(len(w.frames)) - 1 }
 // push gives the frame the next seq. It is in flight.
 func (w *window) push(info FrameInfo, now time.Duration) {
 	size := frameSize(w.last()+1, info.Size)
-	w.frames = append(w.frames, sentFrame{pos: info.Pos, size: uint32(size), rows: uint16(info.Rows), sentAt: now})
+	w.frames = append(w.frames, sentFrame{pos: info.Pos, size: uint32(size), rows: uint16(info.Rows), sentAt: now, doubtful: info.Sent})
 	w.unsent = info.Pos + 1
 	w.advance()
 }
@@ -67,46 +71,91 @@ func (w *window) rewind(i int) {
 	}
 }
 
+// interrupt notes that the session has ended: what was in flight may have
+// arrived or not.
+func (w *window) interrupt() {
+	for i := range w.cursor {
+		w.frames[i].doubtful = true
+	}
+	w.rewind(0)
+}
+
+// forget leaves out the frames at the head that are settled. Nothing is in
+// flight.
+func (w *window) forget() {
+	for len(w.frames) > 0 && w.frames[0].fate != waiting {
+		w.pop()
+	}
+}
+
 // restart prepares for a session: nothing is in flight, and the first frame
 // sent may have any seq, so that those already settled at the head are left
 // out.
 func (w *window) restart() {
 	w.rewind(0)
-	for len(w.frames) > 0 && w.frames[0].fate != waiting {
-		w.pop()
-	}
+	w.forget()
 	for i := range w.frames {
 		w.frames[i].resend = true
 	}
 }
 
-// dropOldest gives up one frame to make room: the oldest that is not in
-// flight, or, where all are, the oldest. False: the spool is empty.
+// dropOldest gives up one frame to make room. One that the hub may have is
+// stored perhaps, and would be counted as dropped all the same: so the oldest
+// goes that the hub cannot have, and only where there is none the oldest of
+// all. False: the spool is empty.
 func (c *Client) dropOldest() bool {
-	w := &c.window
 	if c.session == nil {
-		for len(w.frames) > 0 {
-			f := w.frames[0]
-			w.pop()
-			if f.fate == waiting {
-				c.discard(f.pos, int(f.rows))
-				return true
-			}
-		}
+		return c.dropSent(false) || c.dropFresh() || c.dropSent(true) || c.dropUnsent()
 	}
-	if info, ok := c.cfg.Spool.Next(w.unsent); ok {
-		w.unsent = info.Pos + 1
-		c.discard(info.Pos, info.Rows)
+	// An empty frame has to take the place of one that has a seq.
+	return c.dropFresh() || c.dropSent(false) || c.dropUnsent() || c.dropSent(true)
+}
+
+// dropSent gives up the oldest frame that has a seq: one that the hub may
+// have, or only one that it has not taken.
+func (c *Client) dropSent(any bool) bool {
+	w := &c.window
+	for i := range w.frames {
+		f := &w.frames[i]
+		if f.fate != waiting || !any && (f.doubtful || i < w.cursor) {
+			continue
+		}
+		f.fate = dropped
+		c.discard(f.pos, int(f.rows))
+		if c.session == nil {
+			w.forget()
+		}
 		return true
 	}
-	for i := range w.frames {
-		if f := &w.frames[i]; f.fate == waiting {
-			f.fate = dropped
-			c.discard(f.pos, int(f.rows))
+	return false
+}
+
+// dropFresh gives up the oldest frame that was never sent, by no process.
+func (c *Client) dropFresh() bool {
+	w := &c.window
+	w.fresh = max(w.fresh, w.unsent)
+	for {
+		info, ok := c.cfg.Spool.Next(w.fresh)
+		if !ok {
+			return false
+		}
+		w.fresh = info.Pos + 1
+		if !info.Sent {
+			c.discard(info.Pos, info.Rows)
 			return true
 		}
 	}
-	return false
+}
+
+// dropUnsent gives up the oldest frame without a seq.
+func (c *Client) dropUnsent() bool {
+	info, ok := c.cfg.Spool.Next(c.window.unsent)
+	if !ok {
+		return false
+	}
+	c.window.unsent = info.Pos + 1
+	c.discard(info.Pos, info.Rows)
+	return true
 }
 
 func (c *Client) discard(pos uint64, rows int) {
