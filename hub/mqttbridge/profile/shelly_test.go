@@ -108,6 +108,10 @@ func TestShellyTakesOnlyItsOwn(t *testing.T) {
 	if r := one(t, take(t, p, text("shellies/a/unheard/of", "5"))); len(r.Rows) > 0 || r.NotAlive {
 		t.Errorf("an unknown topic: %+v", r)
 	}
+	// What the broker has kept is no reading.
+	if r := one(t, take(t, p, kept("shellies/a/temperature", "21"))); len(r.Rows) > 0 || !r.NotAlive {
+		t.Errorf("a retained reading: %+v", r)
+	}
 	// Gear of one generation cannot be spoken for by topics of the other.
 	take(t, p, text("shellies/shelly1-A/online", "true"))
 	refused(t, p, text("shelly1-A/online", "false"), "two generations")

@@ -414,6 +414,29 @@ func TestSparkplugDeaths(t *testing.T) {
 	}
 	// The will of the old connection comes late.
 	refused(t, p, message(t, topicNDEATH, deathOf(5)), "old death")
+
+	// Dead gear takes no room.
+	take(t, p, message(t, topicDBIRTH, payloadOf(1, metric("on", sparkplugv1.DataType_Boolean, true))))
+	take(t, p, message(t, topicNDEATH, deathOf(6)))
+	if p.gear != 0 || p.memory != 0 || len(p.nodes) != 0 {
+		t.Errorf("%d pieces of gear and %d bytes are remembered", p.gear, p.memory)
+	}
+}
+
+// A transient value is not kept, and a description comes again, because the
+// gear may have been allowed since.
+func TestSparkplugTransientValuesAndDescriptions(t *testing.T) {
+	p := newSparkplug(sparkplugSettings{})
+	a, b := metric("a", sparkplugv1.DataType_Boolean, true), metric("b", sparkplugv1.DataType_Boolean, true)
+	b.IsTransient = proto.Bool(true)
+	wantRow(t, one(t, take(t, p, message(t, topicNBIRTH, birthOf(0, a, b)))), int64(exampleTime)*1e6, "a=bool:true")
+	for i, want := range []bool{false, false, true, false} {
+		m := message(t, topicNDATA, payloadOf(uint64(i+1), metric("a", sparkplugv1.DataType_Boolean, false)))
+		m.Received = m.Received.Add(time.Duration(i) * describeAgain / 2)
+		if r := one(t, take(t, p, m)); (r.Describe != nil) != want {
+			t.Errorf("message %d: described %v, want %v", i, r.Describe != nil, want)
+		}
+	}
 }
 
 func TestSparkplugTypes(t *testing.T) {
