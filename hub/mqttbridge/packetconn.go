@@ -207,7 +207,7 @@ func (c *packetConn) flush() {
 	defer c.mu.Unlock()
 	for len(c.unwritten) > 0 && c.err == nil {
 		batch := c.unwritten
-		c.unwritten = c.spare[:0]
+		c.unwritten, c.spare = c.spare[:0], nil
 		c.changed.Broadcast() // there is room again
 		c.mu.Unlock()
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
