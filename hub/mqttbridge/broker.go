@@ -52,7 +52,6 @@ type broker struct {
 	connected bool
 	since     time.Time // of connected
 	failure   string    // why not connected
-	everUp    bool
 
 	queue    []*arrival // decoded, in order; those before appended wait to be durable
 	appended int
@@ -104,6 +103,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	}
 	br.conn = connection{
 		dialer: dialer, clientID: cfg.ClientID, receive: br.receive, up: br.up, down: br.down, failed: br.failed,
+		before: subscribed{filepath.Join(b.deps.Dir, cfg.Name+".subscriptions")}, odd: br.odd,
 		refused: br.refusedFilter, pauses: [2]time.Duration{firstPause, lastPause},
 	}
 	if br.conn.clientID == "" {
@@ -183,18 +183,17 @@ func (b *broker) receive(s *link, m mqtt.Message) {
 }
 
 // up is told of a session that has begun.
-func (b *broker) up(s *link, resumed bool) {
+func (b *broker) up(s *link, resumed, forgotten bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
 	b.repeats.reconnected()
 	b.gather.most = 0
 	b.log.Info("connected to the MQTT broker", "resumed", resumed)
-	if b.everUp && !resumed {
+	if forgotten {
 		b.problem(problem{reason: "session lost",
 			detail: "the broker has forgotten the hub's session: what was published while the hub was away is lost"})
 	}
-	b.everUp = true
 	for _, p := range b.profiles {
 		b.publishAll(p, b.guard(p, func() []profile.Publish { return p.profile.Connected() }))
 	}
@@ -223,6 +222,12 @@ func (b *broker) failed(err error) {
 		b.log.Warn("not connected to the MQTT broker; trying again", "error", err)
 	}
 	b.failure = err.Error()
+}
+
+func (b *broker) odd(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.problem(problem{reason: "connection", detail: err.Error()})
 }
 
 func (b *broker) refusedFilter(filter string) {

@@ -104,13 +104,16 @@ type connection struct {
 	dialer   *dialer
 	clientID string
 	filters  []string
+	before   subscribed
 	receive  func(s *link, m mqtt.Message)
-	// up and down are told of each session; down with why. refused hears
-	// what the broker does not allow.
-	up      func(s *link, resumed bool)
+	// up and down are told of each session, up with whether the broker goes
+	// on with one or has forgotten it, down with why. refused hears what the
+	// broker does not allow, odd what went wrong besides.
+	up      func(s *link, resumed, forgotten bool)
 	down    func(s *link, err error)
 	failed  func(err error)
 	refused func(filter string)
+	odd     func(err error)
 	pauses  [2]time.Duration // first and last
 }
 
@@ -171,7 +174,8 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		cut()
 		acking.Wait()
 	}()
-	if err := c.subscribe(ctx, s); err != nil {
+	known, err := c.subscribe(ctx, s)
+	if err != nil {
 		s.client.Disconnect(0)
 		stop()
 		return false, err
@@ -180,7 +184,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		s.client.Disconnect(0)
 		return false, ctx.Err()
 	}
-	c.up(s, resumed)
+	c.up(s, resumed, known && !resumed)
 	select {
 	case err = <-s.lost:
 		err = fmt.Errorf("connection lost: %w", plainError(err))
@@ -194,32 +198,50 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 	return again, err
 }
 
-// subscribe to all filters with QoS 1. The broker's answer must come before
-// the session counts.
-func (c *connection) subscribe(ctx context.Context, s *link) error {
+// subscribe to all filters with QoS 1, and end the subscriptions of an earlier
+// config after that, so that nothing falls in between. The broker's answers
+// must come before the session counts. known: there was a session before.
+func (c *connection) subscribe(ctx context.Context, s *link) (known bool, err error) {
 	for chunk := range slices.Chunk(c.filters, 64) {
 		wanted := make(map[string]byte, len(chunk))
 		for _, f := range chunk {
 			wanted[f] = 1
 		}
 		token := s.client.SubscribeMultiple(wanted, nil)
-		select {
-		case <-token.Done():
-		case err := <-s.lost:
-			return fmt.Errorf("connection lost while subscribing: %w", plainError(err))
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(connectTimeout):
-			return fmt.Errorf("the broker does not answer the subscription within %v", connectTimeout)
-		}
-		if err := token.Error(); err != nil {
-			return fmt.Errorf("subscribe: %w", plainError(err))
+		if err := s.await(ctx, token); err != nil {
+			return false, err
 		}
 		for filter, qos := range token.(*mqtt.SubscribeToken).Result() {
 			if qos > 2 {
 				c.refused(filter)
 			}
 		}
+	}
+	stale, known := c.before.stale(c.dialer.url, c.clientID, c.filters)
+	for chunk := range slices.Chunk(stale, 64) {
+		if err := s.await(ctx, s.client.Unsubscribe(chunk...)); err != nil {
+			return known, err
+		}
+	}
+	if err := c.before.save(subscription{c.dialer.url, c.clientID, c.filters}); err != nil {
+		c.odd(err)
+	}
+	return known, nil
+}
+
+// await the broker's answer to a subscription.
+func (s *link) await(ctx context.Context, token mqtt.Token) error {
+	select {
+	case <-token.Done():
+	case err := <-s.lost:
+		return fmt.Errorf("connection lost while subscribing: %w", plainError(err))
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(connectTimeout):
+		return fmt.Errorf("the broker does not answer the subscription within %v", connectTimeout)
+	}
+	if err := token.Error(); err != nil {
+		return fmt.Errorf("subscribe: %w", plainError(err))
 	}
 	return nil
 }

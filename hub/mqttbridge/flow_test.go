@@ -269,3 +269,40 @@ brokers:
 	mqtttest.Publish(t, gear, "r/a/n", 1, false, "2")
 	r.wantStored("a", "telemetry n=1", "telemetry n=2")
 }
+
+// A filter that the config does not have any more is ended, though the session
+// stays; what was published meanwhile is not lost.
+func TestFiltersThatChange(t *testing.T) {
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	r := newRig(t)
+	config := func(topic string) string {
+		return fmt.Sprintf(`
+brokers:
+  - name: barn
+    url: BROKER
+    profiles:
+      - kind: raw
+        settings: {topics: ["%s/{gear}/{field}", "kept/{gear}/{field}"]}
+        auto-allow: ["*"]
+`, topic)
+	}
+	gear := broker.Dial(t, "gear")
+	b, stop := r.bridge(broker.URL, config("old"))
+	up(t, b)
+	stop()
+	mqtttest.Publish(t, gear, "kept/a/n", 1, false, "1")
+	b, stop = r.bridge(broker.URL, config("new"))
+	up(t, b)
+	r.wantStored("a", "telemetry n=1")
+	mqtttest.Publish(t, gear, "old/a/n", 1, false, "2")
+	mqtttest.Publish(t, gear, "new/a/n", 1, false, "3")
+	r.wantStored("a", "telemetry n=1", "telemetry n=3")
+	if n := b.Brokers()[0].Messages; n != 2 {
+		t.Errorf("%d messages; want 2: the old filter is still there", n)
+	}
+	stop()
+	broker.Stop(t) // and what it knew is gone
+	broker.Start(t)
+	b, _ = r.bridge(broker.URL, config("new"))
+	wantProblem(t, b, "session lost")
+}
