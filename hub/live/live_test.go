@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -187,6 +188,23 @@ func TestCrashLeavesNobodyOnline(t *testing.T) {
 	}
 	if p := again.Presence("other"); !p.Online || p.Node != "n2" {
 		t.Errorf("the other node's device: %+v", p)
+	}
+}
+
+// The rows that a device has dropped are known after a crash of the hub, even
+// where the device has nothing more to say.
+func TestCrashForgetsNoGap(t *testing.T) {
+	s := startSite(t, "a")
+	dead, _ := s.table("n1")
+	_, memory, err := dead.Enter("a", &gear{}, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory.SetDroppedRows(7)
+	eventually(t, "the total is saved", func() bool { return strings.Contains(s.stored("a"), `"dropped_rows":7`) })
+	again, _ := s.table("n1") // the first one never said goodbye
+	if p := again.Presence("a"); p.Dropped != 7 {
+		t.Errorf("a: %+v", p)
 	}
 }
 

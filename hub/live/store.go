@@ -24,6 +24,10 @@ const (
 	lastSaveTime = 10 * time.Second // at the end of Run
 	// How old the saved LastSeen of a device that stays online may get.
 	lastSeenAge = 10 * time.Minute
+	// How often, and for how many devices at once, a new total of dropped rows
+	// is saved while they stay online.
+	droppedInterval = 5 * time.Second
+	droppedAtOnce   = 500
 )
 
 // load opens the bucket and reads it.
@@ -99,6 +103,25 @@ func (t *Table) refreshLastSeen() {
 	for id, e := range t.entries {
 		if e.peer != nil && now.Sub(e.saved) > lastSeenAge {
 			t.toSave(id)
+		}
+	}
+}
+
+// saveDropped has new totals of dropped rows saved. A device says its total
+// with its next frame alone: after a crash of the hub nobody would know of the
+// gap until then.
+func (t *Table) saveDropped() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := droppedAtOnce
+	for id, e := range t.entries {
+		if e.peer == nil || e.state.Epoch != e.epoch || e.state.Dropped == e.memory.DroppedRows() {
+			continue
+		}
+		e.state.Dropped = e.memory.DroppedRows()
+		t.toSave(id)
+		if left--; left == 0 {
+			return
 		}
 	}
 }

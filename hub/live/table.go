@@ -127,12 +127,16 @@ func (t *Table) Run(ctx context.Context) {
 	defer second.Stop()
 	minute := time.NewTicker(time.Minute)
 	defer minute.Stop()
+	dropped := time.NewTicker(droppedInterval)
+	defer dropped.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-second.C:
 			t.endRetired()
+		case <-dropped.C:
+			t.saveDropped()
 		case <-minute.C:
 			t.refreshLastSeen()
 		}
