@@ -25,7 +25,7 @@ import (
 
 var (
 	bridgeTime     = flag.Duration("bridge.time", 10*time.Second, "of each load of BenchmarkBridgeCost")
-	bridgeRates    = flag.String("bridge.rates", "1000,5000", "messages a second of the loads of BenchmarkBridgeCost")
+	bridgeRates    = flag.String("bridge.rates", "2000,10000", "messages a second of the loads of BenchmarkBridgeCost")
 	bridgeTelegraf = flag.String("bridge.telegraf", "", "Telegraf's binary, for BenchmarkBridgeCost to compare with; none: the hub alone")
 )
 
