@@ -31,7 +31,7 @@ const (
 var exampleReceived = time.UnixMilli(exampleTime).Add(300 * time.Millisecond)
 
 // example is a message of the specification.
-func example(t *testing.T, name string) Message {
+func example(t testing.TB, name string) Message {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("testdata", "sparkplug", name+".json"))
 	if err != nil {
@@ -72,7 +72,7 @@ func example(t *testing.T, name string) Message {
 	return message(t, file.Topic, p)
 }
 
-func message(t *testing.T, topic string, p *sparkplugMessage) Message {
+func message(t testing.TB, topic string, p *sparkplugMessage) Message {
 	t.Helper()
 	raw, err := proto.Marshal(p)
 	if err != nil {
