@@ -87,7 +87,7 @@ func (r *proof) evidence(p promise, whole bool) string {
 	case promiseOnce:
 		return fmt.Sprintf("%d frames were sent again; %d rows twice, %d changed, %d that nobody published", rows.FramesResent, rows.Twice, rows.Changed, rows.Strange)
 	case promiseRefuses:
-		return fmt.Sprintf("the buffer was up to %.0f %% full, devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.bufferPeak, rows.Throttles, c.droppedByDevices, c.droppedByHub)
+		return fmt.Sprintf("the buffer was up to %.0f %% full, what waited in memory included; devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.bufferPeak, rows.Throttles, c.droppedByDevices, c.droppedByHub)
 	case promiseCommands:
 		m := &r.verdict.Commands
 		return fmt.Sprintf("%d commands, %d ran, %d twice; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, m.Wrong)

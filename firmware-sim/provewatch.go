@@ -15,7 +15,7 @@ type hubSample struct {
 	life        int64         // of the hub: it starts anew after every kill
 	at          time.Duration // since the beginning
 	rss         float64       // bytes
-	heap        float64       // bytes of heap spans in use
+	heap        float64       // bytes that the last collection has found alive
 	goroutines  float64
 	descriptors float64
 }
@@ -61,7 +61,8 @@ func (w *hubWatch) sample(ctx context.Context) (map[string]float64, error) {
 	}
 	s := hubSample{
 		life: life, at: time.Since(w.began), rss: m["process_resident_memory_bytes"],
-		heap:       m["go_memstats_heap_inuse_bytes"] + m["go_memstats_stack_inuse_bytes"],
+		// With GOGC=100 the next collection is due at twice of what was alive.
+		heap:       m["go_memstats_next_gc_bytes"] / 2,
 		goroutines: m["go_goroutines"], descriptors: m["process_open_fds"],
 	}
 	w.mu.Lock()
@@ -114,6 +115,7 @@ type trend struct {
 const (
 	warmUp      = 10 * time.Second
 	longEnough  = 20 * time.Second // after the warm-up
+	leisure     = 10 * time.Minute // a life that is not ruled by its last outage
 	growthShare = 0.25
 )
 
@@ -146,13 +148,18 @@ func (w *hubWatch) trends() (trends []trend, over time.Duration) {
 		over = life[len(life)-1].at - life[0].at
 	}
 	const mebibyte = 1 << 20
+	// What queues and pools may hold after an outage; they give it back.
+	slack := 48.0
+	if over > leisure {
+		slack = 16
+	}
 	for _, q := range []struct {
 		name        string
 		unit, slack float64 // slack: growth that is no leak, in units
 		of          func(hubSample) float64
 	}{
-		{"resident MiB", mebibyte, 32, func(s hubSample) float64 { return s.rss }},
-		{"heap and stacks MiB", mebibyte, 8, func(s hubSample) float64 { return s.heap }},
+		{"resident MiB", mebibyte, 2 * slack, func(s hubSample) float64 { return s.rss }},
+		{"live heap MiB", mebibyte, slack, func(s hubSample) float64 { return s.heap }},
 		{"goroutines", 1, 40, func(s hubSample) float64 { return s.goroutines }},
 		{"descriptors", 1, 40, func(s hubSample) float64 { return s.descriptors }},
 	} {
