@@ -35,7 +35,7 @@ func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message,
 // nanosecond later.
 func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode, payload *sparkplugMessage,
 	m Message, report Report, wrong *troubles, reports []Report) []Report {
-	var rows sparkplugRows
+	rows := sparkplugRows{metrics: min(len(payload.GetMetrics()), telemetry.MaxFields)}
 	birth := report.Status == Online
 	for i, metric := range payload.GetMetrics() {
 		known := g.find(metric)
@@ -116,8 +116,9 @@ func outOfTime(m *sparkplugMetric, ms uint64, kept bool) string {
 
 // sparkplugRows are the rows of a message, by time.
 type sparkplugRows struct {
-	rows   []telemetry.Row
-	byTime map[int64]int // once there are several
+	rows    []telemetry.Row
+	byTime  map[int64]int // once there are several
+	metrics int           // of the message, to MaxFields
 }
 
 func (r *sparkplugRows) add(ns int64, field string, value telemetry.Value) {
@@ -137,16 +138,23 @@ func (r *sparkplugRows) add(ns int64, field string, value telemetry.Value) {
 
 // at is the row of a time.
 func (r *sparkplugRows) at(ns int64) *telemetry.Row {
-	if last := len(r.rows) - 1; last >= 0 && r.rows[last].Time == ns {
+	last := len(r.rows) - 1
+	switch {
+	case last >= 0 && r.rows[last].Time == ns:
 		return &r.rows[last]
-	}
-	if r.byTime == nil {
-		r.byTime = map[int64]int{}
+	case last >= 0 && r.byTime == nil:
+		r.byTime = map[int64]int{r.rows[0].Time: 0}
 	}
 	if i, ok := r.byTime[ns]; ok {
 		return &r.rows[i]
 	}
-	r.byTime[ns] = len(r.rows)
-	r.rows = append(r.rows, telemetry.Row{Measurement: telemetry.DefaultMeasurement, Time: ns})
-	return &r.rows[len(r.rows)-1]
+	if r.byTime != nil {
+		r.byTime[ns] = len(r.rows)
+	}
+	room := r.metrics // of the first row; most messages have one
+	if last >= 0 {
+		room = 0
+	}
+	r.rows = append(r.rows, telemetry.Row{Measurement: telemetry.DefaultMeasurement, Time: ns, Fields: make([]telemetry.Field, 0, room)})
+	return &r.rows[last+1]
 }
