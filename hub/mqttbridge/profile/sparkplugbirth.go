@@ -50,7 +50,7 @@ func (p *sparkplug) deviceBirth(t sparkplugTopic, payload *sparkplugMessage, m M
 		return reports, err
 	}
 	if !n.born {
-		return n.early(t, m, reports)
+		return p.early(n, t, m, reports)
 	}
 	d := n.devices[t.device]
 	if d == nil {
@@ -72,11 +72,21 @@ func (p *sparkplug) deviceBirth(t sparkplugTopic, payload *sparkplugMessage, m M
 	return p.values(t, d, n, payload, m, report, &wrong, reports), nil
 }
 
-// early is a message of a node before its birth.
-func (n *sparkplugNode) early(t sparkplugTopic, m Message, reports []Report) ([]Report, error) {
-	if request := n.rebirth(m.Received); request != nil {
+// early is a message of a node or device before its birth. It is refused, but
+// for the first of each: a report says that there is such gear.
+func (p *sparkplug) early(n *sparkplugNode, t sparkplugTopic, m Message, reports []Report) ([]Report, error) {
+	fresh := false
+	if t.device != "" && n.devices[t.device] == nil {
+		if p.gear >= MaxGear {
+			return reports, t.refuse("too much gear", "over %d nodes and devices", MaxGear)
+		}
+		n.devices[t.device] = &sparkplugGear{}
+		p.gear++
+		fresh = true
+	}
+	if request := n.rebirth(m.Received); request != nil || fresh {
 		return append(reports, Report{Gear: t.gear(), Publish: request,
-			Problem: t.verb + " before the node's birth: the birth is asked for, what came before it is not stored"}), nil
+			Problem: t.verb + " before the birth: the birth is asked for, what came before it is not stored"}), nil
 	}
 	return reports, t.refuse("no birth yet", "the birth was asked for; names and types are not known before it")
 }

@@ -14,7 +14,7 @@ func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message,
 		return reports, err
 	}
 	if !n.born {
-		return n.early(t, m, reports)
+		return p.early(n, t, m, reports)
 	}
 	var wrong troubles
 	n.sequence(payload, &wrong)
@@ -24,7 +24,7 @@ func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message,
 	}
 	if g == nil || !g.born {
 		n.doubted = true
-		return n.early(t, m, reports)
+		return p.early(n, t, m, reports)
 	}
 	return p.values(t, g, n, payload, m, Report{Gear: t.gear()}, &wrong, reports), nil
 }

@@ -22,6 +22,12 @@ func TestSparkplugAliasesAndRebirth(t *testing.T) {
 		t.Errorf("data before the birth: %+v", first)
 	}
 	refused(t, p, data, "no birth yet")
+	// A device that is heard for the first time is told, once.
+	device := message(t, topicDDATA, payloadOf(2, metric("@9", sparkplugv1.DataType_Double, 1.5)))
+	if r := one(t, take(t, p, device)); r.Gear != "g/n/d" || len(r.Rows) > 0 || r.Publish != nil || r.Problem == "" {
+		t.Errorf("a device before the birth of its node: %+v", r)
+	}
+	refused(t, p, device, "no birth yet")
 	data.Received = data.Received.Add(firstRebirth)
 	wantRebirth(t, one(t, take(t, p, data)).Publish, "spBv1.0/g/NCMD/n")
 
