@@ -61,10 +61,10 @@ func TestBridgeOverAHubThatIsKilled(t *testing.T) {
 // acknowledged then, what waits in memory is bounded, and nothing is lost.
 func TestBridgeOverAStoreThatIsAway(t *testing.T) {
 	db := influxtest.Start(t)
-	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{MaxInflight: 1000})
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{MaxInflight: 500})
 	cfg := influxConfig(t, db)
 	cfg.LogLevel, cfg.BufferBytes = "error", 1<<20
-	bridgeTo(t, &cfg, broker.URL, "    max-pending-bytes: 524288\n"+countersOf(countingGear...))
+	bridgeTo(t, &cfg, broker.URL, "    max-pending-bytes: 4194304\n"+countersOf(countingGear...))
 	h := hubtest.Start(t, cfg)
 	connected(t, h.Endpoint)
 	gear := newCounters(t, broker.Endpoint, countingGear...)
@@ -83,8 +83,8 @@ func TestBridgeOverAStoreThatIsAway(t *testing.T) {
 		}
 	}
 	hubtest.Eventually(t, "the buffer is full", full)
-	if b := barn(t, h.Endpoint); b.PendingBytes > 524288 {
-		t.Errorf("%d bytes wait in memory; the bound is 524288", b.PendingBytes)
+	if b := barn(t, h.Endpoint); b.PendingBytes > 4194304 {
+		t.Errorf("%d bytes wait in memory; the bound is 4194304", b.PendingBytes)
 	}
 	t.Logf("full with %d readings durable", barn(t, h.Endpoint).Rows)
 	db.Start()

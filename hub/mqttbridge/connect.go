@@ -79,6 +79,14 @@ func (a *acks) sent() bool {
 	return len(a.waiting) == 0 && !a.sending
 }
 
+// flush waits until everything has been handed to the network, for at most
+// that long.
+func (a *acks) flush(atMost time.Duration) {
+	for deadline := time.Now().Add(atMost); !a.sent() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // close drops what is left: the session is over.
 func (a *acks) close() {
 	a.mu.Lock()
@@ -190,6 +198,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		err = fmt.Errorf("connection lost: %w", plainError(err))
 	case <-s.again:
 		again = true
+		s.acks.flush(disconnectTime)
 	case <-ctx.Done():
 		closing(s)
 	}

@@ -137,12 +137,12 @@ func (i *inbox) close() {
 	i.closed = true
 }
 
-// missed reports whether the session has left messages and there is room for
-// them again.
+// missed reports whether the session has left messages and all that it took
+// are settled: then the broker sends just those again.
 func (i *inbox) missed(s *link) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return s.missed && !i.closed && i.bytes <= i.maxBytes/2
+	return s.missed && !i.closed && len(s.unsettled) == 0
 }
 
 // unsettled is how many messages are not settled, wherever they are.
