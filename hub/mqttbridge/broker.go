@@ -59,7 +59,6 @@ type broker struct {
 	seq      uint64 // of the last entry appended
 	retryAt  time.Time
 	gather   gather
-	done     []*arrival // scratch
 	taken    []*arrival // scratch
 
 	allowed map[*gear]struct{} // gear of all profiles that is allowed or about to be

@@ -30,7 +30,7 @@ func TestEncodeOneIsEncode(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			many := append([]byte{telemetrySeq<<3 | 0, 7, telemetrySeries<<3 | 2}, lengthOf(s.append(nil))...)
+			many := append([]byte{telemetrySeq << 3, 7, telemetrySeries<<3 | 2}, lengthOf(s.append(nil))...)
 			if many = append(many, s.append(nil)...); !bytes.Equal(one, many) {
 				t.Errorf("%d fields, measurement %q:\n%x\n%x", n, measurement, one, many)
 			}
