@@ -22,9 +22,9 @@ import (
 // Limits that hold for every profile. What is over them is refused as a
 // whole, with a reason.
 const (
-	MaxPayloadBytes = 256 << 10 // of one message
-	MaxDepth        = 16        // of nested objects and arrays
-	MaxGearBytes    = 128       // of a gear's name
+	MaxPayloadBytes = 1 << 20 // of one message: a list of 150 Zigbee devices has that
+	MaxDepth        = 16      // of nested objects and arrays
+	MaxGearBytes    = 128     // of a gear's name
 	// MaxGear is how many pieces of gear one profile keeps state of (aliases,
 	// discovered names); one more is refused.
 	MaxGear = 10_000
