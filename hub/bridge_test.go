@@ -73,6 +73,17 @@ func newCounters(t testing.TB, e mqtttest.Endpoint, names ...string) *counters {
 	return &counters{t: t, client: e.Dial(t, "gear"), names: names, sent: make(map[string]int)}
 }
 
+// reconnect to a broker that was away.
+func (c *counters) reconnect(e mqtttest.Endpoint) { c.client = e.Dial(c.t, "gear") }
+
+// total is how many were published.
+func (c *counters) total() (n int) {
+	for _, sent := range c.sent {
+		n += sent
+	}
+	return n
+}
+
 // publish n messages with QoS 1, in turn from all gear, and wait until the
 // broker has them all.
 func (c *counters) publish(n int) {
