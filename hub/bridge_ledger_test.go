@@ -48,7 +48,7 @@ func TestBridgeOverAHubThatIsKilled(t *testing.T) {
 	h := hubtest.StartProcess(t, cfg)
 	connected(t, h.Endpoint)
 	gear := newCounters(t, broker.Endpoint, countingGear...)
-	for range 5 {
+	for range 3 {
 		gear.publish(inFlight)
 		hubtest.Eventually(t, "readings are durable", func() bool { return barn(t, h.Endpoint).Rows > 0 })
 		t.Logf("killed with %d readings durable since the last start", barn(t, h.Endpoint).Rows)
