@@ -111,14 +111,15 @@ type Pump struct {
 	// Stats is for metrics.
 	Stats PumpStats
 
-	cfg      PumpConfig
-	log      *slog.Logger
-	leases   leases
-	suspects suspects
-	repairs  chan *haul
-	hold     hold
-	bound    bound
-	back     news
+	cfg        PumpConfig
+	log        *slog.Logger
+	leases     leases
+	suspects   suspects
+	repairs    chan *haul
+	repairHeld atomic.Int64 // bytes of the hauls in repairs
+	hold       hold
+	bound      bound
+	back       news
 
 	trouble atomic.Pointer[trouble]
 	warned  atomic.Bool // of a Misconfigured store

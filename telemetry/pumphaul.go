@@ -24,6 +24,14 @@ func newHaul(chunks []Chunk) *haul {
 	return h
 }
 
+// bytes that the chunks of h take.
+func (h *haul) bytes() (n int) {
+	for _, c := range h.chunks {
+		n += c.Bytes()
+	}
+	return n
+}
+
 // clean is the entries without those of suspects, which are noted for repair.
 func (h *haul) clean(s *suspects) []Entry {
 	if len(h.chunks) == 1 && !s.any() {

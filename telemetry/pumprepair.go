@@ -13,9 +13,10 @@ import (
 
 // How rows at fault are searched for.
 const (
-	// repairQueue hauls may wait; the chunks of further ones go back to the
-	// Source.
-	repairQueue = 4
+	// repairQueue hauls of repairBytes together may wait; the chunks of
+	// further ones go back to the Source.
+	repairQueue = 256
+	repairBytes = 16 << 20
 	// maxVigils hauls may wait for the quarantine, or for certainty.
 	maxVigils = 4
 	// A device is suspect for suspectFor after the last row of it that went
@@ -46,6 +47,7 @@ func (p *Pump) repairAll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case h := <-p.repairs:
+			p.repairHeld.Add(-int64(h.bytes()))
 			left, err := p.repair(ctx, h)
 			if err != nil {
 				continue // ctx has ended
@@ -67,6 +69,20 @@ func (p *Pump) repairAll(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// repairLater has a haul repaired, or hands it back where too much waits.
+func (p *Pump) repairLater(h *haul) {
+	size := int64(h.bytes())
+	if held := p.repairHeld.Add(size); held == size || held <= repairBytes {
+		select {
+		case p.repairs <- h:
+			return
+		default:
+		}
+	}
+	p.repairHeld.Add(-size)
+	p.handBack(h)
 }
 
 // handBack returns a haul to the buffer until later.

@@ -86,6 +86,46 @@ func TestPumpHalvesWhatIsTooLarge(t *testing.T) {
 	r.empty()
 }
 
+// slowQuarantine says that it has begun to take rows, and goes on when told.
+type slowQuarantine struct {
+	telemetry.Quarantine
+	begun, goOn chan struct{}
+}
+
+func (q slowQuarantine) Put(ctx context.Context, b telemetry.Batch, reason string) error {
+	close(q.begun)
+	<-q.goOn
+	return q.Quarantine.Put(ctx, b, reason)
+}
+
+// Many small hauls may wait for the repair of one: the rows of a device that
+// has one bad row do not go back to the buffer for a while.
+func TestPumpKeepsSmallHaulsForRepair(t *testing.T) {
+	const hauls = 30
+	r := newRig(t)
+	s := &store{refuse: func(row telemetry.Row) error {
+		if row.Device == "sick" && row.Time == 0 {
+			return badRows("no")
+		}
+		return nil
+	}}
+	q := slowQuarantine{r.quarantine, make(chan struct{}), make(chan struct{})}
+	r.add("sick", 0, 2)
+	pump, _ := r.run(s, func(c *telemetry.PumpConfig) { c.Quarantine = q })
+	<-q.begun
+	for i := range hauls {
+		r.add("sick", 10+i, 11+i)
+		r.add("well", i, i+1)
+		eventually(t, "other rows flow", func() bool { return s.count() >= i+2 })
+	}
+	close(q.goOn)
+	eventually(t, "all good rows are stored", func() bool { return s.count() == 2*hauls+1 })
+	r.empty()
+	if n := pump.Stats.Released.Load(); n != 0 {
+		t.Errorf("%d chunks went back to the buffer", n)
+	}
+}
+
 // fullQuarantine takes nothing until it is opened.
 type fullQuarantine struct {
 	telemetry.Quarantine

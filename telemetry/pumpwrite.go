@@ -62,11 +62,7 @@ func (p *Pump) write(ctx context.Context, h *haul) {
 		p.finish(ctx, h)
 		return
 	}
-	select {
-	case p.repairs <- h:
-	default:
-		p.handBack(h)
-	}
+	p.repairLater(h)
 }
 
 // try writes b until it is stored (nil, nil) or refused, or ctx ends (error).
