@@ -112,7 +112,7 @@ func (c *counters) wantStored(db *influxtest.Server) {
 		if missing == 0 || time.Now().After(deadline) {
 			break
 		}
-		time.Sleep(20 * time.Millisecond) // between polls with a deadline
+		time.Sleep(250 * time.Millisecond) // between polls with a deadline: each reads everything
 	}
 	if missing != 0 || twice != 0 {
 		c.t.Fatalf("%d readings are missing, %d are there twice or were never sent", missing, twice)
