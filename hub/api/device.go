@@ -18,6 +18,9 @@ import (
 // presence is in presence.go.
 type deviceService struct{ *Server }
 
+// cancelTimeout bounds the end of a deleted device's commands.
+const cancelTimeout = 10 * time.Second
+
 // maxCreate is the most devices of one CreateDevices.
 const maxCreate = 1000
 
@@ -90,6 +93,12 @@ func (s *deviceService) refuseCreation(outcome *operatorv1.CreateDevicesResponse
 func (s *deviceService) newDevice(ctx context.Context, asked *operatorv1.NewDevice) (registry.NewDevice, error) {
 	if !scope(ctx).Match(asked.GetLabels()) {
 		return registry.NewDevice{}, errOutOfScope
+	}
+	if _, exists := s.deps.Registry.Get(asked.GetId()); !exists {
+		// What was accepted while an earlier device of that id was deleted.
+		if err := s.cancelCommands(ctx, asked.GetId()); err != nil {
+			return registry.NewDevice{}, err
+		}
 	}
 	return registry.NewDevice{
 		ID: asked.GetId(), Labels: asked.GetLabels(), Note: asked.GetNote(),
@@ -252,5 +261,20 @@ func (s *deviceService) DeleteDevice(ctx context.Context, req *connect.Request[o
 	if err != nil {
 		return nil, err
 	}
+	if err := s.cancelCommands(ctx, id); err != nil {
+		return nil, err
+	}
 	return connect.NewResponse(&operatorv1.DeleteDeviceResponse{}), nil
+}
+
+// cancelCommands ends the commands of a device that is not there any more: a
+// later device of the same id must not be told what was meant for that one.
+// It goes on where the caller has gone.
+func (s *deviceService) cancelCommands(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+	defer cancel()
+	if _, err := s.deps.Commands.CancelDevice(ctx, id, callOf(ctx).operator.Name); err != nil {
+		return fmt.Errorf("device %s is not registered, but its commands are not all canceled: %w", id, err)
+	}
+	return nil
 }
