@@ -76,17 +76,14 @@ func newSparkplug(s sparkplugSettings) *sparkplug {
 		groups = []string{"+"}
 	}
 	for _, group := range groups {
-		for _, verb := range []string{nbirth, ndata, ndeath} {
-			p.filters = append(p.filters, sparkplugNamespace+"/"+group+"/"+verb+"/+")
-		}
-		for _, verb := range []string{dbirth, ddata, ddeath} {
-			p.filters = append(p.filters, sparkplugNamespace+"/"+group+"/"+verb+"/+/+")
-		}
+		p.filters = append(p.filters, sparkplugNamespace+"/"+group+"/#")
 	}
 	return p
 }
 
-// Filters are those of births, data and deaths; commands are not listened to.
+// Filters are one for all that the nodes of a group say: a broker keeps the
+// order of messages within a subscription, and not every one between several
+// (MQTT 3.1.1, section 4.6), while data before their birth are of no use.
 func (p *sparkplug) Filters() []string { return p.filters }
 
 // Connected lets every node be asked for a birth when it is heard next:
@@ -101,6 +98,9 @@ func (p *sparkplug) Connected() []Publish {
 // Decode a birth, data or death. Nothing is taken of a node before its birth:
 // neither names nor types would be known.
 func (p *sparkplug) Decode(m Message, reports []Report) ([]Report, error) {
+	if notOfSparkplugGear(m.Topic) {
+		return reports, nil
+	}
 	t, err := parseSparkplugTopic(m.Topic)
 	if err != nil {
 		return reports, err

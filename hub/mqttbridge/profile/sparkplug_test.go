@@ -231,6 +231,12 @@ func TestSparkplugExamplesOfTheSpecification(t *testing.T) {
 			t.Errorf("%s: %d filters match, recognised %v with %v", name, matches, ok, settings)
 		}
 	}
+	// What hosts say is told by the same subscription, and is nothing here.
+	for _, topic := range []string{"spBv1.0/STATE/scada", "spBv1.0/g/NCMD/n", "spBv1.0/g/DCMD/n/d"} {
+		if reports, err := p.Decode(Message{Topic: topic, Payload: []byte(`{"online":true}`), Retained: true}, nil); err != nil || len(reports) != 0 {
+			t.Errorf("%s: %v, %v; want nothing", topic, reports, err)
+		}
+	}
 	ns := int64(exampleTime) * 1e6
 
 	birth := one(t, take(t, p, example(t, "nbirth")))

@@ -20,7 +20,7 @@ func TestSparkplugRefusesHostilePayloads(t *testing.T) {
 	retained := message(t, topicNBIRTH, birthOf(0))
 	retained.Retained = true
 	refused(t, p, retained, "retained")
-	for _, topic := range []string{"spBv1.0/g/NBIRTH/n/d", "spBv1.0/g/DBIRTH/n", "spBv1.0/g/NCMD/n", "spBv1.0/STATE/host", "spBv1.0//NBIRTH/n",
+	for _, topic := range []string{"spBv1.0/g/NBIRTH/n/d", "spBv1.0/g/DBIRTH/n", "spBv1.0/g/NSHOUT/n", "spBv1.0/g/NBIRTH", "spBv1.0//NBIRTH/n",
 		"spBv1.0/g/NBIRTH/", "other/g/NBIRTH/n", "spBv1.0/g/DBIRTH/n/"} {
 		refused(t, p, message(t, topic, birthOf(0)), "not a Sparkplug topic")
 	}

@@ -26,6 +26,15 @@ type sparkplugTopic struct {
 	group, verb, node, device string
 }
 
+// notOfSparkplugGear reports whether a topic is of hosts: of the commands that
+// they send, this hub among them, and of their state.
+func notOfSparkplugGear(topic string) bool {
+	rest, _ := strings.CutPrefix(topic, sparkplugNamespace+"/")
+	group, rest, _ := strings.Cut(rest, "/")
+	verb, _, _ := strings.Cut(rest, "/")
+	return group == "STATE" || verb == ncmd || verb == dcmd
+}
+
 // parseSparkplugTopic takes topics of births, data and deaths. Its strings
 // are copies.
 func parseSparkplugTopic(topic string) (sparkplugTopic, error) {
