@@ -136,11 +136,16 @@ func TestBridgeFieldThatChangesItsType(t *testing.T) {
 		}
 	}
 	hubtest.Eventually(t, "the others are stored", func() bool { return h.Count(t, "plug") == 2 && h.Count(t, "lamp") == 3 })
-	list, err := h.Quarantine.ListQuarantine(t.Context(), connect.NewRequest(&operatorv1.ListQuarantineRequest{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if rows := list.Msg.Rows; len(rows) != 1 || rows[0].DeviceId != "plug" || !strings.Contains(rows[0].Reason, "conflict") {
+	var rows []*operatorv1.QuarantinedRow
+	hubtest.Eventually(t, "a row is in quarantine", func() bool {
+		list, err := h.Quarantine.ListQuarantine(t.Context(), connect.NewRequest(&operatorv1.ListQuarantineRequest{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = list.Msg.Rows
+		return len(rows) > 0
+	})
+	if len(rows) != 1 || rows[0].DeviceId != "plug" || !strings.Contains(rows[0].Reason, "conflict") {
 		t.Errorf("in quarantine: %v", rows)
 	}
 }

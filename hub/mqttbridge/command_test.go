@@ -53,6 +53,20 @@ func (l *lamp) alive(t testing.TB, r *rig) {
 	eventually(t, "the lamp is online", func() bool { return r.live.Presence("lamp").Online })
 }
 
+// wantNoneKept fails where the broker keeps a command: somebody who subscribes
+// later would be told it again. Nobody sees that who was there before (MQTT
+// 3.1.1, section 3.3.1.3).
+func (l *lamp) wantNoneKept(t testing.TB, broker *mqtttest.Broker) {
+	t.Helper()
+	late := broker.Dial(t, "late")
+	defer late.Disconnect(0)
+	told := mqtttest.Subscribe(t, late, "c/#", 1)
+	mqtttest.Publish(t, l, "c/other", 1, false, "end")
+	if m := mqtttest.Next(t, told); m.Topic() != "c/other" {
+		t.Fatalf("the broker keeps %s %q", m.Topic(), m.Payload())
+	}
+}
+
 func (l *lamp) wantNothing(t testing.TB) {
 	t.Helper()
 	// What the lamp says now comes back after everything that it was told.
@@ -104,6 +118,7 @@ func TestCommandsToGear(t *testing.T) {
 	if m.Topic() != "c/lamp/set" || string(m.Payload()) != "dim" || m.Qos() != 0 || m.Retained() {
 		t.Fatalf("told %s %q, QoS %d, retained %v", m.Topic(), m.Payload(), m.Qos(), m.Retained())
 	}
+	l.wantNoneKept(t, broker)
 	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "dim")
 	r.wantEnd("early", commands.Succeeded, "")
 	r.wantStored("lamp", `telemetry alive="yes"`, `telemetry state="dim"`) // an answer is a reading all the same
