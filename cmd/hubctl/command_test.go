@@ -159,15 +159,16 @@ func TestCommandWhyTellsTheStory(t *testing.T) {
 		Id: "c1", DeviceId: "pump-1", State: expired, Created: at(0), Ended: at(time.Hour), Attempts: 1, Operator: "alice", Reason: "not delivered within 1 h",
 		Spec: &operatorv1.CommandSpec{Name: "open", Payload: &operatorv1.CommandSpec_Json{Json: `{"n":1}`}, Ttl: durationpb.New(time.Hour), Timeout: durationpb.New(30 * time.Second)},
 	}
+	events := []*operatorv1.CommandEvent{
+		{Time: at(0), State: queued, Node: "n1"},
+		{Time: at(2 * time.Millisecond), State: sent, Attempt: 1, Node: "n1", SessionEpoch: 42},
+		{Time: at(12 * time.Second), State: queued, Attempt: 1, Reason: "heartbeat missed"},
+		{Time: at(13 * time.Second), State: sent, Attempt: 2, Node: "n1", SessionEpoch: 43, Reason: "sent again"},
+		{Time: at(14 * time.Second), State: operatorv1.CommandState_COMMAND_STATE_DELIVERED, Attempt: 2, Node: "n1", SessionEpoch: 43},
+		{Time: at(time.Hour), State: expired, Reason: "not delivered within 1 h", Code: 4, Message: "to\ao hot"},
+	}
 	answer(p, rpc.CommandServiceGetCommandProcedure, func(*operatorv1.GetCommandRequest) (*operatorv1.GetCommandResponse, error) {
-		return &operatorv1.GetCommandResponse{Command: cmd, Events: []*operatorv1.CommandEvent{
-			{Time: at(0), State: queued, Node: "n1"},
-			{Time: at(2 * time.Millisecond), State: sent, Attempt: 1, Node: "n1", SessionEpoch: 42},
-			{Time: at(12 * time.Second), State: queued, Attempt: 1, Reason: "heartbeat missed"},
-			{Time: at(13 * time.Second), State: sent, Attempt: 2, Node: "n1", SessionEpoch: 43, Reason: "sent again"},
-			{Time: at(14 * time.Second), State: operatorv1.CommandState_COMMAND_STATE_DELIVERED, Attempt: 2, Node: "n1", SessionEpoch: 43},
-			{Time: at(time.Hour), State: expired, Reason: "not delivered within 1 h", Code: 4, Message: "to\ao hot"},
-		}}, nil
+		return &operatorv1.GetCommandResponse{Command: cmd, Events: events}, nil
 	})
 	got := p.hubctl("command", "why", "c1").want(t, exitOK).out
 	head, story, _ := strings.Cut(got, "\n\n")
@@ -188,6 +189,15 @@ Whether the device got it is not known. It is not sent again; should the device'
 	always(p, rpc.DeviceServiceGetDeviceProcedure, &operatorv1.GetDeviceRequest{}, &operatorv1.GetDeviceResponse{Device: &operatorv1.Device{
 		Enabled: true, Presence: &operatorv1.Presence{Since: timestamppb.New(time.Now().Add(-2 * time.Hour)), Reason: "heartbeat missed"}}})
 	wantContains(t, p.hubctl("command", "why", "c1").want(t, exitOK).out, "It waits for the device, which went offline 2 h ago (heartbeat missed); it expires in")
+
+	// One that the device has: by when its answer must come.
+	cmd.State, cmd.Spec.Timeout = operatorv1.CommandState_COMMAND_STATE_RUNNING, durationpb.New(time.Hour)
+	events = []*operatorv1.CommandEvent{
+		{Time: timestamppb.New(time.Now().Add(-10*time.Minute - time.Second)), State: operatorv1.CommandState_COMMAND_STATE_DELIVERED},
+		{Time: timestamppb.Now(), State: operatorv1.CommandState_COMMAND_STATE_RUNNING},
+	}
+	wantContains(t, p.hubctl("command", "why", "c1").want(t, exitOK).out,
+		"It waits for the result of the device, which went offline 2 h ago (heartbeat missed); the hub gives up in 49 min")
 }
 
 // On 80 columns name, state and the begin of the reason can be read.

@@ -44,7 +44,7 @@ events.`,
 			}
 			waits := ""
 			if c := res.GetCommand(); !hasEnded(c.GetState()) {
-				waits = a.waitsFor(cmd.Context(), api, c)
+				waits = a.waitsFor(cmd.Context(), api, c, res.Events)
 			}
 			_, err = io.WriteString(a.stdout, a.story(res.GetCommand(), res.Events, waits))
 			return err
@@ -191,7 +191,7 @@ func endWords(c command, events []*operatorv1.CommandEvent, waits string) string
 		case c.GetAttempts() == 0:
 			return "The device never got it and did nothing."
 		case stoppedByDevice(events):
-			return "The device stopped it; what it had done by then stays done."
+			return "The device did not go on with it; what it had done by then, if it had begun, stays done."
 		}
 		return "Whether the device got it is not known. It is not sent again; should the device's answer still come, it is recorded here."
 	}
@@ -207,39 +207,69 @@ func stoppedByDevice(events []*operatorv1.CommandEvent) bool {
 	return last.GetState() == operatorv1.CommandState_COMMAND_STATE_CANCELED && last.GetSessionEpoch() > 0
 }
 
-// waitsFor says what holds a command up. The device's presence is part of it;
-// without the right to see that, the command's own state has to do.
-func (a *app) waitsFor(ctx context.Context, api *connection.Clients, c command) string {
+// waitsFor says what holds a command up, and until when. The device's presence
+// is part of it; without the right to see that, the command's own state has
+// to do.
+func (a *app) waitsFor(ctx context.Context, api *connection.Clients, c command, events []*operatorv1.CommandEvent) string {
+	res, err := call(ctx, a, api.Devices.GetDevice, &operatorv1.GetDeviceRequest{Id: c.DeviceId})
+	d := res.GetDevice()
+	where := ""
+	if err == nil {
+		where = whereabouts(d)
+	}
 	left := ""
+	switch c.State {
+	case operatorv1.CommandState_COMMAND_STATE_DELIVERED, operatorv1.CommandState_COMMAND_STATE_RUNNING:
+		if at, ok := givenUpAt(c, events); ok {
+			left = "; the hub gives up in " + span(max(0, time.Until(at)))
+		}
+		return "It waits for the result of the device" + strings.TrimSuffix(where, ",") + left + "."
+	}
 	if c.Expires != nil {
 		if d := time.Until(c.Expires.AsTime()); d > 0 {
 			left = "; it expires in " + span(d)
 		}
 	}
-	switch c.State {
-	case operatorv1.CommandState_COMMAND_STATE_SENT:
-		return "It waits for the device to say that it has it" + left + "."
-	case operatorv1.CommandState_COMMAND_STATE_DELIVERED, operatorv1.CommandState_COMMAND_STATE_RUNNING:
-		return "It waits for the device's result."
-	}
-	res, err := call(ctx, a, api.Devices.GetDevice, &operatorv1.GetDeviceRequest{Id: c.DeviceId})
-	if err != nil {
-		return "It waits to be sent" + left + "."
-	}
-	p := res.GetDevice().GetPresence()
 	switch {
-	case !res.GetDevice().GetEnabled():
-		return "It waits for the device, which is disabled ('hubctl device enable " + c.DeviceId + "')" + left + "."
+	case c.State == operatorv1.CommandState_COMMAND_STATE_SENT:
+		return "It waits for the word of the device" + where + " that it has it" + left + "."
+	case err != nil:
+		return "It waits to be sent" + left + "."
+	case where != "":
+		return "It waits for the device" + strings.TrimSuffix(where, ",") + left + "."
+	}
+	return "The device is online; it waits for its turn" + left + "."
+}
+
+// whereabouts of a device that cannot answer now, as a clause between commas;
+// "" where it is online.
+func whereabouts(d *operatorv1.Device) string {
+	p := d.GetPresence()
+	switch {
+	case !d.GetEnabled():
+		return ", which is disabled ('hubctl device enable " + d.GetId() + "'),"
 	case p.GetOnline():
-		return "The device is online; it waits for its turn" + left + "."
+		return ""
 	case p.GetSince() == nil:
-		return "It waits for the device, which has never connected" + left + "."
+		return ", which has never connected,"
 	}
 	why := ""
 	if p.GetReason() != "" {
 		why = " (" + p.GetReason() + ")"
 	}
-	return "It waits for the device, which went offline " + ago(p.GetSince()) + why + left + "."
+	return ", which went offline " + ago(p.GetSince()) + why + ","
+}
+
+// givenUpAt is when the time of a delivered command to answer is over: it
+// runs from the device's first word on.
+func givenUpAt(c command, events []*operatorv1.CommandEvent) (time.Time, bool) {
+	for _, e := range events {
+		switch e.GetState() {
+		case operatorv1.CommandState_COMMAND_STATE_DELIVERED, operatorv1.CommandState_COMMAND_STATE_RUNNING:
+			return e.GetTime().AsTime().Add(c.GetSpec().GetTimeout().AsDuration()), c.GetSpec().GetTimeout() != nil
+		}
+	}
+	return time.Time{}, false
 }
 
 func eventView() view[*operatorv1.CommandEvent] {
