@@ -98,7 +98,7 @@ var scenes = []scene{
 			t.Errorf("before the device's word: %v", now)
 		}
 		p.say(&devicev1.CommandUpdate{Id: id, Phase: phaseCanceled})
-	}, state: "CANCELED", exit: 14, why: []string{"sent to the device", "cancellation requested by admin", "the device has stopped it", "what it had done by then stays done"}},
+	}, state: "CANCELED", exit: 14, why: []string{"sent to the device", "cancellation requested by admin", "the device has stopped it", "what it had done by then, if it had begun, stays done"}},
 
 	{name: "canceled-running", play: func(t *testing.T, d *desk, c device.Credential, send func()) {
 		obeying(t, d.Endpoint, c, "act", client.Handler{Run: func(ctx context.Context, cmd *client.Command) (client.Result, error) {
