@@ -2,7 +2,6 @@ package natsd
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -93,11 +92,10 @@ func (s *streamFolders) find(root, stream string) error {
 
 // settleFolder syncs a folder that has changed since it was synced.
 func settleFolder(path string, synced *time.Time) error {
-	info, err := os.Stat(path)
+	changed, err := modified(path)
 	if err != nil {
 		return err
 	}
-	changed := info.ModTime()
 	if changed.Equal(*synced) {
 		return nil
 	}

@@ -12,6 +12,10 @@ import (
 	"github.com/tetherline/tetherline/telemetry/jsbuffer"
 )
 
+// fileLimit is where writes begin to fail: within a block of JetStream, and
+// beyond what `go test` writes into its own log meanwhile.
+const fileLimit = 2 << 20
+
 // When the disk fails under the buffer, nothing is acknowledged and nothing
 // is lost; when it works again, so does the buffer, without being told.
 func TestBufferOutlivesADiskError(t *testing.T) {
@@ -33,10 +37,10 @@ func TestBufferOutlivesADiskError(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	limit(200 << 10)
+	limit(fileLimit)
 	t.Cleanup(func() { limit(before.Cur) })
 	seq := uint64(1)
-	for range 10 { // 600 KB
+	for range 60 { // 3.6 MB
 		e := sized("d", 60_000)
 		e.Received = int64(seq + 1)
 		if err := b.Append(e, seq+1, l); err != nil {
@@ -70,14 +74,14 @@ func TestForgottenRemovalsAreMadeGood(t *testing.T) {
 	b, _ := openOn(t, node, jsbuffer.Config{ChunkBytes: jsbuffer.MinChunkBytes, Sole: true})
 	ctx := testContext(t)
 	l := newLedger()
-	const stored = 3
+	const stored = 40 // 2.4 MB
 	for seq := range uint64(stored) {
 		if err := b.Append(sized("d", 60_000), seq+1, l); err != nil {
 			t.Fatal(err)
 		}
 		l.wait(t, seq+1)
 	}
-	chunks, err := b.Fetch(ctx, 10)
+	chunks, err := b.Fetch(ctx, stored)
 	if err != nil || len(chunks) != stored {
 		t.Fatalf("fetched %d chunks, %v; want %d", len(chunks), err, stored)
 	}
@@ -91,7 +95,7 @@ func TestForgottenRemovalsAreMadeGood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	limit(100 << 10)
+	limit(fileLimit)
 	t.Cleanup(func() { limit(before.Cur) })
 	for _, c := range chunks {
 		_ = c.Done(ctx) // the server may say so or not

@@ -17,7 +17,8 @@ import (
 )
 
 // limitFileSize makes every write beyond so many bytes of a file fail, as on
-// a full disk, until the test lifts it.
+// a full disk, until the test lifts it. It holds for the log too that `go test`
+// keeps of a package's tests: those of this file come before that is long.
 func limitFileSize(t *testing.T, limit uint64) (lift func()) {
 	t.Helper()
 	var before syscall.Rlimit
