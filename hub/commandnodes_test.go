@@ -67,7 +67,9 @@ func TestHono2576_CommandFollowsTheDeviceToAnotherNode(t *testing.T) {
 		key := "at-" + asked.Addr
 		began := time.Now()
 		send(t, asked.Endpoint, "pump", key, &operatorv1.CommandSpec{Name: "act"})
-		if now := await(t, asked.Endpoint, key, "SUCCEEDED"); now.Attempts != 1 {
+		if now := await(t, asked.Endpoint, key, "SUCCEEDED"); now.Attempts > 2 {
+			// While the old session is on its way out, the first attempt may
+			// go there: it is made good on the living one, and runs once.
 			t.Errorf("asked of %s: %v", asked.Addr, now)
 		}
 		t.Logf("asked of %s: %v", asked.Addr, time.Since(began))
