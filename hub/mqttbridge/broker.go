@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
-
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 )
 
@@ -176,65 +174,6 @@ func (b *broker) run(ctx context.Context) {
 	}
 }
 
-// receive is the client's handler.
-func (b *broker) receive(s *link, m mqtt.Message) {
-	b.inbox.put(s, m, time.Now())
-}
-
-// up is told of a session that has begun.
-func (b *broker) up(s *link, resumed, forgotten bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
-	b.repeats.reconnected()
-	b.gather.most = 0
-	b.log.Info("connected to the MQTT broker", "resumed", resumed)
-	if forgotten {
-		b.problem(problem{reason: "session lost",
-			detail: "the broker has forgotten the hub's session: what was published while the hub was away is lost"})
-	}
-	for _, p := range b.profiles {
-		b.publishAll(p, b.guard(p, func() []profile.Publish { return p.profile.Connected() }))
-	}
-	b.unpark()
-	b.inbox.signal()
-}
-
-// down is told of a session that is over; err is nil where it will begin
-// again at once.
-func (b *broker) down(s *link, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.session, b.connected, b.since = nil, false, time.Now()
-	b.failure = "beginning the session again"
-	if err != nil {
-		b.failure = err.Error()
-		b.log.Warn("connection to the MQTT broker lost", "error", err)
-	}
-}
-
-// failed is told of an attempt to connect, or of a session that ended.
-func (b *broker) failed(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.failure != err.Error() {
-		b.log.Warn("not connected to the MQTT broker; trying again", "error", err)
-	}
-	b.failure = err.Error()
-}
-
-func (b *broker) odd(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.problem(problem{reason: "connection", detail: err.Error()})
-}
-
-func (b *broker) refusedFilter(filter string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.problem(problem{reason: "subscription refused", topic: filter, detail: "the broker does not let the hub subscribe; see its access rules"})
-}
-
 // work is the worker.
 func (b *broker) work(ctx context.Context) {
 	timer := time.NewTimer(tickInterval)
@@ -326,31 +265,4 @@ func (b *broker) next(now time.Time) time.Duration {
 		}
 	}
 	return max(d, time.Millisecond)
-}
-
-// settleAll is the orderly end: what has come is appended, as far as there is
-// room, and acknowledged when it is durable. Nothing more is taken.
-func (b *broker) settleAll(s *link) {
-	b.leaveAll("hub stopped")
-	b.inbox.close()
-	b.mu.Lock()
-	b.gather.hurry = true
-	b.mu.Unlock()
-	deadline := time.After(stopTime)
-	for {
-		b.inbox.signal()
-		select {
-		case <-deadline:
-			return
-		case <-time.After(2 * time.Millisecond):
-		}
-		b.mu.Lock()
-		left := len(b.queue)
-		full := !b.retryAt.IsZero() && b.appended == 0
-		b.mu.Unlock()
-		count, _, _ := b.inbox.figures()
-		if (count == 0 && left == 0 || full) && s.acks.sent() && b.desk.idle() {
-			return
-		}
-	}
 }

@@ -1,0 +1,125 @@
+package mqttbridge
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
+)
+
+// decode gives the settings to a kind as a config file with them would.
+func (d *draft) decode(into any) error {
+	if len(d.settings) == 0 {
+		return nil
+	}
+	text, err := yaml.Marshal(d.settings)
+	if err != nil {
+		return err
+	}
+	return yaml.UnmarshalWithOptions(text, into, yaml.Strict())
+}
+
+// replay puts the messages through the profiles: each to the first one whose
+// filter matches, as the bridge does.
+func (s *study) replay(all seen) {
+	route := make(map[string]*draft, len(all.topics))
+	good := make(map[string]bool, len(all.topics))
+	var reports []profile.Report
+	for _, m := range all.kept {
+		d, known := route[m.Topic]
+		if !known {
+			if i := slices.IndexFunc(s.drafts, func(d *draft) bool { return matchesAny(d.filters, m.Topic) }); i >= 0 {
+				d = s.drafts[i]
+			}
+			route[m.Topic] = d
+		}
+		if d == nil {
+			s.reject(m, "no kind of gear is known that sends this")
+			continue
+		}
+		var err error
+		reports, err = d.profile.Decode(m, reports[:0])
+		if err != nil {
+			if !good[m.Topic] {
+				s.reject(m, fmt.Sprintf("%s: %s", d.Name, err))
+			}
+			d.complain(err)
+			continue
+		}
+		good[m.Topic] = true
+		delete(s.rest, m.Topic)
+		for i := range reports {
+			d.take(&reports[i])
+		}
+	}
+	s.describe(all, route)
+}
+
+// describe asks for the descriptions that are not told as often as they
+// change: what was heard last on each topic, as if it came much later.
+func (s *study) describe(all seen, route map[string]*draft) {
+	var reports []profile.Report
+	for _, t := range all.topics {
+		d := route[t.name]
+		if d == nil || len(t.first) == 0 {
+			continue
+		}
+		m := t.first[len(t.first)-1]
+		m.Received = m.Received.Add(time.Hour)
+		reports, _ = d.profile.Decode(m, reports[:0])
+		for i := range reports {
+			if g := d.gear[reports[i].Gear]; g != nil && reports[i].Describe != nil {
+				g.described(reports[i].Describe)
+			}
+		}
+	}
+}
+
+func (s *study) reject(m profile.Message, reason string) {
+	if strings.HasPrefix(m.Topic, "$") {
+		return // the broker tells of itself
+	}
+	if _, known := s.rest[m.Topic]; !known || reason != s.rest[m.Topic].reason {
+		if known && strings.HasPrefix(s.rest[m.Topic].reason, "a broker has at most") {
+			reason = s.rest[m.Topic].reason
+		}
+		s.rest[m.Topic] = rejected{reason: reason, payload: m.Payload}
+	}
+}
+
+// unrecognised are the topics that brought nothing, those with the most
+// messages first.
+func (s *study) unrecognised(all seen) []SampledTopic {
+	var out []SampledTopic
+	for _, t := range all.topics {
+		if r, ok := s.rest[t.name]; ok {
+			out = append(out, SampledTopic{Topic: t.name, Messages: t.count, Payload: shown(r.payload), Reason: r.reason})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b SampledTopic) int { return cmp.Compare(b.Messages, a.Messages) })
+	return out[:min(len(out), maxUnrecognised)]
+}
+
+// shown is the beginning of a payload, printable.
+func shown(payload []byte) string {
+	cut := payload
+	if len(cut) > maxPayloadShown {
+		cut = cut[:maxPayloadShown]
+	}
+	text := strings.ToValidUTF8(string(cut), "·")
+	text = strings.Map(func(r rune) rune {
+		if !printable(string(r)) {
+			return '·'
+		}
+		return r
+	}, text)
+	if len(payload) > maxPayloadShown {
+		text += "…"
+	}
+	return text
+}
