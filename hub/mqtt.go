@@ -24,8 +24,10 @@ const mqttStrangers = 512
 // file begins with "$".
 const mqttBridgeUser = "$bridge"
 
-// everyTopic is what a user without bounds may do.
-var everyTopic = natsd.MQTTRights{Publish: []string{"#", "$sparkplug/#"}, Subscribe: []string{"#", "$sparkplug/#"}}
+// everyTopic is what a user without bounds may do. The births of Sparkplug
+// that the broker keeps below "$sparkplug/" are not among it: with a right to
+// them they would come with a subscription to "#" too.
+var everyTopic = natsd.MQTTRights{Publish: []string{"#"}, Subscribe: []string{"#"}}
 
 // mqttBroker is the embedded MQTT broker: the embedded NATS server's, behind
 // the hub's own TLS, bounds and users.

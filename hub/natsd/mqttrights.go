@@ -3,6 +3,7 @@ package natsd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -20,8 +21,15 @@ type MQTTRights struct {
 const maxFilterBytes = 65535
 
 // sparkplugTopics are the only topics beginning with "$" that clients may
-// have.
-const sparkplugTopics = "$sparkplug/"
+// have. The server keeps the latest birth of each Sparkplug node there,
+// retained, and hands it to every new subscription whose filter matches, also
+// by a wildcard in the first level, which MQTT 3.1.1 section 4.7.2 does not
+// let reach topics that begin with "$". So they are denied to who has no right
+// that names them.
+const (
+	sparkplugTopics   = "$sparkplug/"
+	sparkplugSubjects = "$sparkplug.>"
+)
 
 // serverSubjects are the server's own in an account, which a filter that
 // begins with a wildcard must not reach. Its $MQTT subjects are not among
@@ -56,6 +64,9 @@ func subjectPermission(filters []string, denied ...string) (*server.SubjectPermi
 			return nil, err
 		}
 		p.Allow = append(p.Allow, subjects...)
+	}
+	if !slices.ContainsFunc(filters, func(f string) bool { return strings.HasPrefix(f, sparkplugTopics) }) {
+		p.Deny = append(p.Deny, sparkplugSubjects)
 	}
 	if len(p.Allow) == 0 {
 		// To the server, no list means everything.

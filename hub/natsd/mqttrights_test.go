@@ -148,6 +148,44 @@ func TestMQTTWildcardsNeedTheirRight(t *testing.T) {
 	}
 }
 
+// A wildcard in the first level does not reach the births of Sparkplug that
+// the server keeps below "$sparkplug/", retained (MQTT 3.1.1, section 4.7.2);
+// who has a right that names them gets them by it.
+func TestMQTTWildcardsDoNotReachSparkplugsOwn(t *testing.T) {
+	b := startBroker(t, t.TempDir(), users{"all": everything, "u": {Publish: []string{"#"}, Subscribe: []string{"#"}}})
+	const birth, certificate = "spBv1.0/g/NBIRTH/n", "$sparkplug/certificates/spBv1.0/g/NBIRTH/n"
+	u := b.Dial(t, "u", as("u"), ordered)
+	for qos := range byte(2) {
+		mqtttest.Publish(t, u, birth, qos, false, "born")
+	}
+	mqtttest.Publish(t, u, certificate, 1, true, "forged")
+	kept := mqtttest.Subscribe(t, b.Dial(t, "host", as("all")), "$sparkplug/certificates/#", 1)
+	if m := mqtttest.Next(t, kept); m.Topic() != certificate || string(m.Payload()) != "born" || !m.Retained() {
+		t.Errorf("%q is on %s", m.Payload(), m.Topic())
+	}
+	for _, filter := range []string{"#", "+/#", "+/certificates/#"} {
+		for qos := range byte(2) {
+			late := b.Dial(t, "late", as("u"), ordered)
+			heard := make(chan mqtt.Message, 100)
+			late.AddRoute(filter, func(_ mqtt.Client, m mqtt.Message) { heard <- m })
+			if err := mqtttest.Wait(t, late.Subscribe(filter, qos, nil)); err != nil {
+				t.Fatal(err)
+			}
+			mqtttest.Publish(t, u, birth, qos, false, "born again")
+			mqtttest.Publish(t, u, "the/certificates/end", qos, false, "")
+			for m := mqtttest.Next(t, heard); m.Topic() != "the/certificates/end"; m = mqtttest.Next(t, heard) {
+				if m.Topic() != birth {
+					t.Errorf("%q with QoS %d: %s came, retained %v", filter, qos, m.Topic(), m.Retained())
+				}
+			}
+			late.Disconnect(100)
+		}
+	}
+	if subscribed(t, u, "$sparkplug/#", 1) {
+		t.Error("a right to # is one to $sparkplug/#")
+	}
+}
+
 func TestMQTTFiltersAreChecked(t *testing.T) {
 	for _, filter := range []string{"a", "a/b", "/", "a//b", "+", "#", "a/+/b/#", "a.b", "$sparkplug/certificates/#", "ä"} {
 		if err := natsd.CheckMQTTFilter(filter); err != nil {
