@@ -108,7 +108,7 @@ func (c *counters) wantStored(db *influxtest.Server) {
 	var missing, twice int
 	deadline := time.Now().Add(hubtest.Patience)
 	for {
-		missing, twice = c.compare(stored(db, "telemetry"))
+		missing, twice = c.compare(stored(db, "raw"))
 		if missing == 0 || time.Now().After(deadline) {
 			break
 		}

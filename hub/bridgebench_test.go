@@ -105,7 +105,7 @@ func (s *bridgeBench) hub(b *testing.B) bridgeTaker {
 			b.Errorf("the hub ends with %v", err)
 		}
 	})
-	return bridgeTaker{"hub", "hub", "telemetry", h.PID()}
+	return bridgeTaker{"hub", "hub", "json", h.PID()}
 }
 
 // telegraf runs Telegraf with one of its parsers of JSON. Its settings are its

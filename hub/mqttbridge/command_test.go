@@ -121,7 +121,7 @@ func TestCommandsToGear(t *testing.T) {
 	l.wantNoneKept(t, broker)
 	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "dim")
 	r.wantEnd("early", commands.Succeeded, "")
-	r.wantStored("lamp", `telemetry alive="yes"`, `telemetry state="dim"`) // an answer is a reading all the same
+	r.wantStored("lamp", `raw alive="yes"`, `raw state="dim"`) // an answer is a reading all the same
 
 	// Several wait; the oldest that the answer fits gets it.
 	r.send("a", "set", `{"to":"red"}`, 10*time.Second, commands.Once)

@@ -45,7 +45,7 @@ func TestGearBecomesDevices(t *testing.T) {
 	// Allowed by pattern: from the very first message on.
 	send("left/auto-1/temp", "1")
 	send("left/auto-1/temp", "2")
-	r.wantStored("l-auto-1", "telemetry temp=1", "telemetry temp=2")
+	r.wantStored("l-auto-1", "raw temp=1", "raw temp=2")
 	if d, _ := r.registry.Get("l-auto-1"); d.Kind != registry.KindMQTT || *d.Gear != (registry.Gear{Broker: "barn", Profile: "left", Name: "auto-1"}) ||
 		d.Labels["site"] != "barn" {
 		t.Errorf("%+v", d)
@@ -55,7 +55,7 @@ func TestGearBecomesDevices(t *testing.T) {
 	}
 	// Listed in the config.
 	send("left/listed/temp", "3")
-	r.wantStored("listed-1", "telemetry temp=3")
+	r.wantStored("listed-1", "raw temp=3")
 	if d, _ := r.registry.Get("listed-1"); d.Labels["room"] != "kitchen" || d.Labels["site"] != "barn" {
 		t.Errorf("labels of a listed device: %v", d.Labels)
 	}
@@ -75,8 +75,8 @@ func TestGearBecomesDevices(t *testing.T) {
 		return g.DeviceID == "l-unknown-gear" && g.Messages == 1
 	})
 	send("left/unknown gear/temp", "5")
-	r.wantStored("l-unknown-gear", "telemetry temp=5")
-	r.wantStored("listed-1", "telemetry temp=3")
+	r.wantStored("l-unknown-gear", "raw temp=5")
+	r.wantStored("listed-1", "raw temp=3")
 
 	// An id that a wss device has is not taken over.
 	send("right/wss-1/temp", "forged")
@@ -103,7 +103,7 @@ func TestGearBecomesDevices(t *testing.T) {
 	wantProblem(t, b, "device is disabled")
 	disable(false)
 	send("left/listed/temp", "7")
-	r.wantStored("listed-1", "telemetry temp=3", "telemetry temp=7")
+	r.wantStored("listed-1", "raw temp=3", "raw temp=7")
 
 	// Deleted: unknown again; what allowed itself comes back by itself.
 	if err := r.registry.Delete(t.Context(), "listed-1"); err != nil {
@@ -112,7 +112,7 @@ func TestGearBecomesDevices(t *testing.T) {
 	eventually(t, "forgotten", func() bool { _, ok := b.seenGear("left", "listed"); return !ok })
 	send("left/listed/temp", "8")
 	eventually(t, "unknown", func() bool { g, ok := b.seenGear("left", "listed"); return ok && g.DeviceID == "" })
-	r.wantStored("listed-1", "telemetry temp=3", "telemetry temp=7")
+	r.wantStored("listed-1", "raw temp=3", "raw temp=7")
 }
 
 func TestAllowRefuses(t *testing.T) {
@@ -196,7 +196,7 @@ brokers:
 	presence("plug", true, "")
 	stop()
 	presence("plug", false, "hub stopped")
-	r.wantStored("plug", "telemetry v=2", "telemetry v=3")
+	r.wantStored("plug", "raw v=2", "raw v=3")
 }
 
 // A retained message is old: its readings are not stored again at each
@@ -212,12 +212,12 @@ func TestRetainedReadingsAreNotStored(t *testing.T) {
 		t.Error("a retained reading is taken for a sign of life")
 	}
 	mqtttest.Publish(t, gear, "left/auto-1/temp", 1, true, "2") // retained by the broker, but new
-	r.wantStored("l-auto-1", "telemetry temp=2")
+	r.wantStored("l-auto-1", "raw temp=2")
 	stop()
 	b, _ = r.bridge(broker.URL, twoKinds)
 	eventually(t, "heard", func() bool { g, _ := b.seenGear("left", "auto-1"); return g.Messages == 1 })
 	mqtttest.Publish(t, gear, "left/auto-1/temp", 1, false, "3")
-	r.wantStored("l-auto-1", "telemetry temp=2", "telemetry temp=3")
+	r.wantStored("l-auto-1", "raw temp=2", "raw temp=3")
 }
 
 func TestGlobs(t *testing.T) {

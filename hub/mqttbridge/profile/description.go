@@ -22,15 +22,24 @@ const (
 // that is over them is left out, which costs its unit in displays and nothing
 // else.
 type description struct {
-	of    devicev1.Describe
-	bytes int
+	of          devicev1.Describe
+	measurement string // of the fields; "": telemetry.DefaultMeasurement
+	bytes       int
+}
+
+// describing begins the description of gear whose rows have a measurement.
+func describing(measurement string) description {
+	if measurement == telemetry.DefaultMeasurement {
+		measurement = ""
+	}
+	return description{measurement: measurement}
 }
 
 func (d *description) field(name, unit string, kind telemetry.Kind, text string) {
 	if len(d.of.Fields) == telemetry.MaxFields {
 		return
 	}
-	f := &devicev1.FieldDescription{Name: name, Unit: unitName(unit), Kind: kindNumber(kind), Description: clean(text, maxTextBytes)}
+	f := &devicev1.FieldDescription{Name: name, Measurement: d.measurement, Unit: unitName(unit), Kind: kindNumber(kind), Description: clean(text, maxTextBytes)}
 	if d.fits(f) {
 		d.of.Fields = append(d.of.Fields, f)
 	}

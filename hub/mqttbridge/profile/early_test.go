@@ -21,10 +21,10 @@ func TestReadingsBeforeTheirDescription(t *testing.T) {
 		tells   []Message
 		want    string
 	}{
-		"homie 4": {newHomie(homieSettings{Prefix: "homie"}), "homie/a/n/p", func(i int) string { return fmt.Sprint(i) },
+		"homie 4": {testHomie(), "homie/a/n/p", func(i int) string { return fmt.Sprint(i) },
 			[]Message{kept("homie/a/$homie", "4.0.0"), kept("homie/a/n/p/$unit", "W"), kept("homie/a/n/p/$datatype", "integer"), kept("homie/a/$state", "ready")},
 			"a: n_p=int:%d"},
-		"homie 5": {newHomie(homieSettings{Prefix: "homie"}), "homie/5/a/n/p", func(i int) string { return fmt.Sprint(i) },
+		"homie 5": {testHomie(), "homie/5/a/n/p", func(i int) string { return fmt.Sprint(i) },
 			[]Message{kept("homie/5/a/$description", `{"nodes":{"n":{"properties":{"p":{"datatype":"integer"}}}}}`), kept("homie/5/a/$state", "ready")},
 			"a: n_p=int:%d"},
 		"homeassistant": {testHomeassistant("s/#"), "s/1", func(i int) string { return fmt.Sprintf(`{"v":%d}`, i) },
@@ -101,7 +101,7 @@ func TestEarlyMessagesAreBounded(t *testing.T) {
 	}
 
 	// What waited in vain is told.
-	p := newHomie(homieSettings{Prefix: "homie"})
+	p := testHomie()
 	take(t, p, text("homie/a/n/p", "5"))
 	m = text("homie/a/n/p", "6")
 	m.Received = m.Received.Add(earlyFor)
@@ -111,7 +111,7 @@ func TestEarlyMessagesAreBounded(t *testing.T) {
 	}
 
 	// A device that was ready and told no $datatype is not waited for.
-	p = newHomie(homieSettings{Prefix: "homie"})
+	p = testHomie()
 	take(t, p, kept("homie/a/$state", "ready"))
 	refused(t, p, text("homie/a/n/p", "5"), "not described")
 	// Nor is discovery, when the session has lasted for a while.

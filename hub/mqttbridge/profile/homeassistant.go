@@ -15,6 +15,7 @@ type homeassistantSettings struct {
 	// names any topic, and a message goes to one profile alone. "#" takes all
 	// that the profiles before this one leave.
 	StateFilters []string `yaml:"state-filters"`
+	Measurement  string   `yaml:"measurement"` // of the rows; "": homeassistant
 }
 
 // homeassistantKind is gear that tells of itself by Home Assistant's MQTT
@@ -44,7 +45,7 @@ func homeassistantKind() Kind {
 					return nil, fmt.Errorf("state-filters[%d]: %w", i, err)
 				}
 			}
-			return newHomeassistant(s), nil
+			return newHomeassistant(s)
 		},
 		Recognise: func(m Message) (map[string]any, bool) {
 			if _, ok := parseDiscovery("homeassistant", m.Topic); !ok || len(m.Payload) == 0 || m.Payload[0] != '{' {
@@ -86,6 +87,7 @@ const (
 // homeassistant is the profile: the entities that discovery told of.
 type homeassistant struct {
 	discovery string
+	measure   string
 	filters   []string
 	gear      map[string]*entityGear
 	states    map[string][]*entity // by state topic
@@ -113,16 +115,20 @@ type watch struct {
 	number int // of availability
 }
 
-func newHomeassistant(s homeassistantSettings) *homeassistant {
+func newHomeassistant(s homeassistantSettings) (*homeassistant, error) {
+	measure, err := measurementOf(s.Measurement, "homeassistant")
+	if err != nil {
+		return nil, err
+	}
 	p := &homeassistant{
-		discovery: s.Discovery,
-		gear:      map[string]*entityGear{}, states: map[string][]*entity{}, watches: map[string][]watch{},
+		discovery: s.Discovery, measure: measure,
+		gear: map[string]*entityGear{}, states: map[string][]*entity{}, watches: map[string][]watch{},
 	}
 	p.filters = append(p.filters, s.StateFilters...)
 	if !p.covers(s.Discovery + "/component/object/config") {
 		p.filters = append([]string{s.Discovery + "/#"}, p.filters...)
 	}
-	return p
+	return p, nil
 }
 
 // covers tells whether messages of a topic come to this profile.
@@ -155,7 +161,7 @@ func (p *homeassistant) Decode(m Message, reports []Report) ([]Report, error) {
 		if err != nil {
 			return reports, at(err, t.gear())
 		}
-		return withRows(report, p.described(t.gear(), m), reports), nil
+		return withRows(report, measuredAs(p.measure, p.described(t.gear(), m)), reports), nil
 	}
 	states, watches := p.states[m.Topic], p.watches[m.Topic]
 	if len(states) == 0 && len(watches) == 0 {

@@ -11,7 +11,7 @@ import (
 )
 
 func testHomeassistant(filters ...string) *homeassistant {
-	return newHomeassistant(homeassistantSettings{Discovery: "homeassistant", StateFilters: filters})
+	return must(newHomeassistant(homeassistantSettings{Discovery: "homeassistant", StateFilters: filters}))
 }
 
 func TestHomeassistantExamplesOfTheDocumentation(t *testing.T) {

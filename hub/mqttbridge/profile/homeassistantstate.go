@@ -56,7 +56,7 @@ func (p *homeassistant) configure(t discoveryTopic, m Message) (Report, error) {
 	}
 	report.Problem = wrong.String()
 	if due(&g.described, m.Received) {
-		report.Describe = g.describe()
+		report.Describe = p.describe(g)
 	}
 	return report, nil
 }
@@ -197,13 +197,13 @@ func (p *homeassistant) read(entities []*entity, m Message, reports []Report) []
 			wrong[e.of].add(fmt.Sprintf("%s: several entities make the field %s: none is stored", e.key, e.field))
 		default:
 			if report.Rows == nil {
-				report.Rows = []telemetry.Row{{Measurement: telemetry.DefaultMeasurement}}
+				report.Rows = []telemetry.Row{{Measurement: p.measure}}
 			}
 			report.Rows[0].Fields = append(report.Rows[0].Fields, telemetry.Field{Name: e.field, Value: value})
 		}
 		report.Problem = wrong[e.of].String()
 		if report.Describe == nil {
-			report.Describe = e.of.description(m.Received)
+			report.Describe = p.description(e.of, m.Received)
 		}
 	}
 	return reports
@@ -231,7 +231,7 @@ func (p *homeassistant) availability(watches []watch, m Message, reports []Repor
 		report := Report{Gear: w.gear.name, Status: Offline, Reason: "availability topic", NotAlive: true}
 		if w.gear.isAvailable(w.gear.available[a.topic]) {
 			report.Status, report.Reason, report.NotAlive = Online, "", m.Retained
-			report.Describe = w.gear.description(m.Received)
+			report.Describe = p.description(w.gear, m.Received)
 		}
 		reports = append(reports, report)
 	}
@@ -250,17 +250,17 @@ func (g *entityGear) isAvailable(latest bool) bool {
 }
 
 // description of the gear where it has changed or is due; else nil.
-func (g *entityGear) description(now time.Time) *devicev1.Describe {
+func (p *homeassistant) description(g *entityGear, now time.Time) *devicev1.Describe {
 	if !due(&g.described, now) && !g.changed {
 		return nil
 	}
-	return g.describe()
+	return p.describe(g)
 }
 
-func (g *entityGear) describe() *devicev1.Describe {
+func (p *homeassistant) describe(g *entityGear) *devicev1.Describe {
 	g.changed = false
 	entities := slices.SortedFunc(maps.Values(g.entities), func(a, b *entity) int { return cmp.Compare(a.key, b.key) })
-	var d description
+	d := describing(p.measure)
 	set, press := false, false
 	for _, e := range entities {
 		set = set || e.commandTopic != "" && e.component != "button"

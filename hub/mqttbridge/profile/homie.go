@@ -9,7 +9,8 @@ import (
 // homieSettings are the settings of the kind.
 type homieSettings struct {
 	// Prefix is the base topic: one or more levels; "": "homie".
-	Prefix string `yaml:"prefix"`
+	Prefix      string `yaml:"prefix"`
+	Measurement string `yaml:"measurement"` // of the rows; "": homie
 }
 
 // homieKind is the Homie convention, 3, 4 and 5 (homieiot.github.io). Every
@@ -33,7 +34,7 @@ func homieKind() Kind {
 					return nil, err
 				}
 			}
-			return newHomie(s), nil
+			return newHomie(s)
 		},
 		Recognise: recogniseHomie,
 	}
@@ -57,6 +58,7 @@ func recogniseHomie(m Message) (map[string]any, bool) {
 // homie is the profile: the devices with their properties.
 type homie struct {
 	prefix  string
+	measure string
 	devices map[string]*homieDevice // by id
 	memory  int                     // bytes of all properties
 	early   early                   // values of properties that are not described yet
@@ -69,8 +71,9 @@ const (
 	maxHomieFormat     = 1024     // bytes of $format
 )
 
-func newHomie(s homieSettings) *homie {
-	return &homie{prefix: s.Prefix, devices: map[string]*homieDevice{}}
+func newHomie(s homieSettings) (*homie, error) {
+	measure, err := measurementOf(s.Measurement, "homie")
+	return &homie{prefix: s.Prefix, measure: measure, devices: map[string]*homieDevice{}}, err
 }
 
 // Filters is the one of the base topic.
@@ -125,7 +128,8 @@ func (p *homie) Decode(m Message, reports []Report) ([]Report, error) {
 	if err != nil || !used {
 		return reports, at(err, t.device)
 	}
-	rows := p.described(t, m, &report)
+	report.Rows = measuredAs(p.measure, report.Rows)
+	rows := measuredAs(p.measure, p.described(t, m, &report))
 	if n := p.early.lost; n > 0 && report.Problem == "" {
 		report.Problem = fmt.Sprintf("%d values of properties that were never described are lost", n)
 		p.early.lost = 0
@@ -184,7 +188,7 @@ func (p *homie) deviceAttribute(t homieTopic, m Message, report *Report) error {
 			report.Reason = map[string]string{"lost": "last will", "sleeping": "it sleeps", "disconnected": "it said goodbye"}[text]
 		}
 		d.ready = d.ready || text == "ready"
-		report.Describe = d.description(m.Received)
+		report.Describe = p.description(d, m.Received)
 		return nil
 	case name == "$homie":
 		d, err := p.device(t)

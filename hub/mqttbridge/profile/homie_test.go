@@ -103,12 +103,12 @@ func wantStory(t *testing.T, got, want string) {
 }
 
 func TestHomieExamplesOfTheConvention(t *testing.T) {
-	wantStory(t, story(t, newHomie(homieSettings{Prefix: "homie"}), samples(t, "homie/v4.txt")...), `
+	wantStory(t, story(t, testHomie(), samples(t, "homie/v4.txt")...), `
 super-car online
 super-car: engine_temperature=double:21.5
 super-car describes engine_temperature[Cel]double
 `)
-	wantStory(t, story(t, newHomie(homieSettings{Prefix: "homie"}), samples(t, "homie/v3.txt")...), `
+	wantStory(t, story(t, testHomie(), samples(t, "homie/v3.txt")...), `
 super-car firmware 1.0.0
 super-car online
 super-car: lights_0_intensity=int:80
@@ -117,7 +117,7 @@ super-car: lights_1_intensity=int:0
 super-car describes lights_intensity[%]int lights_0_intensity[%]int lights_1_intensity[%]int set()
 super-car: stats_uptime=double:120
 `)
-	wantStory(t, story(t, newHomie(homieSettings{Prefix: "homie"}), samples(t, "homie/v5.txt")...), `
+	wantStory(t, story(t, testHomie(), samples(t, "homie/v5.txt")...), `
 kitchen-light online
 kitchen-light: light_power=bool:true
 kitchen-light describes light_brightness[%]int light_color[]string light_power[]bool light_press[]string set()
@@ -136,7 +136,7 @@ kitchen-light: light_color=string:rgb,100,100,100
 }
 
 func TestHomiePresence(t *testing.T) {
-	p := newHomie(homieSettings{Prefix: "homie"})
+	p := testHomie()
 	wantStory(t, story(t, p,
 		text("homie/a/$state", "init"), text("homie/a/$state", "ready"), text("homie/a/$state", "alert"),
 		text("homie/a/$state", "sleeping"), text("homie/a/$state", "disconnected"),
@@ -172,7 +172,7 @@ func TestHomieTypes(t *testing.T) {
 		{"enum", "on", "string:on"}, {"color", "1,2,3", "string:1,2,3"}, {"datetime", "2026-01-02T03:04:05Z", "string:2026-01-02T03:04:05Z"},
 		{"percent", "5", ""},
 	} {
-		p := newHomie(homieSettings{Prefix: "homie"})
+		p := testHomie()
 		take(t, p, kept("homie/a/n/p/$datatype", c.datatype))
 		reports, err := p.Decode(text("homie/a/n/p", c.payload), nil)
 		got := ""
@@ -188,7 +188,7 @@ func TestHomieTypes(t *testing.T) {
 			t.Errorf("%s %q: %q (%v), want %q", c.datatype, c.payload, got, err, c.want)
 		}
 	}
-	p := newHomie(homieSettings{Prefix: "homie"})
+	p := testHomie()
 	// Convention 3: a property without $datatype is a string, once the device
 	// is ready. What came before waits for that.
 	take(t, p, text("homie/a/n/p", "4"))
@@ -208,7 +208,7 @@ func TestHomieTypes(t *testing.T) {
 }
 
 func TestHomieCommands(t *testing.T) {
-	p := newHomie(homieSettings{Prefix: "homie"})
+	p := testHomie()
 	for _, m := range samples(t, "homie/v5.txt") {
 		take(t, p, m)
 	}
@@ -269,7 +269,7 @@ func TestHomieCommands(t *testing.T) {
 }
 
 func TestHomieMemoryIsBounded(t *testing.T) {
-	p := newHomie(homieSettings{Prefix: "homie"})
+	p := testHomie()
 	for i := range maxHomieProperties {
 		take(t, p, kept(fmt.Sprintf("homie/a/n/p%d/$datatype", i), "float"))
 	}

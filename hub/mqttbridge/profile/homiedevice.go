@@ -248,17 +248,17 @@ func (p *homie) take5(t homieTopic, described homie5) error {
 }
 
 // description of the device where it has changed or is due; else nil.
-func (d *homieDevice) description(now time.Time) *devicev1.Describe {
+func (p *homie) description(d *homieDevice, now time.Time) *devicev1.Describe {
 	if !due(&d.described, now) && !d.changed || len(d.properties) == 0 {
 		return nil
 	}
 	d.changed = false
-	var of description
+	of := describing(p.measure)
 	properties := make([]*homieProperty, 0, len(d.properties))
 	settable := false
-	for _, p := range d.properties {
-		properties = append(properties, p)
-		settable = settable || p.settable
+	for _, known := range d.properties {
+		properties = append(properties, known)
+		settable = settable || known.settable
 	}
 	slices.SortFunc(properties, func(a, b *homieProperty) int { return cmp.Compare(a.key, b.key) })
 	if settable {
@@ -266,9 +266,9 @@ func (d *homieDevice) description(now time.Time) *devicev1.Describe {
 			argument("node", telemetry.String, true, ""), argument("property", telemetry.String, true, ""),
 			argument("value", anyKind, true, ""))
 	}
-	for _, p := range properties {
-		if kind := homieKindOf(p.datatype); kind != 0 && d.fields[p.field] == p {
-			of.field(p.field, p.unit, kind, cmp.Or(p.name, p.key))
+	for _, known := range properties {
+		if kind := homieKindOf(known.datatype); kind != 0 && d.fields[known.field] == known {
+			of.field(known.field, known.unit, kind, cmp.Or(known.name, known.key))
 		}
 	}
 	return of.done()

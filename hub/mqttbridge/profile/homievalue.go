@@ -82,7 +82,7 @@ func (p *homie) value(t homieTopic, m Message, report *Report) error {
 		report.Problem = fmt.Sprintf("%s: %s is not in its $format", property.key, quoted(value.Str()))
 	}
 	report.Rows = oneRow(property.field, value)
-	report.Describe = d.description(m.Received)
+	report.Describe = p.description(d, m.Received)
 	return nil
 }
 
@@ -126,11 +126,6 @@ func (p *homie) described(t homieTopic, m Message, report *Report) (rows []telem
 		report.Problem = wrong.String()
 	}
 	return rows
-}
-
-// oneRow is a row with one field, of the time of arrival.
-func oneRow(field string, value telemetry.Value) []telemetry.Row {
-	return []telemetry.Row{{Measurement: telemetry.DefaultMeasurement, Fields: []telemetry.Field{{Name: field, Value: value}}}}
 }
 
 // homieText is the payload that sets a property, from a decoded JSON value.

@@ -62,7 +62,7 @@ type influx struct {
 var precisions = map[string]string{"": "n", "ns": "n", "us": "u", "ms": "ms", "s": "s", "m": "m", "h": "h"}
 
 func newInflux(s influxSettings) (Profile, error) {
-	src, err := newSource(s.Source, "gear")
+	src, err := newSource("influx", s.Source, "gear")
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ type jsonField struct {
 }
 
 func newJSON(s jsonSettings) (Profile, error) {
-	src, err := newSource(s.Source, "gear", "measurement")
+	src, err := newSource("json", s.Source, "gear", "measurement")
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func newJSON(s jsonSettings) (Profile, error) {
 		}
 		p.rules = append(p.rules, jsonRule{keys: splitPath(path), omit: true})
 	}
-	var d description
+	d := describing(src.measurement)
 	for i, f := range s.Fields {
 		rule, err := f.rule()
 		if err != nil {

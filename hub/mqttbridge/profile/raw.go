@@ -81,7 +81,7 @@ type parse struct {
 }
 
 func newRaw(s rawSettings) (Profile, error) {
-	src, err := newSource(s.Source, "gear", "field", "measurement")
+	src, err := newSource("raw", s.Source, "gear", "field", "measurement")
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func newRaw(s rawSettings) (Profile, error) {
 	if p.rest.parse, err = s.Value.parse("number"); err != nil {
 		return nil, err
 	}
-	var d description
+	d := describing(src.measurement)
 	for i, f := range s.Fields {
 		if f.Value.Unit == "" {
 			f.Value.Unit = s.Value.Unit
@@ -126,11 +126,6 @@ func (s *source) describeFields(d *description) {
 	}
 	if len(d.of.Fields)+len(d.of.Commands) == 0 {
 		return
-	}
-	if s.measurement != telemetry.DefaultMeasurement {
-		for _, f := range d.of.Fields {
-			f.Measurement = s.measurement
-		}
 	}
 	s.describe = d.done()
 }

@@ -8,7 +8,6 @@ import (
 
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 	"github.com/tetherline/tetherline/telemetry"
-	"github.com/tetherline/tetherline/telemetry/wire"
 )
 
 // sourceSettings are what the kinds raw, json and influx have in common: where
@@ -18,9 +17,8 @@ type sourceSettings struct {
 	Topic  string   `yaml:"topic"`
 	Topics []string `yaml:"topics"`
 	// Gear is the name of the gear where its topics have no {gear}.
-	Gear string `yaml:"gear"`
-	// Measurement of the rows; "": telemetry.DefaultMeasurement.
-	Measurement  string                `yaml:"measurement"`
+	Gear         string                `yaml:"gear"`
+	Measurement  string                `yaml:"measurement"` // of the rows; "": the kind; of influx: as the lines have it
 	Availability *availabilitySettings `yaml:"availability"`
 	Commands     []commandSettings     `yaml:"commands"`
 }
@@ -52,13 +50,11 @@ type availability struct {
 	flattener       Flattener
 }
 
-func newSource(s sourceSettings, names ...string) (*source, error) {
-	src := &source{gear: s.Gear, measurement: s.Measurement}
-	if src.measurement == "" {
-		src.measurement = telemetry.DefaultMeasurement
-	}
-	if err := wire.CheckMeasurementName(src.measurement); err != nil {
-		return nil, fmt.Errorf("measurement: %w", err)
+func newSource(kind string, s sourceSettings, names ...string) (*source, error) {
+	src := &source{gear: s.Gear}
+	var err error
+	if src.measurement, err = measurementOf(s.Measurement, kind); err != nil {
+		return nil, err
 	}
 	topics := s.Topics
 	if s.Topic != "" {

@@ -34,6 +34,18 @@ func configured(t testing.TB, kind, settings string) Profile {
 	return p
 }
 
+// must is for settings that are known to be good.
+func must[P Profile](p P, err error) P {
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+func testHomie() *homie { return must(newHomie(homieSettings{Prefix: "homie"})) }
+
+func testSparkplug() *sparkplug { return must(newSparkplug(sparkplugSettings{})) }
+
 // wantBadSettings checks that New refuses settings and that the error names
 // the key.
 func wantBadSettings(t *testing.T, kind, settings, key string) {

@@ -15,7 +15,8 @@ type shellySettings struct {
 	Topics []string `yaml:"topics"`
 	// ReplyTo is where those devices send answers: to this topic + "/rpc". It
 	// must not be below the prefix that the hub publishes under.
-	ReplyTo string `yaml:"reply-to"`
+	ReplyTo     string `yaml:"reply-to"`
+	Measurement string `yaml:"measurement"` // of the rows; "": shelly
 }
 
 const (
@@ -38,7 +39,7 @@ func shellyKind() Kind {
 			if err := s.check(); err != nil {
 				return nil, err
 			}
-			return newShelly(s), nil
+			return newShelly(s)
 		},
 		Recognise: recogniseShelly,
 		// Generation 1 tells its state every 30 s, later ones less often.
@@ -84,6 +85,7 @@ func recogniseShelly(m Message) (map[string]any, bool) {
 // shelly is the profile: the gear that was heard, with its generation.
 type shelly struct {
 	settings shellySettings
+	measure  string
 	filters  []string
 	devices  map[string]*shellyDevice // by gear name
 	fields   shellyFields
@@ -101,14 +103,18 @@ type shellyDevice struct {
 	described time.Time
 }
 
-func newShelly(s shellySettings) *shelly {
-	p := &shelly{settings: s, devices: map[string]*shellyDevice{}}
+func newShelly(s shellySettings) (*shelly, error) {
+	measure, err := measurementOf(s.Measurement, "shelly")
+	if err != nil {
+		return nil, err
+	}
+	p := &shelly{settings: s, measure: measure, devices: map[string]*shellyDevice{}}
 	p.filters = []string{shellyPrefix + "/#"}
 	for _, topic := range p.topics() {
 		p.filters = append(p.filters, topic+"/online", topic+"/events/rpc", topic+"/status/+")
 	}
 	p.filters = append(p.filters, s.ReplyTo+"/rpc")
-	return p
+	return p, nil
 }
 
 func (p *shelly) topics() []string {
@@ -192,6 +198,7 @@ func (p *shelly) Decode(m Message, reports []Report) ([]Report, error) {
 	if m.Retained {
 		report.Rows = nil // when they were taken is not known
 	}
+	report.Rows = measuredAs(p.measure, report.Rows)
 	report.Describe = p.describe(d, unit, report.Rows, m.Received)
 	return append(reports, report), nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func testShelly(topics ...string) *shelly {
-	return newShelly(shellySettings{Topics: topics, ReplyTo: shellyReplyTo})
+	return must(newShelly(shellySettings{Topics: topics, ReplyTo: shellyReplyTo}))
 }
 
 // withoutDescriptions leaves out what would be told again and again.

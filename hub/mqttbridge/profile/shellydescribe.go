@@ -64,7 +64,7 @@ func (p *shelly) describe(d *shellyDevice, unit string, rows []telemetry.Row, no
 		return nil
 	}
 	d.changed = false
-	var of description
+	of := describing(p.measure)
 	d.commands(&of, p.fields.known)
 	for _, n := range d.fields {
 		f := p.fields.known[n]

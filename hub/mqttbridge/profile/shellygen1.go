@@ -148,7 +148,7 @@ func shellyInfo(topic string, m Message, report *Report) error {
 	if topic != "info" {
 		return nil
 	}
-	row := telemetry.Row{Measurement: telemetry.DefaultMeasurement}
+	row := telemetry.Row{}
 	for _, f := range []struct {
 		name string
 		v    *float64

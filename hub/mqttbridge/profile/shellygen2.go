@@ -57,7 +57,7 @@ func (p *shelly) flatten(payload []byte, prefix string, ns int64, component stri
 	if err != nil {
 		return err
 	}
-	row := telemetry.Row{Measurement: telemetry.DefaultMeasurement, Time: ns}
+	row := telemetry.Row{Time: ns}
 	for _, leaf := range leaves {
 		path := prefix + leaf.Path
 		if component == "" {

@@ -23,7 +23,8 @@ const (
 // sparkplugSettings are the settings of the kind.
 type sparkplugSettings struct {
 	// Groups are the group ids to listen to; none: all.
-	Groups []string `yaml:"groups"`
+	Groups      []string `yaml:"groups"`
+	Measurement string   `yaml:"measurement"` // of the rows; "": sparkplug
 }
 
 // sparkplugKind is Eclipse Sparkplug B (specification 3.0.0,
@@ -47,7 +48,7 @@ func sparkplugKind() Kind {
 					return nil, err
 				}
 			}
-			return newSparkplug(s), nil
+			return newSparkplug(s)
 		},
 		Recognise: func(m Message) (map[string]any, bool) {
 			if _, err := parseSparkplugTopic(m.Topic); err != nil {
@@ -62,6 +63,7 @@ func sparkplugKind() Kind {
 // sparkplug is the profile: the nodes with what their births told.
 type sparkplug struct {
 	filters []string
+	measure string
 	now     func() time.Time // commands carry the time at which they were made
 
 	nodes  map[string]*sparkplugNode // by gear name
@@ -69,8 +71,12 @@ type sparkplug struct {
 	memory int                       // bytes of all metrics
 }
 
-func newSparkplug(s sparkplugSettings) *sparkplug {
-	p := &sparkplug{now: time.Now, nodes: map[string]*sparkplugNode{}}
+func newSparkplug(s sparkplugSettings) (*sparkplug, error) {
+	measure, err := measurementOf(s.Measurement, "sparkplug")
+	if err != nil {
+		return nil, err
+	}
+	p := &sparkplug{measure: measure, now: time.Now, nodes: map[string]*sparkplugNode{}}
 	groups := s.Groups
 	if len(groups) == 0 {
 		groups = []string{"+"}
@@ -78,7 +84,7 @@ func newSparkplug(s sparkplugSettings) *sparkplug {
 	for _, group := range groups {
 		p.filters = append(p.filters, sparkplugNamespace+"/"+group+"/#")
 	}
-	return p
+	return p, nil
 }
 
 // Filters are one for all that the nodes of a group say: a broker keeps the

@@ -218,7 +218,7 @@ func wantRow(t *testing.T, r Report, ns int64, fields string) {
 }
 
 func TestSparkplugExamplesOfTheSpecification(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	for _, name := range []string{"nbirth", "dbirth", "ndata", "ddata", "ndeath", "ddeath"} {
 		m := example(t, name)
 		matches := 0

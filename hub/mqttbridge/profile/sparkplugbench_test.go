@@ -10,7 +10,7 @@ import (
 
 // BenchmarkSparkplugData decodes a message of ten values under aliases.
 func BenchmarkSparkplugData(b *testing.B) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	var births, values []*sparkplugWire
 	for i := range uint64(10) {
 		births = append(births, aliased(metric(fmt.Sprint("line/value", i), sparkplugv1.DataType_Double, 1.5), i))

@@ -177,8 +177,8 @@ func (g *sparkplugGear) nameAlias(m *sparkplugMetric, wrong *troubles) {
 }
 
 // describe tells fields, with the unit of the property engUnit, and commands.
-func (g *sparkplugGear) describe(node bool) *devicev1.Describe {
-	var d description
+func (g *sparkplugGear) describe(measurement string, node bool) *devicev1.Describe {
+	d := describing(measurement)
 	d.command("write", "write a metric; it has succeeded when the gear reports the value",
 		argument("metric", telemetry.String, true, "name of the metric or of its field"),
 		argument("value", anyKind, true, ""))

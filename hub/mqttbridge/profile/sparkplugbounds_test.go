@@ -13,7 +13,7 @@ import (
 )
 
 func TestSparkplugRefusesHostilePayloads(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	refused(t, p, Message{Topic: topicNBIRTH, Payload: []byte("ON"), Received: exampleReceived}, "not a Sparkplug payload")
 	refused(t, p, Message{Topic: topicNBIRTH, Payload: make([]byte, MaxPayloadBytes+1), Received: exampleReceived}, "too large")
 	refused(t, p, Message{Topic: topicNBIRTH, Payload: []byte(strings.Repeat("\x12\x00", maxSparkplugMetrics+1)), Received: exampleReceived}, "too many metrics")
@@ -49,7 +49,7 @@ func TestSparkplugRefusesHostilePayloads(t *testing.T) {
 }
 
 func TestSparkplugMemoryIsBounded(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	for i := range MaxGear {
 		take(t, p, message(t, fmt.Sprintf("spBv1.0/g/NBIRTH/n%d", i), birthOf(0)))
 	}
@@ -60,7 +60,7 @@ func TestSparkplugMemoryIsBounded(t *testing.T) {
 
 	// Aliases: births are refused when all that is remembered is over the
 	// bound, and the count of bytes is honest.
-	p = newSparkplug(sparkplugSettings{})
+	p = testSparkplug()
 	var many []*sparkplugWire
 	for i := range 2000 {
 		m := metric(fmt.Sprintf("line/%04d/%s", i, strings.Repeat("x", 90)), sparkplugv1.DataType_Int32, uint32(i))

@@ -13,7 +13,7 @@ import (
 )
 
 func TestSparkplugCommands(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	p.now = func() time.Time { return time.UnixMilli(exampleTime) }
 	args := func(metric string, value any) Command {
 		return Command{ID: "1", Name: "write", Args: map[string]any{"metric": metric, "value": value}}

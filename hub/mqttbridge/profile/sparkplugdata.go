@@ -35,7 +35,7 @@ func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message,
 // nanosecond later.
 func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode, payload *sparkplugMessage,
 	m Message, report Report, wrong *troubles, reports []Report) []Report {
-	rows := sparkplugRows{metrics: min(len(payload.GetMetrics()), telemetry.MaxFields)}
+	rows := sparkplugRows{measure: p.measure, metrics: min(len(payload.GetMetrics()), telemetry.MaxFields)}
 	birth := report.Status == Online
 	for i, metric := range payload.GetMetrics() {
 		known := g.find(metric)
@@ -79,7 +79,7 @@ func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode,
 		report.Publish = n.rebirth(m.Received)
 	}
 	if due(&g.described, m.Received) {
-		report.Describe = g.describe(t.device == "")
+		report.Describe = g.describe(p.measure, t.device == "")
 	}
 	report.Problem = wrong.String()
 	for first := true; first || len(rows.rows) > 0; first = false {
@@ -117,6 +117,7 @@ func outOfTime(m *sparkplugMetric, ms uint64, kept bool) string {
 // sparkplugRows are the rows of a message, by time.
 type sparkplugRows struct {
 	rows    []telemetry.Row
+	measure string
 	byTime  map[int64]int // once there are several
 	metrics int           // of the message, to MaxFields
 }
@@ -155,6 +156,6 @@ func (r *sparkplugRows) at(ns int64) *telemetry.Row {
 	if last >= 0 {
 		room = 0
 	}
-	r.rows = append(r.rows, telemetry.Row{Measurement: telemetry.DefaultMeasurement, Time: ns, Fields: make([]telemetry.Field, 0, room)})
+	r.rows = append(r.rows, telemetry.Row{Measurement: r.measure, Time: ns, Fields: make([]telemetry.Field, 0, room)})
 	return &r.rows[last+1]
 }

@@ -18,7 +18,7 @@ func FuzzSparkplug(f *testing.F) {
 	}
 	f.Add([]byte("\x12\x00\x12\x02\x10\x07\x18\x05"))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		p := newSparkplug(sparkplugSettings{})
+		p := testSparkplug()
 		take(t, p, message(t, topicNBIRTH, birthOf(1, aliased(metric("a", sparkplugv1.DataType_Int8, uint32(1)), 7))))
 		take(t, p, message(t, topicDBIRTH, payloadOf(1, aliased(metric("b", sparkplugv1.DataType_String, "x"), 8))))
 		plan, err := p.Command("g/n", Command{ID: "1", Name: "write", Args: map[string]any{"metric": "a", "value": json.Number("5")}})

@@ -11,7 +11,7 @@ import (
 )
 
 func TestSparkplugAliasesAndRebirth(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	data := message(t, topicNDATA, payloadOf(1, metric("@7", sparkplugv1.DataType_Double, 1.5)))
 
 	// Before the birth nothing is guessed; the birth is asked for, not with
@@ -51,7 +51,7 @@ func TestSparkplugAliasesAndRebirth(t *testing.T) {
 }
 
 func TestSparkplugSequence(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	level := func(v float64) *sparkplugWire { return metric("level", sparkplugv1.DataType_Double, v) }
 	one(t, take(t, p, message(t, topicNBIRTH, birthOf(0, level(0)))))
 	for i := uint64(1); i < 600; i++ { // over 255 to 0, each message twice
@@ -85,7 +85,7 @@ func TestSparkplugSequence(t *testing.T) {
 	}
 
 	// After a reconnect what is in sequence is taken, and a birth is asked for.
-	p = newSparkplug(sparkplugSettings{})
+	p = testSparkplug()
 	one(t, take(t, p, message(t, topicNBIRTH, birthOf(0, level(0)))))
 	if p.Connected() != nil {
 		t.Error("all nodes are asked at once")
@@ -97,7 +97,7 @@ func TestSparkplugSequence(t *testing.T) {
 }
 
 func TestSparkplugDeaths(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	take(t, p, message(t, topicNBIRTH, birthOf(4)))
 	take(t, p, message(t, topicDBIRTH, payloadOf(1, metric("on", sparkplugv1.DataType_Boolean, true))))
 	refused(t, p, message(t, topicNDEATH, deathOf(3)), "old death")
@@ -141,7 +141,7 @@ func TestSparkplugDeaths(t *testing.T) {
 // A transient value is not kept, and a description comes again, because the
 // gear may have been allowed since.
 func TestSparkplugTransientValuesAndDescriptions(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	a, b := metric("a", sparkplugv1.DataType_Boolean, true), metric("b", sparkplugv1.DataType_Boolean, true)
 	b.IsTransient = proto.Bool(true)
 	wantRow(t, one(t, take(t, p, message(t, topicNBIRTH, birthOf(0, a, b)))), int64(exampleTime)*1e6, "a=bool:true")

@@ -55,7 +55,7 @@ func TestSparkplugTypes(t *testing.T) {
 		{sparkplugv1.DataType_Unknown, uint32(1), none},
 		{sparkplugv1.DataType(99), uint32(1), none},
 	} {
-		p := newSparkplug(sparkplugSettings{})
+		p := testSparkplug()
 		r := one(t, take(t, p, message(t, topicNBIRTH, birthOf(0, metric("a/b", c.datatype, c.value)))))
 		if c.want == none {
 			if len(r.Rows) > 0 || r.Problem == "" {
@@ -70,7 +70,7 @@ func TestSparkplugTypes(t *testing.T) {
 }
 
 func TestSparkplugTimes(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	take(t, p, message(t, topicNBIRTH, birthOf(0, metric("a", sparkplugv1.DataType_Int32, uint32(0)), metric("b", sparkplugv1.DataType_Int32, uint32(0)))))
 	timed := func(name string, v uint32, ms uint64, historical bool) *sparkplugWire {
 		m := metric(name, sparkplugv1.DataType_Int32, v)
@@ -125,7 +125,7 @@ func TestSparkplugTimes(t *testing.T) {
 }
 
 func TestSparkplugNames(t *testing.T) {
-	p := newSparkplug(sparkplugSettings{})
+	p := testSparkplug()
 	i := func(name string) *sparkplugWire { return metric(name, sparkplugv1.DataType_Int32, uint32(1)) }
 	r := one(t, take(t, p, message(t, topicNBIRTH, birthOf(0, i("a/b"), i("time"), i("a b"), i("a_b"), i("c"),
 		aliased(i("x"), 5), aliased(i("y"), 5), i("c")))))

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/tetherline/tetherline/telemetry"
-	"github.com/tetherline/tetherline/telemetry/wire"
 )
 
 // tasmotaSettings are the settings of the kind tasmota.
@@ -24,9 +23,8 @@ type tasmotaSettings struct {
 	// Zone is the time zone of the gear's clock, as "Europe/Berlin". Tasmota
 	// tells its local time, to the second and without a zone: "" has rows
 	// carry the time of arrival.
-	Zone string `yaml:"zone"`
-	// Measurement of the rows; "": telemetry.DefaultMeasurement.
-	Measurement string `yaml:"measurement"`
+	Zone        string `yaml:"zone"`
+	Measurement string `yaml:"measurement"` // of the rows; "": tasmota
 }
 
 // tasmotaKind is gear with the firmware Tasmota (tasmota.github.io/docs/MQTT).
@@ -62,15 +60,12 @@ func newTasmota(s tasmotaSettings) (Profile, error) {
 	if s.FullTopic == "" {
 		s.FullTopic = "%prefix%/%topic%/"
 	}
-	p := &tasmota{measure: s.Measurement, fields: map[tasmotaPath]tasmotaField{}}
-	if p.measure == "" {
-		p.measure = telemetry.DefaultMeasurement
-	}
-	if err := wire.CheckMeasurementName(p.measure); err != nil {
-		return nil, fmt.Errorf("measurement: %w", err)
+	p := &tasmota{fields: map[tasmotaPath]tasmotaField{}}
+	var err error
+	if p.measure, err = measurementOf(s.Measurement, "tasmota"); err != nil {
+		return nil, err
 	}
 	if s.Zone != "" {
-		var err error
 		if p.zone, err = loadZone(s.Zone); err != nil {
 			return nil, err
 		}
@@ -92,7 +87,6 @@ func newTasmota(s tasmotaSettings) (Profile, error) {
 			return nil, fmt.Errorf("%s: %q takes a word of its own", way.key, way.prefix)
 		}
 		prefixes[way.prefix] = true
-		var err error
 		if *way.to, err = tasmotaPattern(s.FullTopic, way.prefix, way.end); err != nil {
 			return nil, fmt.Errorf("full-topic: %w", err)
 		}

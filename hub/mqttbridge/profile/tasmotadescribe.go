@@ -96,7 +96,7 @@ func (p *tasmota) describe(r Report, now time.Time) *devicev1.Describe {
 		return nil
 	}
 	g.changed, g.at = false, now
-	var d description
+	d := describing(p.measure)
 	has := map[string]bool{}
 	for _, n := range g.fields {
 		f := p.described.known[n]
@@ -114,21 +114,10 @@ func (p *tasmota) describe(r Report, now time.Time) *devicev1.Describe {
 		d.field(f.name, unit, f.kind, "")
 		has[strings.TrimRight(f.name, "0123456789")] = true
 	}
-	describeAs(p.measure, &d)
 	for _, c := range tasmotaCommands {
 		if c.shownBy == "" || has[c.shownBy] {
 			c.describe(&d)
 		}
 	}
 	return d.done()
-}
-
-// describeAs names the measurement of the fields.
-func describeAs(measurement string, d *description) {
-	if measurement == telemetry.DefaultMeasurement {
-		return
-	}
-	for _, f := range d.of.Fields {
-		f.Measurement = measurement
-	}
 }

@@ -7,15 +7,13 @@ import (
 	"time"
 
 	"github.com/tetherline/tetherline/telemetry"
-	"github.com/tetherline/tetherline/telemetry/wire"
 )
 
 // zigbeeSettings are the settings of the kind zigbee2mqtt.
 type zigbeeSettings struct {
 	// Base is Zigbee2MQTT's mqtt.base_topic; "": zigbee2mqtt.
-	Base string `yaml:"base"`
-	// Measurement of the rows; "": telemetry.DefaultMeasurement.
-	Measurement string `yaml:"measurement"`
+	Base        string `yaml:"base"`
+	Measurement string `yaml:"measurement"` // of the rows; "": zigbee2mqtt
 }
 
 // zigbeeSilence is what Zigbee2MQTT itself grants to devices with batteries,
@@ -32,7 +30,7 @@ func zigbeeKind() Kind {
 		Name:    "zigbee2mqtt",
 		Summary: "Zigbee devices and groups of Zigbee2MQTT, and its bridge",
 		New: func(settings func(any) error) (Profile, error) {
-			s := zigbeeSettings{Base: "zigbee2mqtt", Measurement: telemetry.DefaultMeasurement}
+			s := zigbeeSettings{Base: "zigbee2mqtt"}
 			if err := settings(&s); err != nil {
 				return nil, err
 			}
@@ -64,10 +62,11 @@ func newZigbee(s zigbeeSettings) (Profile, error) {
 	if p, err := newPattern(s.Base); err != nil || p.filter() != s.Base || strings.Contains("/"+s.Base+"/", "//") || strings.ContainsAny(s.Base, "+#") {
 		return nil, fmt.Errorf("base: %q is no topic: it takes Zigbee2MQTT's mqtt.base_topic", s.Base)
 	}
-	if err := wire.CheckMeasurementName(s.Measurement); err != nil {
-		return nil, fmt.Errorf("measurement: %w", err)
+	measure, err := measurementOf(s.Measurement, "zigbee2mqtt")
+	if err != nil {
+		return nil, err
 	}
-	return &zigbee{base: s.Base + "/", measure: s.Measurement, heard: map[string]*zigbeeHeard{}}, nil
+	return &zigbee{base: s.Base + "/", measure: measure, heard: map[string]*zigbeeHeard{}}, nil
 }
 
 // Filters has one for all, because names may have slashes.

@@ -115,7 +115,7 @@ const (
 
 func (d *zigbeeDevice) define(measurement string, exposes []zigbeeExpose) {
 	d.published, d.others = map[string]bool{}, map[string]bool{}
-	var text description
+	text := describing(measurement)
 	set := commandSettings{Name: "set", Description: "set properties of the device"}
 	gettable := false
 	var walk func(exposes []zigbeeExpose, above []string) (access int)
@@ -148,7 +148,6 @@ func (d *zigbeeDevice) define(measurement string, exposes []zigbeeExpose) {
 		return access
 	}
 	walk(exposes, nil)
-	describeAs(measurement, &text)
 	if len(set.Args) > 0 {
 		(&command{settings: set}).describe(&text)
 	}
