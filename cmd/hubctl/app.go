@@ -217,6 +217,9 @@ func (a *app) confirm(yes bool, format string, args ...any) error {
 	return errors.New("nothing was changed")
 }
 
+// errLongInput says that there is more to read than may be.
+var errLongInput = errors.New("longer")
+
 // readInput reads a flag's value that may be @FILE, or @- for stdin.
 func (a *app) readInput(value string, limit int64) ([]byte, error) {
 	if len(value) == 0 || value[0] != '@' {
@@ -237,7 +240,7 @@ func (a *app) readInput(value string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("%s is longer than %d bytes", name, limit)
+		return nil, fmt.Errorf("%s is %w than %d bytes", name, errLongInput, limit)
 	}
 	return raw, nil
 }

@@ -100,7 +100,7 @@ func (a *app) commandShow() *cobra.Command {
 			}
 			res, err := call(cmd.Context(), a, api.Commands.GetCommand, &operatorv1.GetCommandRequest{Id: args[0]})
 			if err != nil {
-				return err
+				return a.perhapsGroup(cmd.Context(), api, err, args[0], "group show "+args[0])
 			}
 			return printOne(a, a.commandView(), res.Command)
 		},
@@ -123,7 +123,7 @@ asked to stop; what it has done by then stays done.`,
 			}
 			res, err := call(cmd.Context(), a, api.Commands.CancelCommand, &operatorv1.CancelCommandRequest{Id: args[0]})
 			if err != nil {
-				return err
+				return a.perhapsGroup(cmd.Context(), api, err, args[0], "group cancel "+args[0])
 			}
 			return printOne(a, a.commandView(), res.Command)
 		},

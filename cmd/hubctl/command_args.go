@@ -11,6 +11,9 @@ import (
 // maxPayload is what the API takes.
 const maxPayload = 16 << 10
 
+// maxJSONInput is read of a file with arguments, whose blanks do not count.
+const maxJSONInput = 4 * maxPayload
+
 const argsText = `Arguments become one JSON object. In --arg key=value a value that is JSON (a
 number, true, false, null, an object, an array or a text in double quotes)
 stands for itself, and any other is a text: on=true is a boolean, speed=fast a

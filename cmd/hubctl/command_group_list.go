@@ -45,7 +45,7 @@ func (a *app) groupShow() *cobra.Command {
 			}
 			res, err := call(cmd.Context(), a, api.Commands.GetGroup, &operatorv1.GetGroupRequest{Id: args[0]})
 			if err != nil {
-				return err
+				return a.perhapsCommand(cmd.Context(), api, err, args[0], "show "+args[0])
 			}
 			return printOne(a, a.groupView(), res.Group)
 		},
@@ -66,7 +66,7 @@ func (a *app) groupCancel() *cobra.Command {
 			}
 			res, err := call(cmd.Context(), a, api.Commands.CancelGroup, &operatorv1.CancelGroupRequest{Id: args[0]})
 			if err != nil {
-				return err
+				return a.perhapsCommand(cmd.Context(), api, err, args[0], "cancel "+args[0])
 			}
 			return printOne(a, a.groupView(), res.Group)
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -125,7 +126,10 @@ func (a *app) commandSpec(cmd *cobra.Command, s *sendFlags, name string) (*opera
 		return nil, err
 	}
 	if s.json != "" {
-		raw, err := a.readInput(s.json, 4*maxPayload)
+		raw, err := a.readInput(s.json, maxJSONInput)
+		if errors.Is(err, errLongInput) {
+			return nil, payloadTooLong("more than " + number(int(maxJSONInput)))
+		}
 		if err != nil {
 			return nil, usageError{err}
 		}
@@ -134,12 +138,17 @@ func (a *app) commandSpec(cmd *cobra.Command, s *sendFlags, name string) (*opera
 		}
 	}
 	if len(payload) > maxPayload {
-		return nil, usagef("the arguments are %d bytes; at most %d are sent", len(payload), maxPayload)
+		return nil, payloadTooLong(number(len(payload)))
 	}
 	if payload != "" {
 		spec.Payload = &operatorv1.CommandSpec_Json{Json: payload}
 	}
 	return spec, nil
+}
+
+// payloadTooLong says it as the API does.
+func payloadTooLong(size string) error {
+	return usagef("the arguments are %s bytes, over the limit of %d: a device that needs more has to fetch it from where they say", size, maxPayload)
 }
 
 func parseReplay(s string) (operatorv1.ReplayClass, error) {

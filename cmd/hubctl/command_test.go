@@ -65,7 +65,10 @@ func TestCommandSendPassesEverythingOn(t *testing.T) {
 	for _, bad := range []string{"--json []", "--json {}{}", "--json {} --arg a=1", "--replay always", "--ttl x", "--timeout -1s", "--rate 5", "--key a/b", "--selector a=b"} {
 		p.hubctl(append([]string{"command", "send", "pump-1", "set"}, strings.Fields(bad)...)...).want(t, exitUsage)
 	}
-	p.hubctl("command", "send", "pump-1", "set", "--arg", "a="+strings.Repeat("x", maxPayload)).want(t, exitUsage)
+	tooLong := p.hubctl("command", "send", "pump-1", "set", "--arg", "a="+strings.Repeat("x", maxPayload)).want(t, exitUsage)
+	wantContains(t, tooLong.stderr, "16392 bytes, over the limit of 16384")
+	tooLong = runWith(t, p.env(), strings.Repeat(" ", 2*maxJSONInput), "command", "send", "pump-1", "set", "--json", "@-").want(t, exitUsage)
+	wantContains(t, tooLong.stderr, "more than 65536 bytes, over the limit of 16384", "fetch it")
 	if len(p.called()) != before {
 		t.Error("a wrong command line reached the hub")
 	}
@@ -224,4 +227,46 @@ func TestCommandListFilters(t *testing.T) {
 	})
 	p.hubctl(strings.Fields("command ls --state failed --state EXPIRED --device d --name n --group g --selector s --limit 7")...).want(t, exitOK)
 	p.hubctl("command", "ls", "--state", "BROKEN").want(t, exitUsage)
+}
+
+// An id of the other kind is not just unknown.
+func TestCommandsAndGroupsPointAtEachOther(t *testing.T) {
+	p := newPeer(t)
+	answer(p, rpc.CommandServiceGetCommandProcedure, func(r *operatorv1.GetCommandRequest) (*operatorv1.GetCommandResponse, error) {
+		if r.Id != "c1" {
+			return nil, connect.NewError(connect.CodeNotFound, errors.New("no such command"))
+		}
+		return &operatorv1.GetCommandResponse{Command: &operatorv1.Command{Id: "c1", GroupId: "g1"}}, nil
+	})
+	answer(p, rpc.CommandServiceGetGroupProcedure, func(r *operatorv1.GetGroupRequest) (*operatorv1.GetGroupResponse, error) {
+		if r.Id != "g1" {
+			return nil, connect.NewError(connect.CodeNotFound, errors.New("no such command"))
+		}
+		return &operatorv1.GetGroupResponse{Group: &operatorv1.Group{Id: "g1"}}, nil
+	})
+	answer(p, rpc.CommandServiceCancelCommandProcedure, func(*operatorv1.CancelCommandRequest) (*operatorv1.CancelCommandResponse, error) {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("no such command"))
+	})
+	answer(p, rpc.CommandServiceCancelGroupProcedure, func(*operatorv1.CancelGroupRequest) (*operatorv1.CancelGroupResponse, error) {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("no such command"))
+	})
+	streams(p, rpc.CommandServiceWatchCommandsProcedure, func(context.Context, *operatorv1.WatchCommandsRequest, func(*operatorv1.WatchCommandsResponse)) error {
+		return connect.NewError(connect.CodeNotFound, errors.New("no such command"))
+	})
+	for args, want := range map[string]string{
+		"why g1":          "'hubctl command group show g1'",
+		"show g1":         "'hubctl command group show g1'",
+		"cancel g1":       "'hubctl command group cancel g1'",
+		"watch g1":        "'hubctl command watch --group g1'",
+		"group show c1":   "one of the group g1: 'hubctl command show c1'",
+		"group cancel c1": "one of the group g1: 'hubctl command cancel c1'",
+	} {
+		got := p.hubctl(strings.Fields("command "+args)...).want(t, exitNotFound)
+		wantContains(t, got.stderr, want)
+	}
+	for _, args := range []string{"why x", "group show x"} {
+		if got := p.hubctl(strings.Fields("command "+args)...).want(t, exitNotFound); strings.Contains(got.stderr, "is not a") {
+			t.Errorf("%s: %s", args, got.stderr)
+		}
+	}
 }

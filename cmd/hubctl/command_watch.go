@@ -33,7 +33,7 @@ Ctrl-C. -o json writes one object a line.`,
 				return err
 			}
 			out := newStream(a, a.commandWatchView(), false)
-			return watchFor(cmd.Context(), limit, func(ctx context.Context) error {
+			err = watchFor(cmd.Context(), limit, func(ctx context.Context) error {
 				return watch(ctx, a, req, api.Commands.WatchCommands, func(res *operatorv1.WatchCommandsResponse) error {
 					if res.Command == nil {
 						return nil
@@ -47,6 +47,10 @@ Ctrl-C. -o json writes one object a line.`,
 					return nil
 				})
 			})
+			if req.Id != "" {
+				return a.perhapsGroup(cmd.Context(), api, err, req.Id, "watch --group "+req.Id)
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()

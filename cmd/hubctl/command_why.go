@@ -34,7 +34,7 @@ events.`,
 			}
 			res, err := call(cmd.Context(), a, api.Commands.GetCommand, &operatorv1.GetCommandRequest{Id: args[0]})
 			if err != nil {
-				return err
+				return a.perhapsGroup(cmd.Context(), api, err, args[0], "group show "+args[0])
 			}
 			switch a.out {
 			case output.JSON:
