@@ -24,6 +24,9 @@ const (
 	MaxEvents = 128
 )
 
+// PayloadAdvice is for who has a larger payload than MaxPayloadBytes.
+const PayloadAdvice = "a device that needs more has to fetch it from where the payload says"
+
 // Replay says what becomes of a command whose delivery is unknown.
 type Replay uint8
 

@@ -59,7 +59,7 @@ func (s *Spec) normalize() error {
 
 func (p *Payload) checkArguments() error {
 	if n := len(p.JSON) + len(p.Protobuf); n > MaxPayloadBytes {
-		return fmt.Errorf("%w: payload of %d bytes is over %d", ErrInvalid, n, MaxPayloadBytes)
+		return fmt.Errorf("%w: payload of %d bytes is over the limit of %d: %s", ErrInvalid, n, MaxPayloadBytes, PayloadAdvice)
 	}
 	if p.JSON != "" && len(p.Protobuf) > 0 {
 		return fmt.Errorf("%w: a payload is JSON or protobuf, not both", ErrInvalid)

@@ -2,7 +2,8 @@
 // gRPC-Web and JSON over HTTP.
 //
 // A request passes, in this order: the gate (gate.go), which refuses foreign
-// origins and wrong tokens before it reads a byte of the body; the guard
+// origins and wrong tokens before it reads a byte of the body, and bounds that
+// (size.go); the guard
 // (guard.go), which knows the message: role by the table in access.go, time
 // limit, audit record, and the one table of errors in errors.go; and the
 // handler, which sees and reaches only the devices of the operator's selector
@@ -103,15 +104,6 @@ func (d *Deps) check() error {
 	return nil
 }
 
-// Bounds of one message, in bytes.
-const (
-	maxRequestBytes  = 1 << 20
-	maxResponseBytes = 64 << 20
-	// minCompressBytes spares small answers gzip, which takes longer than
-	// the rest of a command's way.
-	minCompressBytes = 4 << 10
-)
-
 // Server is the API's http.Handler. It wants HTTP/2 for gRPC and nothing more
 // than HTTP/1.1 for the others.
 type Server struct {
@@ -144,7 +136,7 @@ func New(deps Deps) (*Server, error) {
 	s.feed.init(deps.Tail, deps.Registry, s.log)
 	options := connect.WithHandlerOptions(
 		connect.WithInterceptors(&guard{s}),
-		connect.WithReadMaxBytes(maxRequestBytes),
+		withBoundedGzip(),
 		connect.WithSendMaxBytes(maxResponseBytes),
 		connect.WithCompressMinBytes(minCompressBytes),
 	)

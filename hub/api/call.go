@@ -15,6 +15,7 @@ type call struct {
 	addr     string        // of the caller
 	patience time.Duration // for the caller to take in one message
 	cancel   context.CancelCauseFunc
+	heard    bool // its message has come
 
 	auditing auditing
 
@@ -42,7 +43,10 @@ const (
 
 // received ends the time limit of the request's body. Errors mean that the
 // connection has no deadlines, or is gone, which the next read or write says.
-func (c *call) received() { _ = c.conn.SetReadDeadline(time.Time{}) }
+func (c *call) received() {
+	c.heard = true
+	_ = c.conn.SetReadDeadline(time.Time{})
+}
 
 // sending gives the caller time to take in one message, until sent. HTTP/2
 // resets a stream whose write deadline passes even while nothing is written.

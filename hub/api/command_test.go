@@ -112,7 +112,7 @@ func TestCommandRefusals(t *testing.T) {
 		"disabled device": {toDevice("off", ""), connect.CodeFailedPrecondition, "device off: device is disabled"},
 		"payload too large": {with(func(m *operatorv1.SendCommandRequest) {
 			m.Spec.Payload = &operatorv1.CommandSpec_Json{Json: `{"a":"` + strings.Repeat("x", 16<<10) + `"}`}
-		}), connect.CodeInvalidArgument, "payload of 16392 bytes is over 16384"},
+		}), connect.CodeInvalidArgument, "payload of 16392 bytes is over the limit of 16384"},
 		"payload is no object": {with(func(m *operatorv1.SendCommandRequest) { m.Spec.Payload = &operatorv1.CommandSpec_Json{Json: `[1]`} }),
 			connect.CodeInvalidArgument, "not one JSON object"},
 		"key of another command": {with(func(m *operatorv1.SendCommandRequest) { m.Key, m.Spec.Name = "taken", "identify" }),

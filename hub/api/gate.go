@@ -50,7 +50,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = one.conn.SetReadDeadline(time.Now().Add(readTimeout))
-	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callKey{}, one)))
+	body := bounded(r)
+	r = r.WithContext(context.WithValue(ctx, callKey{}, one))
+	r.Body = body
+	s.mux.ServeHTTP(w, r)
+	s.auditUnheard(r, one, body)
 }
 
 // authenticate finds out who calls.
