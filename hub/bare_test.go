@@ -2,9 +2,11 @@ package hub_test
 
 import (
 	"bufio"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -74,7 +76,7 @@ type bareDevices struct {
 	Devices int
 	Frames  int // of each, of Bytes, before it holds still
 	Bytes   int
-	Storm   bool // when told to go on after that, cut all, connect again, and say how long it took
+	Storm   bool // compute proofs as devices do; when told to go on after that, cut all, connect again, and say how long it took
 }
 
 func bareDevicesRole(argument string) error {
@@ -101,8 +103,10 @@ func bareDevicesRole(argument string) error {
 		dialling.SetLimit(64)
 		for i := range conns {
 			dialling.Go(func() (err error) {
-				conns[i], _, err = dialers[i].Dial("wss://"+a.Addr+device.Path, nil)
-				return err
+				if conns[i], _, err = dialers[i].Dial("wss://"+a.Addr+device.Path, nil); err != nil || !a.Storm {
+					return err
+				}
+				return computeProofs(conns[i].NetConn().(*tls.Conn))
 			})
 		}
 		return dialling.Wait()
@@ -135,5 +139,23 @@ func bareDevicesRole(argument string) error {
 		return fmt.Errorf("connect again: %w", err)
 	}
 	fmt.Println(first.Seconds(), time.Since(began).Seconds())
+	return nil
+}
+
+// computeProofs does what a device computes for the handshake of the protocol:
+// the channel binding, its own proof, and that of the hub.
+func computeProofs(c *tls.Conn) error {
+	t := device.Transcript{DeviceID: "load-000000", Generation: 1}
+	_, _ = rand.Read(t.DeviceNonce[:]) // it never fails
+	state := c.ConnectionState()
+	var err error
+	if t.Binding, err = state.ExportKeyingMaterial(device.ExporterLabel, nil, device.BindingBytes); err != nil {
+		return err
+	}
+	var secret device.Secret
+	proof := secret.DeviceProof(&t)
+	if secret.VerifyHub(&t, proof[:]) {
+		return errors.New("the proof of a device is one of a hub")
+	}
 	return nil
 }

@@ -160,7 +160,7 @@ func (h *Hub) newInflux() (*influx.Store, error) {
 func (h *Hub) openLive(ctx context.Context) error {
 	table, err := live.New(ctx, live.Config{
 		Conn: h.node.Conn(), JetStream: h.node.JetStream(), Registry: h.registry,
-		Node: h.node.Name(), Replicas: h.node.Replicas(), Logger: h.log,
+		Node: h.node.Name(), Sole: h.cfg.NATSURL == "", Replicas: h.node.Replicas(), Logger: h.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open the table of live devices: %w", err)

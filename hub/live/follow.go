@@ -32,10 +32,14 @@ type sessionEvent struct {
 
 // follow listens to other nodes and to the registry.
 func (t *Table) follow() error {
-	for subject, handle := range map[string]nats.MsgHandler{
+	others := map[string]nats.MsgHandler{
 		presenceSubject:      t.onPresence,
 		sessionSubject + "*": t.onSession,
-	} {
+	}
+	if t.cfg.Sole {
+		others = nil
+	}
+	for subject, handle := range others {
 		sub, err := t.cfg.Conn.Subscribe(subject, handle)
 		if err != nil {
 			t.unfollowAll()
@@ -66,6 +70,9 @@ func (t *Table) announce(id string, epoch uint64) {
 }
 
 func (t *Table) tell(subject string, event any) {
+	if t.cfg.Sole {
+		return
+	}
 	data, err := json.Marshal(event)
 	if err == nil {
 		err = t.cfg.Conn.Publish(subject, data)

@@ -22,6 +22,11 @@ const (
 	saveTimeout  = 10 * time.Second // of one batch
 	saveRetry    = time.Second      // after a batch that failed
 	lastSaveTime = 10 * time.Second // at the end of Run
+	// When more than a batch waits, devices come or go in a crowd, and each
+	// is likely to change again: they are saved when nothing has changed for
+	// calmTime, or after crowdTime.
+	calmTime  = 250 * time.Millisecond
+	crowdTime = 10 * time.Second
 	// How old the saved LastSeen of a device that stays online may get.
 	lastSeenAge = 10 * time.Minute
 	// How often, and for how many devices at once, a new total of dropped rows
@@ -141,13 +146,40 @@ func (t *Table) saveLoop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-t.saveNow:
-			for ctx.Err() == nil && t.saveSome(ctx) {
+			for more := true; more && ctx.Err() == nil; {
+				for batches := t.awaitCalm(ctx); batches > 0 && more && ctx.Err() == nil; batches-- {
+					more = t.saveSome(ctx)
+				}
 			}
 		}
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSaveTime)
 	defer cancel()
 	for last.Err() == nil && t.saveSome(last) {
+	}
+}
+
+// awaitCalm waits while devices come and go in a crowd, so that a storm of
+// reconnects neither waits for the disk nor writes each device twice. It
+// returns how many batches there are to save, 1 or more.
+func (t *Table) awaitCalm(ctx context.Context) (batches int) {
+	timeout := time.After(crowdTime)
+	for seen := uint64(0); ; {
+		t.mu.RLock()
+		waiting, changes := len(t.unsaved), t.changes
+		t.mu.RUnlock()
+		batches = max((waiting+saveBatch-1)/saveBatch, 1)
+		if batches == 1 || changes == seen {
+			return batches
+		}
+		seen = changes
+		select {
+		case <-ctx.Done():
+			return batches
+		case <-timeout:
+			return batches
+		case <-time.After(calmTime):
+		}
 	}
 }
 

@@ -45,6 +45,7 @@ type Config struct {
 	// Node names this node. It must stay the same over restarts: devices
 	// that were online on it are offline when it starts.
 	Node     string
+	Sole     bool         // there is no other node, to be told or to be heard
 	Replicas int          // of the bucket, 1 to 5; 0: 1
 	Logger   *slog.Logger // nil: slog.Default()
 }
@@ -75,6 +76,7 @@ type Table struct {
 	retiring map[string]struct{} // devices with a credential in its grace
 	watchers map[*watcher]struct{}
 	unsaved  map[string]struct{}
+	changes  uint64        // of presence, counted
 	left     chan struct{} // closed and replaced when the last peer leaves
 	saveNow  chan struct{} // has room for one word
 }

@@ -32,6 +32,7 @@ type watcher struct {
 
 // changed marks a device as to be saved and told. mu is held.
 func (t *Table) changed(id string) {
+	t.changes++
 	t.toSave(id)
 	t.notify(id)
 }

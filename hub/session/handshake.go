@@ -24,10 +24,10 @@ func randomBytes(b []byte) { _, _ = rand.Read(b) }
 // handshake has the device prove itself, enters it into the table and proves
 // the hub. Its errors are those of the Conn and *Violation.
 func (s *Session) handshake(ctx context.Context) error {
-	dev, wish, outcome, err := s.admission()
+	p, outcome, err := s.admission()
 	if err == nil {
 		s.conn.Authenticated(s.deps.Limits.MaxFrameBytes)
-		if err = s.attach(dev); err != nil {
+		if err = s.attach(p.dev); err != nil {
 			outcome = Refused
 		}
 	}
@@ -35,7 +35,8 @@ func (s *Session) handshake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.welcome(dev, wish)
+	s.welcome(&p)
+	dev := p.dev
 	if dev.Retiring != nil && dev.Clone().Proved(s.generation) {
 		s.retireOlder(ctx)
 	}
@@ -49,8 +50,17 @@ func (s *Session) handshake(ctx context.Context) error {
 	return nil
 }
 
+// proven is a device that has proved itself, and what the hub's own proof
+// needs: it is not kept beyond the handshake.
+type proven struct {
+	dev        *registry.Device
+	wish       uint32 // heartbeat interval that it asks for, in s; 0: none
+	secret     device.Secret
+	transcript device.Transcript
+}
+
 // admission is the challenge and the device's answer to it.
-func (s *Session) admission() (dev *registry.Device, wish uint32, outcome Outcome, err error) {
+func (s *Session) admission() (p proven, outcome Outcome, err error) {
 	randomBytes(s.hubNonce[:])
 	s.setReadDeadline(time.Now().Add(HandshakeTimeout))
 	s.queue(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Challenge{Challenge: &devicev1.Challenge{
@@ -58,17 +68,17 @@ func (s *Session) admission() (dev *registry.Device, wish uint32, outcome Outcom
 	}}})
 	buf, err := s.conn.ReadFrame()
 	if err != nil {
-		return nil, 0, outcomeOf(err), err
+		return p, outcomeOf(err), err
 	}
 	hello, err := parseHello(buf.B)
 	buf.Free()
 	if err != nil {
-		return nil, 0, outcomeOf(err), err
+		return p, outcomeOf(err), err
 	}
-	if dev, err = s.verify(hello); err != nil {
-		return nil, 0, outcomeOf(err), err
+	if p, err = s.verify(hello); err != nil {
+		return p, outcomeOf(err), err
 	}
-	return dev, hello.GetHeartbeatWishS(), Accepted, nil
+	return p, Accepted, nil
 }
 
 func outcomeOf(err error) Outcome {
@@ -128,7 +138,7 @@ func forbidden(reason string) *Violation { return &Violation{Code: CloseForbidde
 // generation and a binding that may not be do the same work, a secret derived
 // and a proof computed, and get the same answer. That a device is disabled is
 // told to the device alone.
-func (s *Session) verify(h *devicev1.Hello) (*registry.Device, error) {
+func (s *Session) verify(h *devicev1.Hello) (p proven, err error) {
 	id, generation := h.GetDeviceId(), h.GetGeneration()
 	dev, known := s.deps.Registry.Get(id)
 	keyID, accepted := "", false
@@ -156,14 +166,14 @@ func (s *Session) verify(h *devicev1.Hello) (*registry.Device, error) {
 
 	proved := secret.VerifyDevice(&t, h.GetDeviceProof())
 	if !known || !accepted || !allowed || !proved {
-		return nil, &Violation{Code: CloseUnauthorized}
+		return p, &Violation{Code: CloseUnauthorized}
 	}
 	if dev.Disabled {
-		return nil, &Violation{Code: CloseDisabled}
+		return p, &Violation{Code: CloseDisabled}
 	}
 	s.id = dev.ID // shares the registry's memory
 	s.firmware = cut(h.GetFirmware(), MaxFirmwareBytes)
-	return dev, nil
+	return proven{dev: dev, wish: h.GetHeartbeatWishS(), secret: secret, transcript: t}, nil
 }
 
 // transcript of this handshake. It is made anew where it is needed, so that
@@ -231,24 +241,22 @@ func (s *Session) offerNewest(dev *registry.Device) {
 
 // welcome queues the hub's proof. It is the first frame that a device gets
 // after the challenge: others may Send only from here on.
-func (s *Session) welcome(dev *registry.Device, wish uint32) {
+func (s *Session) welcome(p *proven) {
 	l := &s.deps.Limits
 	s.interval = l.Heartbeat
-	if wish != 0 {
-		s.interval = min(max(time.Duration(wish)*time.Second, MinHeartbeat), MaxHeartbeat)
+	if p.wish != 0 {
+		s.interval = min(max(time.Duration(p.wish)*time.Second, MinHeartbeat), MaxHeartbeat)
 	}
 	s.interval = s.interval.Round(time.Second)
-	secret, _ := s.deps.Keyring.Secret(s.keyID, s.id, s.generation)
-	t := s.transcript()
-	proof := secret.HubProof(&t)
+	proof := p.secret.HubProof(&p.transcript)
 	w := &devicev1.Welcome{
 		HubProof: proof[:], ServerTimeUnixNs: uint64(time.Now().UnixNano()), SessionEpoch: s.epoch,
 		HeartbeatIntervalS: uint32(s.interval / time.Second),
 		WindowFrames:       uint32(l.WindowFrames), WindowBytes: uint32(l.WindowBytes),
 		MaxFrameBytes: uint32(l.MaxFrameBytes), LastSeq: s.memory.begin(s.boot),
 	}
-	if len(dev.Describe) > 0 {
-		digest := sha256.Sum256(dev.Describe)
+	if len(p.dev.Describe) > 0 {
+		digest := sha256.Sum256(p.dev.Describe)
 		w.DescribeDigest = digest[:]
 	}
 	s.queue(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Welcome{Welcome: w}})
