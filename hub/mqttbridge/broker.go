@@ -99,7 +99,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		return nil, err
 	}
 	br.conn = connection{
-		dialer: dialer, clientID: cfg.ClientID, receive: br.receive, up: br.up, down: br.down, failed: br.failed,
+		dialer: dialer, clientID: cfg.ClientID, take: br.inbox.put, up: br.up, down: br.down, failed: br.failed,
 		before: subscribed{filepath.Join(b.deps.Dir, cfg.Name+".subscriptions")}, odd: br.odd,
 		refused: br.refusedFilter, pauses: [2]time.Duration{firstPause, lastPause},
 	}
@@ -212,7 +212,7 @@ func (b *broker) step(now time.Time) time.Duration {
 			b.gather.heard = now
 		}
 	}
-	if b.appended < len(b.queue) && b.gather.enough(now, b.inbox.unsettled(), b.encoded) {
+	if b.appended < len(b.queue) && b.gather.enough(now, b.inbox.full(), b.encoded) {
 		b.drain(now)
 		b.gather.appended = now
 	}

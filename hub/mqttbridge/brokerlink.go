@@ -3,15 +3,8 @@ package mqttbridge
 import (
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
-
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 )
-
-// receive is the client's handler.
-func (b *broker) receive(s *link, m mqtt.Message) {
-	b.inbox.put(s, m, time.Now())
-}
 
 // up is told of a session that has begun.
 func (b *broker) up(s *link, resumed, forgotten bool) {
@@ -19,7 +12,7 @@ func (b *broker) up(s *link, resumed, forgotten bool) {
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
 	b.repeats.reconnected()
-	b.gather.most = 0
+	b.inbox.begun()
 	b.log.Info("connected to the MQTT broker", "resumed", resumed)
 	if forgotten {
 		b.problem(problem{reason: "session lost",
@@ -88,7 +81,7 @@ func (b *broker) settleAll(s *link) {
 		full := !b.retryAt.IsZero() && b.appended == 0
 		b.mu.Unlock()
 		count, _, _ := b.inbox.figures()
-		if (count == 0 && left == 0 || full) && s.acks.sent() && b.desk.idle() {
+		if (count == 0 && left == 0 || full) && s.acked() && b.desk.idle() {
 			return
 		}
 	}

@@ -25,9 +25,10 @@ const (
 // disconnectTime is how long a goodbye may take.
 const disconnectTime = time.Second
 
-// acks are acknowledgements on their way out, in their order. Sending one may
-// wait for the network, so that a goroutine of its own does it. What waits is
-// bounded by what the broker has sent without an acknowledgement.
+// acks are acknowledgements of messages of QoS 2 on their way to the client,
+// in their order. Sending one may wait for the network, so that a goroutine of
+// its own does it. What waits is bounded by what the broker has sent without
+// an acknowledgement.
 type acks struct {
 	wake chan struct{} // has room for one word
 
@@ -79,14 +80,6 @@ func (a *acks) sent() bool {
 	return len(a.waiting) == 0 && !a.sending
 }
 
-// flush waits until everything has been handed to the network, for at most
-// that long.
-func (a *acks) flush(atMost time.Duration) {
-	for deadline := time.Now().Add(atMost); !a.sent() && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // close drops what is left: the session is over.
 func (a *acks) close() {
 	a.mu.Lock()
@@ -100,11 +93,22 @@ type link struct {
 	client mqtt.Client
 	lost   chan error // has room for one
 	again  chan struct{}
+	conn   *packetConn
 	acks   acks
 
 	// Guarded by the inbox's mu.
 	missed    bool            // messages of QoS 1 were left for want of room
 	unsettled map[uint16]bool // packet identifiers on their way
+}
+
+// acked reports whether every acknowledgement has gone out, or never will.
+func (s *link) acked() bool { return s.acks.sent() && s.conn.written() }
+
+// flush waits until that is so, for at most that long.
+func (s *link) flush(atMost time.Duration) {
+	for deadline := time.Now().Add(atMost); !s.acked() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // connection keeps a session with the broker while run runs.
@@ -113,7 +117,9 @@ type connection struct {
 	clientID string
 	filters  []string
 	before   subscribed
-	receive  func(s *link, m mqtt.Message)
+	// take gets the messages of a session, and says whether the broker may
+	// wait for acknowledgements.
+	take func(s *link, batch []*arrival) (full bool)
 	// up and down are told of each session, up with whether the broker goes
 	// on with one or has forgotten it, down with why. refused hears what the
 	// broker does not allow, odd what went wrong besides.
@@ -161,7 +167,10 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		lost: make(chan error, 1), again: make(chan struct{}, 1), unsettled: make(map[uint16]bool),
 	}
 	s.acks.wake = make(chan struct{}, 1)
-	options, err := c.dialer.options(network, c.clientID, func(_ mqtt.Client, m mqtt.Message) { c.receive(s, m) })
+	handler := func(_ mqtt.Client, m mqtt.Message) { c.take(s, []*arrival{fromClient(m)}) }
+	options, err := c.dialer.optionsWith(network, c.clientID, handler, func(conn *packetConn) {
+		s.conn, conn.take = conn, func(batch []*arrival) bool { return c.take(s, batch) }
+	})
 	if err != nil {
 		return false, err
 	}
@@ -198,7 +207,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		err = fmt.Errorf("connection lost: %w", plainError(err))
 	case <-s.again:
 		again = true
-		s.acks.flush(disconnectTime)
+		s.flush(disconnectTime)
 	case <-ctx.Done():
 		closing(s)
 	}

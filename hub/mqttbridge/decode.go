@@ -24,7 +24,7 @@ type held struct {
 func (b *broker) decode(a *arrival) {
 	b.counts.messages++
 	m := profile.Message{
-		Topic: a.message.Topic(), Payload: a.message.Payload(), Retained: a.message.Retained(), Received: a.received,
+		Topic: a.topic, Payload: a.payload, Retained: a.retained, Received: a.received,
 	}
 	b.queue = append(b.queue, a)
 	p := b.boundFor(&m)
@@ -207,11 +207,8 @@ func (b *broker) arrivalTime(a *arrival, g *gear, m *profile.Message) int64 {
 		if a.id == 0 {
 			a.first = fresh()
 		} else {
-			var err error
 			a.hash = messageHash(m.Topic, m.Payload)
-			if a.first, err = b.repeats.arrival(a.id, a.dup, a.hash, fresh); err != nil {
-				b.problem(problem{reason: "memory of redeliveries", detail: err.Error()})
-			}
+			a.first = b.repeats.arrival(a.id, a.dup, a.hash, fresh)
 		}
 	}
 	at := a.first + a.stamped

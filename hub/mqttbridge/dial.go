@@ -119,7 +119,7 @@ func dialTCP(ctx context.Context, address string) (net.Conn, error) {
 }
 
 // open makes the network connection, TLS included, within connectTimeout.
-func (d *dialer) open(ctx context.Context) (net.Conn, error) {
+func (d *dialer) open(ctx context.Context) (*packetConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	u, err := url.Parse(d.url)
@@ -159,6 +159,12 @@ func (d *dialer) packets(conn net.Conn) *packetConn {
 // anything, and calls handler for every message, in order; messages are
 // acknowledged by Ack alone. The connection ends with ctx.
 func (d *dialer) options(ctx context.Context, clientID string, handler mqtt.MessageHandler) (*mqtt.ClientOptions, error) {
+	return d.optionsWith(ctx, clientID, handler, func(*packetConn) {})
+}
+
+// optionsWith is options, with opened called for the network connection before
+// it is used.
+func (d *dialer) optionsWith(ctx context.Context, clientID string, handler mqtt.MessageHandler, opened func(*packetConn)) (*mqtt.ClientOptions, error) {
 	d = d.now()
 	password, err := d.password()
 	if err != nil {
@@ -175,6 +181,7 @@ func (d *dialer) options(ctx context.Context, clientID string, handler mqtt.Mess
 			return nil, err
 		}
 		context.AfterFunc(ctx, func() { _ = conn.Close() })
+		opened(conn)
 		return conn, nil
 	})
 	return o, nil

@@ -1,7 +1,6 @@
 package mqttbridge
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -14,22 +13,21 @@ func TestGatherEnough(t *testing.T) {
 	start := time.Now()
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	for _, tc := range []struct {
-		what             string
-		g                gather
-		unsettled, bytes int
-		want             bool
+		what  string
+		g     gather
+		full  bool
+		bytes int
+		want  bool
 	}{
-		{"the first after a pause", gather{appended: at(-100), heard: at(100)}, 1, 100, true},
-		{"one in a steady flow", gather{appended: at(95), heard: at(100)}, 1, 100, false},
-		{"long enough in a steady flow", gather{appended: at(80), heard: at(100)}, 1, 100, true},
-		{"quiet", gather{appended: at(90), heard: at(94)}, 1, 100, true},
-		{"much", gather{appended: at(95), heard: at(100)}, 1, gatherBytes, true},
-		{"nearly all that a broker sends ahead", gather{appended: at(95), heard: at(100)}, leastWindow, 100, true},
-		{"the same of one that sends more ahead", gather{appended: at(95), heard: at(100), most: 100}, leastWindow, 100, false},
-		{"and nearly all of that", gather{appended: at(95), heard: at(100), most: 100}, 75, 100, true},
-		{"the end", gather{appended: at(95), heard: at(100), hurry: true}, 1, 100, true},
+		{"the first after a pause", gather{appended: at(-100), heard: at(100)}, false, 100, true},
+		{"one in a steady flow", gather{appended: at(95), heard: at(100)}, false, 100, false},
+		{"long enough in a steady flow", gather{appended: at(50), heard: at(100)}, false, 100, true},
+		{"quiet", gather{appended: at(80), heard: at(85)}, false, 100, true},
+		{"much", gather{appended: at(95), heard: at(100)}, false, gatherBytes, true},
+		{"nearly all that a broker sends ahead", gather{appended: at(95), heard: at(100)}, true, 100, true},
+		{"the end", gather{appended: at(95), heard: at(100), hurry: true}, false, 100, true},
 	} {
-		if got := tc.g.enough(at(100), tc.unsettled, tc.bytes); got != tc.want {
+		if got := tc.g.enough(at(100), tc.full, tc.bytes); got != tc.want {
 			t.Errorf("%s: enough is %v", tc.what, got)
 		}
 		if wait := tc.g.wait(at(100)); !tc.want && (wait <= 0 || wait > gatherTime) {
@@ -38,25 +36,54 @@ func TestGatherEnough(t *testing.T) {
 	}
 }
 
-// What comes in a steady flow is read whole and in order, and so is the end.
+// What comes in a steady flow is read whole and in order, many messages at
+// once, and not gathered while an answer is awaited.
 func TestReaderGathers(t *testing.T) {
-	near, far := net.Pipe()
-	c := newPacketConn(near)
-	c.urgent = new(atomic.Bool)
-	packet := []byte{0x32, 7, 0, 1, 'a', 0, 1, 'x', 'y'}
-	const packets = 500
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	const packets = 600
+	var urgent atomic.Bool
 	go func() {
-		for i := range packets {
-			_, _ = far.Write(packet)
-			if i == packets/2 {
-				c.urgent.Store(true)
-			}
+		far, err := listener.Accept()
+		if err != nil {
+			return
 		}
-		_ = far.Close()
+		defer func() { _ = far.Close() }()
+		for i := range packets {
+			if _, err := far.Write([]byte{0x32, 7, 0, 1, 'a', byte(i >> 8), byte(i), 'x', 'y'}); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Microsecond) // a steady flow
+		}
 	}()
-	got, err := io.ReadAll(c)
-	if err != nil || !bytes.Equal(got, bytes.Repeat(packet, packets)) {
-		t.Errorf("%d bytes of %d, %v", len(got), packets*len(packet), err)
+	near, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newPacketConn(near)
+	defer func() { _ = c.Close() }()
+	c.urgent = &urgent
+	taken, batches, slow := 0, 0, 0
+	c.take = func(batch []*arrival) bool {
+		for _, a := range batch {
+			if int(a.id) != taken || string(a.payload) != "xy" {
+				t.Errorf("message %d is %q after %d others", a.id, a.payload, taken)
+			}
+			taken++
+		}
+		if batches++; taken > packets/2 && urgent.CompareAndSwap(false, true) {
+			slow = batches
+		}
+		return false
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || taken != packets {
+		t.Errorf("%d messages of %d, then %v", taken, packets, err)
+	}
+	if slow == 0 || slow > packets/10 {
+		t.Errorf("%d batches for the first half of %d messages, %d in all", slow, packets, batches)
 	}
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)

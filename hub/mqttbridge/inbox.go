@@ -14,11 +14,14 @@ const arrivalBytes = 512
 type arrival struct {
 	// Set when it comes.
 	session  *link
-	message  mqtt.Message
+	topic    string
+	payload  []byte
 	id       uint16 // packet identifier; 0 with QoS 0
 	dup      bool
+	retained bool
 	received time.Time
-	bytes    int // that it counts for
+	paho     mqtt.Message // of QoS 2, which the client acknowledges; nil: it is acknowledged here
+	bytes    int          // that it counts for
 
 	// The worker's, from then on.
 	hash    uint64  // in the memory of redeliveries; 0: not there
@@ -41,6 +44,7 @@ type inbox struct {
 	calls    []func()
 	// bytes and count are of messages that are not settled, wherever they are.
 	bytes, count int
+	most         int    // count at its highest, in this session
 	lost         uint64 // QoS 0 messages without room
 	closed       bool   // no message is taken any more
 }
@@ -50,16 +54,26 @@ func (i *inbox) init(maxBytes int) {
 	i.wake = make(chan struct{}, 1)
 }
 
-// put takes a message, or leaves it. What is left of QoS 0 is lost. What is
-// left of QoS 1 the broker has to send again, and what comes after it on that
-// session too, so that the order stays: the session is to be reset.
-func (i *inbox) put(s *link, m mqtt.Message, received time.Time) {
-	a := &arrival{session: s, message: m, received: received, bytes: len(m.Topic()) + len(m.Payload()) + arrivalBytes}
-	if m.Qos() > 0 {
-		a.id, a.dup = m.MessageID(), m.Duplicate()
-	}
+// put takes messages of a session, or leaves them. What is left of QoS 0 is
+// lost. What is left of QoS 1 the broker has to send again, and what comes
+// after it on that session too, so that the order stays: the session is to be
+// reset. full: the broker may wait for an acknowledgement before it sends the
+// next message.
+func (i *inbox) put(s *link, batch []*arrival) (full bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	for _, a := range batch {
+		i.take(s, a)
+	}
+	i.most = max(i.most, i.count)
+	if len(i.messages) > 0 {
+		i.signal()
+	}
+	return i.count >= window(i.most)
+}
+
+func (i *inbox) take(s *link, a *arrival) {
+	a.session, a.bytes = s, len(a.topic)+len(a.payload)+arrivalBytes
 	switch {
 	case a.id != 0 && (s.missed || s.unsettled[a.id]):
 		return // unsettled: sent again, though the first is still on its way
@@ -77,7 +91,6 @@ func (i *inbox) put(s *link, m mqtt.Message, received time.Time) {
 	i.bytes += a.bytes
 	i.count++
 	i.messages = append(i.messages, a)
-	i.signal()
 }
 
 // post has the worker call f soon, in the order of the posts.
@@ -145,12 +158,28 @@ func (i *inbox) missed(s *link) bool {
 	return s.missed && !i.closed && len(s.unsettled) == 0
 }
 
-// unsettled is how many messages are not settled, wherever they are.
-func (i *inbox) unsettled() int {
+// full reports whether so many messages are not settled, wherever they are,
+// that the broker may wait for an acknowledgement before it sends the next.
+func (i *inbox) full() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.count
+	return i.count >= window(i.most)
 }
+
+// begun: it is another session, with what the broker sends ahead in it.
+func (i *inbox) begun() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.most = i.count
+}
+
+// leastWindow is below what a broker sends ahead of acknowledgements:
+// Mosquitto's own limit is 20 messages.
+const leastWindow = 15
+
+// window is near what a broker sends ahead, where the most that it ever did is
+// known.
+func window(most int) int { return max(leastWindow, most*3/4) }
 
 // figures are for the status.
 func (i *inbox) figures() (count, bytes int, lost uint64) {

@@ -19,7 +19,8 @@ const (
 	publishType  = 3       // high four bits of the first byte
 	maxOther     = 1 << 20 // bytes of a packet that is no PUBLISH
 	maxUnwritten = 256 << 10
-	readBuffer   = 32 << 10
+	maxAcks      = 4 << 16 // bytes: one for each packet identifier
+	readBuffer   = 64 << 10
 	closePause   = 500 * time.Millisecond // for the last packets to go out
 )
 
@@ -30,6 +31,10 @@ var errNotMQTT = errors.New("the broker sends bytes that are no MQTT")
 // Of a PUBLISH whose payload is over profile.MaxPayloadBytes it lets one byte
 // more than that through, and the rest disappears.
 //
+// With take, the messages of QoS 0 and 1 never reach the client, which hands
+// each through five goroutines: those that one read has brought are taken at
+// once, and acknowledged at once.
+//
 // It reads ahead, and writes many small packets at once: a Write returns when
 // the bytes are taken, and waits only while maxUnwritten bytes wait, besides
 // those that are being written.
@@ -38,13 +43,24 @@ type packetConn struct {
 	net.Conn
 
 	// The reader's.
-	in     *bufio.Reader
-	urgent *atomic.Bool // while true nothing is gathered; nil: always
-	last   time.Time    // when something was read
-	alone  int          // reads before it is worth while to gather again
-	out    []byte       // to be handed out first
-	pass   int          // bytes of in to be handed out after that
-	skip   int          // bytes of in that disappear then
+	in     *bufio.Reader // of reader
+	urgent *atomic.Bool  // while true nothing is gathered; nil: always
+	last   time.Time     // when something was read
+	steady bool          // it comes often enough to be gathered
+	looked bool          // what is in the batch was gathered
+	alone  int           // reads before it is worth while to gather again
+	out    []byte        // to be handed out first
+	pass   int           // bytes of in to be handed out after that
+	skip   int           // bytes of in that disappear then
+
+	// take gets the messages; nil: the client does. full: the broker may
+	// wait for acknowledgements before it sends more.
+	take  func(batch []*arrival) (full bool)
+	full  bool
+	batch []*arrival // not taken yet
+	room  []arrival  // for the next ones
+	name  []byte     // scratch
+	known map[string]string
 
 	mu        sync.Mutex
 	changed   sync.Cond
@@ -55,9 +71,21 @@ type packetConn struct {
 }
 
 func newPacketConn(inner net.Conn) *packetConn {
-	c := &packetConn{Conn: inner, in: bufio.NewReaderSize(inner, readBuffer)}
+	c := &packetConn{Conn: inner}
+	c.in = bufio.NewReaderSize(reader{c}, readBuffer)
 	c.changed.L = &c.mu
 	return c
+}
+
+// reader is the network below a packetConn's buffer. What has come is taken
+// before it waits for more.
+type reader struct{ c *packetConn }
+
+func (r reader) Read(p []byte) (int, error) {
+	r.c.deliver()
+	n, err := r.c.Conn.Read(p)
+	r.c.last = time.Now()
+	return n, err
 }
 
 // Read implements net.Conn.
@@ -80,6 +108,7 @@ func (c *packetConn) Read(p []byte) (int, error) {
 			}
 		default:
 			if err := c.next(); err != nil {
+				c.deliver()
 				return 0, err
 			}
 		}
@@ -101,6 +130,10 @@ func (c *packetConn) next() error {
 	if err != nil {
 		return err
 	}
+	if first>>4 == publishType && c.take != nil && first&0x06 < 2<<1 {
+		return c.message(first, length)
+	}
+	c.deliver() // what comes before it
 	if first>>4 != publishType {
 		if length > maxOther {
 			return fmt.Errorf("%w: a packet of %d bytes", errNotMQTT, length)
@@ -123,48 +156,41 @@ func (c *packetConn) next() error {
 }
 
 // Gathering by the reader, so that one wake-up of all who handle messages is
-// for several of them: in a steady flow it waits up to readGather for more,
-// in steps of readStep, and not once nothing more has come. The time of
-// arrival is that much later.
+// for several of them: in a steady flow it looks every readGather for what has
+// come, and waits for the next byte as soon as that was one message or none.
+// The time of arrival is up to readGather later.
 const (
-	readGather  = 4 * time.Millisecond
-	readStep    = 2 * time.Millisecond
-	readLook    = 200 * time.Microsecond
-	steadyPause = 20 * time.Millisecond // after a longer one nothing is gathered
-	aloneReads  = 16                    // without gathering, where it brought nothing
+	readGather = 10 * time.Millisecond
+	readLook   = 200 * time.Microsecond
+	steadyGap  = 5 * time.Millisecond // between reads, at most
+	aloneReads = 16                   // without gathering, where it brought nothing
 )
 
 // await reads what comes next, and gathers.
 func (c *packetConn) await() error {
+	c.deliver() // which says whether the broker waits
+	before := c.last
+	c.looked = false
+	if c.steady && !c.full && c.urgent != nil && !c.urgent.Load() {
+		time.Sleep(readGather)
+		_ = c.Conn.SetReadDeadline(time.Now().Add(readLook))
+		_, err := c.in.Peek(1)
+		_ = c.Conn.SetReadDeadline(time.Time{})
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.looked = true
+			return err
+		}
+		c.steady = false
+	}
 	if _, err := c.in.Peek(1); err != nil {
 		return err
 	}
-	now := time.Now()
-	steady := now.Sub(c.last) < steadyPause
-	c.last = now
-	switch {
-	case c.urgent == nil || !steady || c.urgent.Load():
-		return nil
-	case c.alone > 0:
+	if c.alone > 0 {
 		c.alone--
-		return nil
+	} else {
+		c.steady = c.last.Sub(before) < steadyGap
 	}
-	first := c.in.Buffered()
-	for c.in.Buffered() < readBuffer/2 && time.Since(now) < readGather {
-		time.Sleep(readStep)
-		_ = c.Conn.SetReadDeadline(time.Now().Add(readLook))
-		if _, err := c.in.Peek(c.in.Buffered() + 1); err != nil {
-			if !errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil // what has come first; the error comes again
-			}
-			break
-		}
-	}
-	if c.in.Buffered() == first {
-		c.alone = aloneReads
-	}
-	c.last = time.Now()
-	return c.Conn.SetReadDeadline(time.Time{})
+	return nil
 }
 
 // length reads a remaining length: up to four bytes, the same as a uvarint.
@@ -182,70 +208,3 @@ func (c *packetConn) length() (int, error) {
 	}
 	return 0, fmt.Errorf("%w: a length of over four bytes", errNotMQTT)
 }
-
-// Write implements net.Conn.
-func (c *packetConn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.unwritten) >= maxUnwritten && c.err == nil {
-		c.changed.Wait()
-	}
-	if c.err != nil {
-		return 0, c.err
-	}
-	c.unwritten = append(c.unwritten, p...)
-	if !c.writing {
-		c.writing = true
-		go c.flush()
-	}
-	return len(p), nil
-}
-
-// flush writes until nothing is left.
-func (c *packetConn) flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.unwritten) > 0 && c.err == nil {
-		batch := c.unwritten
-		c.unwritten, c.spare = c.spare[:0], nil
-		c.changed.Broadcast() // there is room again
-		c.mu.Unlock()
-		_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		_, err := c.Conn.Write(batch)
-		if err != nil {
-			_ = c.Conn.Close() // wakes the reader
-		}
-		c.mu.Lock()
-		if cap(batch) <= maxUnwritten {
-			c.spare = batch[:0]
-		}
-		if err != nil && c.err == nil {
-			c.err = err
-		}
-		c.changed.Broadcast()
-	}
-	c.writing = false
-	c.changed.Broadcast()
-}
-
-// Close implements net.Conn. It gives what was written a moment to go out.
-func (c *packetConn) Close() error {
-	late := time.AfterFunc(closePause, func() { _ = c.Conn.Close() })
-	defer late.Stop()
-	c.mu.Lock()
-	for c.writing && c.err == nil {
-		c.changed.Wait()
-	}
-	if c.err == nil {
-		c.err = net.ErrClosed
-	}
-	c.changed.Broadcast()
-	c.mu.Unlock()
-	return c.Conn.Close()
-}
-
-// SetDeadline sets that of reading alone: writing has its own.
-func (c *packetConn) SetDeadline(t time.Time) error { return c.Conn.SetReadDeadline(t) }
-
-// SetWriteDeadline does nothing: writing has its own.
-func (c *packetConn) SetWriteDeadline(time.Time) error { return nil }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 )
 
 const (
@@ -33,6 +34,9 @@ type redelivery struct {
 	file  *os.File
 	slots []slot
 	used  int // slots below which all are that were ever used
+
+	changed []uint16 // slots to be written
+	scratch []byte
 }
 
 type slot struct {
@@ -92,13 +96,12 @@ func messageHash(topic string, payload []byte) uint64 {
 }
 
 // arrival is when a message of QoS 1 came first. fresh makes that time for one
-// that is not known. The error says that it could not be written down; the
-// time is good all the same.
-func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int64) (int64, error) {
+// that is not known. It is to be written before the rows are appended.
+func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int64) int64 {
 	s := &r.slots[id]
 	if dup && s.hash == hash {
 		s.heard = true
-		return s.time, nil
+		return s.time
 	}
 	next := slot{hash: hash, heard: true}
 	if other := r.search(dup, hash); other != nil {
@@ -109,7 +112,8 @@ func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int6
 	}
 	*s = next
 	r.used = max(r.used, int(id)+1)
-	return next.time, r.write(id)
+	r.changed = append(r.changed, id)
+	return next.time
 }
 
 // search finds the message under another identifier: rather one that was not
@@ -131,27 +135,53 @@ func (r *redelivery) search(dup bool, hash uint64) *slot {
 	return found
 }
 
-// acked says that the message under id is being acknowledged.
-func (r *redelivery) acked(id uint16, hash uint64) error {
-	s := &r.slots[id]
-	if s.hash != hash || s.acked {
-		return nil
+// acked says that the message under id is about to be acknowledged. It is to
+// be written before that.
+func (r *redelivery) acked(id uint16, hash uint64) {
+	if s := &r.slots[id]; s.hash == hash && !s.acked {
+		s.acked = true
+		r.changed = append(r.changed, id)
 	}
-	s.acked = true
-	return r.write(id)
 }
 
-func (r *redelivery) write(id uint16) error {
-	s := &r.slots[id]
-	var b [slotBytes]byte
-	binary.LittleEndian.PutUint64(b[:], s.hash)
-	at := s.time
-	if s.acked {
-		at |= ackedBit
+// writeGap is up to how many slots between two that have changed are written
+// with them.
+const writeGap = 64
+
+// write the slots that have changed since the last time: mostly one run, as
+// brokers count their packet identifiers up. What an error leaves unwritten
+// stays so, until it changes again.
+func (r *redelivery) write() error {
+	if len(r.changed) == 0 {
+		return nil
 	}
-	binary.LittleEndian.PutUint64(b[8:], uint64(at))
-	if _, err := r.file.WriteAt(b[:], int64(id)*slotBytes); err != nil {
-		return fmt.Errorf("write the memory of redeliveries: %w", err)
+	slices.Sort(r.changed)
+	var failed error
+	for first := 0; first < len(r.changed); {
+		last := first
+		for last+1 < len(r.changed) && int(r.changed[last+1])-int(r.changed[last]) <= writeGap {
+			last++
+		}
+		if err := r.writeRun(r.changed[first], r.changed[last]); err != nil {
+			failed = fmt.Errorf("write the memory of redeliveries: %w", err)
+		}
+		first = last + 1
 	}
-	return nil
+	r.changed = r.changed[:0]
+	return failed
+}
+
+func (r *redelivery) writeRun(first, last uint16) error {
+	b := r.scratch[:0]
+	for _, s := range r.slots[first : int(last)+1] {
+		at := s.time
+		if s.acked {
+			at |= ackedBit
+		}
+		b = binary.LittleEndian.AppendUint64(b, s.hash)
+		b = binary.LittleEndian.AppendUint64(b, uint64(at))
+	}
+	r.scratch = b
+	_, err := r.file.WriteAt(b, int64(first)*slotBytes)
+	return err
 }

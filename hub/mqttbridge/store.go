@@ -68,6 +68,7 @@ func (b *broker) drain(now time.Time) {
 		if !b.release(a) {
 			return
 		}
+		b.writeRepeats()
 		for len(a.entries) > 0 {
 			if !b.append(a, &a.entries[0]) {
 				b.retryAt = now.Add(fullPause)
@@ -113,7 +114,7 @@ func (b *broker) release(a *arrival) bool {
 			return false
 		}
 		m := profile.Message{
-			Topic: a.message.Topic(), Payload: a.message.Payload(), Retained: a.message.Retained(), Received: a.received,
+			Topic: a.topic, Payload: a.payload, Retained: a.retained, Received: a.received,
 		}
 		if h.gear.device != nil {
 			b.known(a, h.gear, &m, &h.report)
@@ -150,20 +151,23 @@ func (b *broker) settle() {
 	b.inbox.settled(b.queue[:n])
 	for _, a := range b.queue[:n] {
 		b.counts.rows += a.rows
-		if a.id == 0 {
-			continue
-		}
 		if a.hash != 0 {
-			if err := b.repeats.acked(a.id, a.hash); err != nil {
-				b.problem(problem{reason: "memory of redeliveries", detail: err.Error()})
-			}
+			b.repeats.acked(a.id, a.hash)
 		}
-		a.session.acks.send(a.message)
 	}
+	b.writeRepeats()
+	acknowledge(b.queue[:n])
 	clear(b.queue[:n])
 	b.appended -= n
 	if b.queue = b.queue[n:]; len(b.queue) == 0 {
 		b.queue = nil
+	}
+}
+
+// writeRepeats writes down what is new in the memory of redeliveries.
+func (b *broker) writeRepeats() {
+	if err := b.repeats.write(); err != nil {
+		b.problem(problem{reason: "memory of redeliveries", detail: err.Error()})
 	}
 }
 
