@@ -120,6 +120,9 @@ func brokerTrouble(b broker) string {
 		return ""
 	}
 	p := b.Problems[0]
+	if p.GetGear() == "" && p.GetDetail() != "" {
+		return p.GetReason() + ": " + p.GetDetail()
+	}
 	return strings.TrimSpace(p.GetReason() + " " + p.GetGear())
 }
 

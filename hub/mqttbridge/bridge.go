@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -77,7 +76,7 @@ type Bridge struct {
 	clerk     clerk
 	own       []naming // topics of upstream, of all brokers
 	sampler   *Sampler
-	strangers atomic.Int64 // of all brokers
+	share     int // of strangers, for each profile
 }
 
 // openTimeout bounds the opening of what the bridge keeps.
@@ -107,6 +106,7 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 	}
 	b.clerk.init()
 	b.own = ownTopics(&cfg)
+	b.share = strangerShare(&cfg)
 	b.sampler = NewSampler(cfg, deps.Embedded, deps.Registry.Get)
 	for i := range cfg.Brokers {
 		br, err := newBroker(b, &cfg.Brokers[i])

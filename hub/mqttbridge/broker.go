@@ -60,7 +60,6 @@ type broker struct {
 	taken    []*arrival // scratch
 
 	allowed map[*gear]struct{} // gear of all profiles that is allowed or about to be
-	strange strangers
 	changed map[*gear]struct{} // whose description is to be saved
 	ticked  time.Time
 
@@ -83,7 +82,8 @@ type bound struct {
 	silence time.Duration // 0: never
 
 	gear     map[string]*gear // allowed or about to be, by name
-	waiting  []*waiting       // commands, oldest first
+	strange  strangers
+	waiting  []*waiting // commands, oldest first
 	messages uint64
 }
 
@@ -92,7 +92,6 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		bridge: b, cfg: cfg, log: b.deps.Logger.With("broker", cfg.Name), since: time.Now(), failure: "not connected yet",
 		allowed: make(map[*gear]struct{}), changed: make(map[*gear]struct{}),
 	}
-	br.strange.init(&b.strangers)
 	br.desk.init()
 	dialer, err := newDialer(cfg, b.deps.Embedded)
 	if err != nil {
@@ -113,7 +112,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	br.inbox.init(pending)
 	var filters []string
 	for i := range cfg.Profiles {
-		p, err := newBound(&cfg.Profiles[i])
+		p, err := newBound(&cfg.Profiles[i], b.share)
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +134,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	return br, err
 }
 
-func newBound(cfg *ProfileConfig) (*bound, error) {
+func newBound(cfg *ProfileConfig, strangers int) (*bound, error) {
 	kind, ok := profile.KindOf(cfg.Kind)
 	if !ok {
 		return nil, fmt.Errorf("profile %s: there is no kind %.80q", cfg.Name, cfg.Kind)
@@ -148,6 +147,7 @@ func newBound(cfg *ProfileConfig) (*bound, error) {
 	if cfg.Silence != nil {
 		p.silence = *cfg.Silence
 	}
+	p.strange.init(strangers)
 	return p, nil
 }
 
@@ -219,8 +219,11 @@ func (b *broker) step(now time.Time) time.Duration {
 	b.settle()
 	b.conn.dialer.urgent.Store(b.awaitsAnswer())
 	b.expire(now)
-	if s := b.session; s != nil && b.inbox.missed(s) {
-		s.reset()
+	if s := b.session; s != nil {
+		b.crowded(s)
+		if b.inbox.missed(s) {
+			s.reset()
+		}
 	}
 	if now.Sub(b.ticked) >= tickInterval {
 		b.ticked = now

@@ -1,6 +1,8 @@
 package mqttbridge
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
@@ -31,11 +33,27 @@ func (b *broker) down(s *link, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since = nil, false, time.Now()
-	b.failure = "beginning the session again"
-	if err != nil {
+	switch {
+	case err != nil:
 		b.failure = err.Error()
 		b.log.Warn("connection to the MQTT broker lost", "error", err)
+		b.remember(problem{reason: "connection lost", detail: strings.TrimPrefix(b.failure, connectionLost)})
+	case s.crowded:
+		b.failure = "beginning the session again, to have sent again what there was no room for"
+		b.log.Warn("connection to the MQTT broker closed by the hub", "reason", b.failure)
+	default:
+		b.failure = "the hub stops"
 	}
+}
+
+// crowded tells, once a session, that messages were left for want of room.
+func (b *broker) crowded(s *link) {
+	if s.crowded || !b.inbox.left(s) {
+		return
+	}
+	s.crowded = true
+	b.problem(problem{reason: "no room", detail: fmt.Sprintf("over %d bytes (max-pending-bytes) wait to be durable: what comes besides at QoS 1 is left to the broker, "+
+		"and the hub begins the session again to have it sent when there is room; at QoS 0 it is lost", b.inbox.maxBytes)})
 }
 
 // failed is told of an attempt to connect, or of a session that ended.

@@ -1,6 +1,7 @@
 package mqttbridge
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -14,6 +15,8 @@ const (
 	MaxBrokers          = 64
 	DefaultKeepAlive    = 15 * time.Second
 	MaxProfiles         = 32 // of one broker
+	// DefaultMaxDevices of a profile, where auto-allow stops.
+	DefaultMaxDevices = 1000
 
 	// DefaultPrefix of the topics of PublishConfig.
 	DefaultPrefix = "tetherline"
@@ -65,11 +68,18 @@ type ProfileConfig struct {
 	IDPrefix string `yaml:"id-prefix"`
 	// AutoAllow are globs ('*' any characters, '?' one) over gear names:
 	// gear that matches is allowed when it is first heard, with Labels.
-	AutoAllow []string          `yaml:"auto-allow"`
-	Labels    map[string]string `yaml:"labels"`
+	AutoAllow []string `yaml:"auto-allow"`
+	// MaxDevices is how many devices the profile may have, those that were
+	// allowed otherwise among them, before AutoAllow stops; 0:
+	// DefaultMaxDevices; to profile.MaxGear. What is allowed by hand or is
+	// among Devices is not bounded by it.
+	MaxDevices int               `yaml:"max-devices"`
+	Labels     map[string]string `yaml:"labels"`
 	// Devices are allowed from the start, with Labels and their own.
 	Devices []DeviceConfig `yaml:"devices"`
 }
+
+func (p *ProfileConfig) maxDevices() int { return cmp.Or(p.MaxDevices, DefaultMaxDevices) }
 
 // DeviceConfig is a piece of gear with the device id that it gets.
 type DeviceConfig struct {

@@ -176,6 +176,9 @@ func (p *ProfileConfig) check() error {
 			return fmt.Errorf("auto-allow: a pattern has 1 to %d bytes", profile.MaxGearBytes)
 		}
 	}
+	if n := p.MaxDevices; n < 0 || n > profile.MaxGear {
+		return fmt.Errorf("max-devices: %d is not within 1 to %d; 0 means %d", n, profile.MaxGear, DefaultMaxDevices)
+	}
 	if err := registry.CheckLabels(p.Labels); err != nil {
 		return fmt.Errorf("labels: %w", err)
 	}

@@ -22,6 +22,9 @@ const (
 	settleTime = 15 * time.Second
 )
 
+// connectionLost begins the error of a session that had begun.
+const connectionLost = "connection lost: "
+
 // disconnectTime is how long a goodbye may take.
 const disconnectTime = time.Second
 
@@ -95,6 +98,8 @@ type link struct {
 	again  chan struct{}
 	conn   *packetConn
 	acks   acks
+
+	crowded bool // the worker's: it was told that messages were left
 
 	// Guarded by the inbox's mu.
 	missed    bool            // messages of QoS 1 were left for want of room
@@ -204,7 +209,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 	c.up(s, resumed, known && !resumed)
 	select {
 	case err = <-s.lost:
-		err = fmt.Errorf("connection lost: %w", plainError(err))
+		err = fmt.Errorf(connectionLost+"%w", plainError(err))
 	case <-s.again:
 		again = true
 		s.flush(disconnectTime)

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 	"github.com/tetherline/tetherline/hub/registry"
 )
 
@@ -22,12 +21,13 @@ func (b *broker) autoAllow(p *bound, name string, now time.Time) *gear {
 	if !matches {
 		return nil
 	}
-	if s := b.strange.find(p, name); s != nil && now.Before(s.tryAt) {
+	if s := p.strange.find(name); s != nil && now.Before(s.tryAt) {
 		return nil // it was tried in vain a moment ago
 	}
-	if len(p.gear) >= profile.MaxGear {
-		b.problem(problem{reason: "too much gear", profile: p.cfg.Name, gear: name,
-			detail: fmt.Sprintf("auto-allow stops at %d devices of one profile", profile.MaxGear)})
+	if most := p.cfg.maxDevices(); len(p.gear) >= most {
+		detail := fmt.Sprintf("auto-allow has enrolled its %d devices (max-devices of the profile): allow gear by hand, or raise max-devices", most)
+		p.strange.note(name, now).problem = detail
+		b.problem(problem{reason: "too much gear", profile: p.cfg.Name, gear: name, detail: detail})
 		return nil
 	}
 	return b.enrol(p, name, deviceID(p.cfg.IDPrefix, name), p.cfg.Labels, "allowed automatically", now)
@@ -68,7 +68,7 @@ func (b *broker) enrolled(g *gear, id string, d *registry.Device, err error, now
 	if errors.Is(err, registry.ErrExists) {
 		detail = fmt.Sprintf("its device id %s is taken by another device; give it one with `hubctl bridge allow` or `devices` in the config", id)
 	}
-	s := b.strange.note(g.bound, g.name, now)
+	s := g.bound.strange.note(g.name, now)
 	s.problem, s.tryAt = detail, now.Add(retryAllow)
 	b.problem(problem{reason: "gear cannot be allowed", profile: g.bound.cfg.Name, gear: g.name, detail: detail})
 }
@@ -145,9 +145,9 @@ func (b *broker) deviceIs(g *gear, d *registry.Device) {
 	if d.Disabled {
 		b.leave(g, "disabled by an operator")
 	}
-	if s := b.strange.find(g.bound, g.name); s != nil {
+	if s := g.bound.strange.find(g.name); s != nil {
 		g.first, g.heard, g.messages = s.first, s.last, s.messages
-		b.strange.forget(s)
+		g.bound.strange.forget(s)
 	}
 }
 

@@ -170,7 +170,7 @@ func TestHostileMessages(t *testing.T) {
 		eventually(t, "too many fields are refused", func() bool { return strings.Contains(b.problemOf("too large").Detail, "fields") })
 	}
 	send("j/wide", `{"f1":2}`)
-	eventually(t, "what fits is stored", func() bool { rows := r.stored("wide"); return len(rows) == 2 && rows[1] == "raw f1=2" })
+	eventually(t, "what fits is stored", func() bool { rows := r.stored("wide"); return len(rows) == 2 && rows[1] == "json f1=2" })
 	good()
 	eventually(t, "everything is acknowledged", func() bool { return b.Brokers()[0].PendingMessages == 0 })
 }

@@ -158,6 +158,13 @@ func (i *inbox) missed(s *link) bool {
 	return s.missed && !i.closed && len(s.unsettled) == 0
 }
 
+// left reports whether messages of the session were left for want of room.
+func (i *inbox) left(s *link) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return s.missed && !i.closed
+}
+
 // full reports whether so many messages are not settled, wherever they are,
 // that the broker may wait for an acknowledgement before it sends the next.
 func (i *inbox) full() bool {

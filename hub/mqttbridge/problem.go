@@ -23,8 +23,17 @@ type problems struct {
 	byKey map[[2]string]*Problem
 }
 
-// problem notes one.
+// problem notes one, and logs the first of its kind.
 func (b *broker) problem(p problem) {
+	if b.remember(p) {
+		b.log.Warn("MQTT problem; further ones of the kind are counted", "reason", bounded(p.reason), "profile", p.profile,
+			"topic", bounded(p.topic), "gear", bounded(p.gear), "detail", bounded(p.detail))
+	}
+}
+
+// remember a problem that is logged otherwise. fresh: it is the first of its
+// kind.
+func (b *broker) remember(p problem) (fresh bool) {
 	ps := &b.problems
 	key := [2]string{bounded(p.reason), p.profile}
 	at := ps.byKey[key]
@@ -37,11 +46,11 @@ func (b *broker) problem(p problem) {
 		}
 		at = &Problem{Reason: key[0], Profile: p.profile}
 		ps.byKey[key] = at
-		b.log.Warn("MQTT problem; further ones of the kind are counted", "reason", key[0], "profile", p.profile,
-			"topic", bounded(p.topic), "gear", bounded(p.gear), "detail", bounded(p.detail))
+		fresh = true
 	}
 	at.Time, at.Topic, at.Gear, at.Detail = time.Now(), bounded(p.topic), bounded(p.gear), bounded(p.detail)
 	at.Count++
+	return fresh
 }
 
 func (ps *problems) forgetOldest() {

@@ -108,6 +108,9 @@ func (d *draft) write(w *yamlWriter) {
 		}
 		w.line(4, "auto-allow: [%s]", strings.Join(globs, ", "))
 	}
+	if d.MaxDevices != 0 {
+		w.line(4, "max-devices: %d", d.MaxDevices)
+	}
 	w.labels(4, d.Labels)
 	d.writeDevices(w)
 }

@@ -1,7 +1,6 @@
 package mqttbridge
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -84,13 +83,9 @@ func (b *broker) status() BrokerStatus {
 	if b.upstream != nil {
 		s.Published += b.upstream.published.Load()
 	}
-	unknown := make(map[*bound]uint32)
-	for at := range maps.Values(b.strange.known) {
-		unknown[at.bound]++
-	}
 	for _, p := range b.profiles {
 		s.Profiles = append(s.Profiles, ProfileStatus{
-			Name: p.cfg.Name, Kind: p.kind.Name, GearAllowed: uint32(len(p.gear)), GearUnknown: unknown[p], Messages: p.messages,
+			Name: p.cfg.Name, Kind: p.kind.Name, GearAllowed: uint32(len(p.gear)), GearUnknown: uint32(len(p.strange.known)), Messages: p.messages,
 		})
 	}
 	return s
@@ -119,7 +114,7 @@ func (b *Bridge) Gear(broker string) []SeenGear {
 func (b *broker) seen() []SeenGear {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := make([]SeenGear, 0, len(b.allowed)+len(b.strange.known))
+	all := make([]SeenGear, 0, len(b.allowed))
 	seen := func(p *bound, name string) SeenGear {
 		return SeenGear{Gear: registry.Gear{Broker: b.cfg.Name, Profile: p.cfg.Name, Name: name}, Kind: p.kind.Name}
 	}
@@ -131,10 +126,12 @@ func (b *broker) seen() []SeenGear {
 		}
 		all = append(all, s)
 	}
-	for _, at := range b.strange.known {
-		s := seen(at.bound, at.name)
-		s.FirstHeard, s.LastHeard, s.Messages, s.Problem = at.first, at.last, at.messages, at.problem
-		all = append(all, s)
+	for _, p := range b.profiles {
+		for _, at := range p.strange.known {
+			s := seen(p, at.name)
+			s.FirstHeard, s.LastHeard, s.Messages, s.Problem = at.first, at.last, at.messages, at.problem
+			all = append(all, s)
+		}
 	}
 	return all
 }

@@ -3,19 +3,31 @@ package mqttbridge
 import (
 	"container/list"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 )
 
-// maxStrangers is how much gear that is not allowed is remembered, of all
-// brokers; the one that was heard longest ago gives way.
-const maxStrangers = 10_000
+// Bounds of what is remembered of gear that is not allowed. Each profile of
+// the config has a list of its own, of its share in maxStrangers, so that a
+// flood of one pushes nothing out of the others; within a profile the gear
+// that was heard longest ago gives way.
+const (
+	maxStrangers   = 10_000
+	leastStrangers = 100 // of a profile, whatever its share
+)
+
+// strangerShare is how much a profile of a config remembers.
+func strangerShare(cfg *Config) int {
+	profiles := 0
+	for i := range cfg.Brokers {
+		profiles += len(cfg.Brokers[i].Profiles)
+	}
+	return max(leastStrangers, maxStrangers/max(profiles, 1))
+}
 
 // stranger is gear that was heard and is not allowed.
 type stranger struct {
-	bound       *bound
 	name        string
 	first, last time.Time
 	messages    uint64
@@ -24,35 +36,30 @@ type stranger struct {
 	place       *list.Element
 }
 
-// strangers are those of one broker. The broker's mu guards them.
+// strangers are those of one profile. The broker's mu guards them.
 type strangers struct {
-	all   *atomic.Int64 // of all brokers
-	known map[strangerKey]*stranger
+	max   int
+	known map[string]*stranger
 	order *list.List // of *stranger, the one heard longest ago first
 }
 
-type strangerKey struct {
-	bound *bound
-	name  string
+func (s *strangers) init(most int) {
+	s.max, s.known, s.order = most, make(map[string]*stranger), list.New()
 }
 
-func (s *strangers) init(all *atomic.Int64) {
-	s.all, s.known, s.order = all, make(map[strangerKey]*stranger), list.New()
-}
-
-func (s *strangers) find(p *bound, name string) *stranger { return s.known[strangerKey{p, name}] }
+func (s *strangers) find(name string) *stranger { return s.known[name] }
 
 // note that gear was heard.
-func (s *strangers) note(p *bound, name string, now time.Time) *stranger {
-	at := s.known[strangerKey{p, name}]
+func (s *strangers) note(name string, now time.Time) *stranger {
+	at := s.known[name]
 	if at == nil {
-		name = strings.Clone(name) // the topic that it is a part of may be long
-		at = &stranger{bound: p, name: name, first: now}
-		s.known[strangerKey{p, name}] = at
-		at.place = s.order.PushBack(at)
-		if s.all.Add(1) > maxStrangers {
+		if len(s.known) >= s.max {
 			s.forget(s.order.Front().Value.(*stranger))
 		}
+		name = strings.Clone(name) // the topic that it is a part of may be long
+		at = &stranger{name: name, first: now}
+		s.known[name] = at
+		at.place = s.order.PushBack(at)
 	}
 	s.order.MoveToBack(at.place)
 	at.last = now
@@ -60,17 +67,16 @@ func (s *strangers) note(p *bound, name string, now time.Time) *stranger {
 }
 
 func (s *strangers) forget(at *stranger) {
-	if s.known[strangerKey{at.bound, at.name}] != at {
+	if s.known[at.name] != at {
 		return
 	}
-	delete(s.known, strangerKey{at.bound, at.name})
+	delete(s.known, at.name)
 	s.order.Remove(at.place)
-	s.all.Add(-1)
 }
 
 // stranger notes a report of gear that is not allowed.
 func (b *broker) stranger(p *bound, r *profile.Report, now time.Time) {
-	s := b.strange.note(p, r.Gear, now)
+	s := p.strange.note(r.Gear, now)
 	s.messages++
 	if r.Problem != "" {
 		s.problem = bounded(r.Problem)

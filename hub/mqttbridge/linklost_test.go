@@ -1,0 +1,85 @@
+package mqttbridge
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tetherline/tetherline/hub/mqtttest"
+)
+
+// journal is a log that a test reads.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// Why a connection was lost stands in the log, and among the problems when it
+// is there again.
+func TestWhyTheConnectionWasLost(t *testing.T) {
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	r := newRig(t)
+	var log journal
+	b, _ := r.bridgeWith(broker.URL, hostileConfig, func(d *Deps) { d.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	up(t, b)
+	// Another client with the session's id: Mosquitto closes the first.
+	other := broker.Dial(t, "tetherline-test-barn", func(o *mqtt.ClientOptions) { o.SetCleanSession(false) })
+	p := wantProblem(t, b, "connection lost")
+	other.Disconnect(0)
+	up(t, b)
+	if !strings.Contains(p.Detail, "closed by the broker") || strings.Contains(p.Detail, "connection lost") {
+		t.Errorf("%+v", p)
+	}
+	if text := log.String(); !strings.Contains(text, "connection to the MQTT broker lost") || !strings.Contains(text, p.Detail) {
+		t.Errorf("log:\n%s", text)
+	}
+}
+
+// Where the hub itself ends the connection, because there was no room, it says
+// so.
+func TestWhyTheHubClosedTheConnection(t *testing.T) {
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{MaxInflight: 1000})
+	r := newRig(t)
+	var log journal
+	b, _ := r.bridgeWith(broker.URL, strings.Replace(hostileConfig, "    keep-alive", "    max-pending-bytes: 524288\n    keep-alive", 1),
+		func(d *Deps) { d.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	up(t, b)
+	gear := broker.Dial(t, "gear")
+	mqtttest.Publish(t, gear, "r/other/n", 1, false, "0")
+	r.wantStored("other", "raw n=0")
+	r.full.Store(true)
+	for i := range 20 {
+		mqtttest.Publish(t, gear, "r/other/"+strings.Repeat("n", 60), 1, false, fmt.Sprintf("%d%s", i, strings.Repeat(" ", 60<<10)))
+	}
+	p := wantProblem(t, b, "no room")
+	for _, want := range []string{"524288", "max-pending-bytes", "QoS 1"} {
+		if !strings.Contains(p.Detail, want) {
+			t.Errorf("%q is missing in %q", want, p.Detail)
+		}
+	}
+	r.full.Store(false)
+	eventually(t, "the session is begun again and all is stored", func() bool { return len(r.stored("other")) == 21 })
+	if p := b.problemOf("connection lost"); p.Count > 0 {
+		t.Errorf("the connection was not lost: %+v", p)
+	}
+	if text := log.String(); !strings.Contains(text, "connection to the MQTT broker closed by the hub") || !strings.Contains(text, "no room") {
+		t.Errorf("log:\n%s", text)
+	}
+}
