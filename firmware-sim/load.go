@@ -25,6 +25,7 @@ type loadRun struct {
 	// Set once.
 	cfg     LoadConfig
 	hub     string // that devices dial
+	own     *loadHub
 	devices []*loadDevice
 	gate    chan struct{} // handshakes under way
 	began   chan struct{} // closed when sending begins
@@ -50,6 +51,8 @@ type loadRun struct {
 	lastAck   atomic.Int64 // Unix ns
 	failure   atomic.Pointer[error]
 	recovery  atomic.Pointer[Recovery]
+	restart   atomic.Pointer[Restart]
+	returns   atomic.Int64 // sessions that began because the load has restarted its hub
 	latency   histogram
 }
 
@@ -59,16 +62,29 @@ type loadRun struct {
 //
 // With a Rate the loop is open: every frame has a time at which it is to be
 // sent, and its acknowledgement is counted from then on, whether or not the
-// device could send it at that time. Without one each device sends as the
-// hub's window allows, and an acknowledgement is counted from the sending on.
+// device could send it at that time. With a Think each device sends a frame
+// so long after the acknowledgement of the one before, and that is the time to
+// count from. Without either each device sends as the hub's window allows, and
+// an acknowledgement is counted from the sending on; what is sent again is
+// counted from the first time.
 func Load(ctx context.Context, cfg LoadConfig) (LoadSummary, error) {
 	if err := cfg.complete(); err != nil {
 		return LoadSummary{}, err
 	}
+	if cfg.Own != nil {
+		return loadOwnHub(ctx, cfg)
+	}
+	return runLoad(ctx, cfg, nil)
+}
+
+// runLoad runs a load of a hub that is there; own is nil where it is not the
+// load's.
+func runLoad(ctx context.Context, cfg LoadConfig, own *loadHub) (LoadSummary, error) {
 	r, err := newLoadRun(ctx, cfg)
 	if err != nil {
 		return LoadSummary{}, err
 	}
+	r.own = own
 	if err := r.cfg.Stage("enrolled"); err != nil {
 		return LoadSummary{}, err
 	}
@@ -181,13 +197,17 @@ func (r *loadRun) measure(ctx context.Context, m *loadMeter) error {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stop()
-	watching.Go(func() { r.watchRecovery(watch) })
+	watching.Go(func() { r.watchRecovery(watch, r.recovered) })
 	r.start = time.Now().Add(10 * time.Millisecond)
 	r.end = r.start.Add(r.cfg.For)
 	m.begin()
 	close(r.began)
 	if r.cfg.Idle {
-		return r.hold(ctx, m)
+		if err := r.hold(ctx, m); err != nil {
+			return err
+		}
+		stop()
+		return r.restarted(ctx)
 	}
 	if r.cfg.Storm {
 		watching.Go(func() { r.storm(watch) })
@@ -202,8 +222,11 @@ func (r *loadRun) measure(ctx context.Context, m *loadMeter) error {
 	if r.cfg.WaitUntilStored && err == nil {
 		err = m.stored(ctx, r)
 	}
-	m.finish()
-	return err
+	m.finish(ctx)
+	if stop(); err != nil {
+		return err
+	}
+	return r.restarted(ctx)
 }
 
 // hold lets idle devices send what they send at first, and then waits.
@@ -223,7 +246,7 @@ func (r *loadRun) hold(ctx context.Context, m *loadMeter) error {
 		return ctx.Err()
 	}
 	err := r.returned(ctx)
-	m.finish()
+	m.finish(ctx)
 	return err
 }
 

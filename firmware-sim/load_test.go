@@ -97,6 +97,61 @@ func TestLoadWithAStorm(t *testing.T) {
 	}
 }
 
+// A load has a hub of its own, whose memory is measured without garbage, and
+// which it restarts in the end. Who thinks sends no frame before the answer to
+// the one before.
+func TestLoadOfItsOwnHub(t *testing.T) {
+	t.Parallel()
+	const devices, think = 8, 20 * time.Millisecond
+	s, err := firmwaresim.Load(t.Context(), firmwaresim.LoadConfig{
+		Own: &firmwaresim.OwnHub{Hubd: os.Args[0], Influxd: "none"}, Devices: devices, Think: think,
+		FieldsPerRow: 4, For: 500 * time.Millisecond, WaitUntilStored: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(devices * (500/20 + 1)); s.FramesAcked < devices || s.FramesAcked > most || s.FramesDropped+s.Reconnects != 0 {
+		t.Errorf("%d frames are acknowledged, %d dropped, with %d reconnects; want up to %d, and no other",
+			s.FramesAcked, s.FramesDropped, s.Reconnects, most)
+	}
+	if x := s.Restart; x == nil || x.Lost != devices || x.ReadySeconds <= 0 || x.Seconds < x.ReturnSeconds {
+		t.Errorf("the restart is %+v", x)
+	}
+	if s.Store != "the embedded store" {
+		t.Errorf("the store is %q", s.Store)
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	h := s.Hub
+	if h == nil || !h.Collected || h.RSSBefore <= 0 || h.RSSAfter <= 0 {
+		t.Fatalf("the hub's process: %+v", h)
+	}
+	if want := h.MicrosPerFrame / 4; h.MicrosPerValue != want || want <= 0 {
+		t.Errorf("%v µs a value; want %v", h.MicrosPerValue, want)
+	}
+	var text bytes.Buffer
+	if _, err := s.WriteTo(&text); err != nil || !strings.Contains(text.String(), "after a SIGKILL") ||
+		!strings.Contains(text.String(), "after a collection of garbage") {
+		t.Errorf("%v\n%s", err, &text)
+	}
+}
+
+// Nobody's memory is taken for the hub's.
+func TestLoadKnowsTheHubsProcess(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return
+	}
+	t.Parallel()
+	h := hubtest.Start(t, hubtest.Config(t))
+	_, err := firmwaresim.Load(t.Context(), firmwaresim.LoadConfig{
+		Hub: h.URL, Token: h.Token, RootCAs: h.Roots, Devices: 1, For: time.Second, HubPID: 1,
+	})
+	if err == nil || !strings.Contains(err.Error(), "1 is not the process of the hub") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A second load of the same devices stores rows of its own.
 func TestLoadFlatOut(t *testing.T) {
 	t.Parallel()
@@ -194,7 +249,12 @@ func TestLoadConfigIsChecked(t *testing.T) {
 		"lasts up to":     func(c *firmwaresim.LoadConfig) { c.For = 0 },
 		"bytes":           func(c *firmwaresim.LoadConfig) { c.RowsPerFrame, c.FieldsPerRow = 1000, 10 },
 		"prefix":          func(c *firmwaresim.LoadConfig) { c.Prefix = "no space" },
-		"has a frame":     func(c *firmwaresim.LoadConfig) { c.Rate = 0.1 },
+		"has no rate":     func(c *firmwaresim.LoadConfig) { c.Rate, c.Think = 10, time.Second },
+		"not both":        func(c *firmwaresim.LoadConfig) { c.Own = &firmwaresim.OwnHub{} },
+		"and a bucket": func(c *firmwaresim.LoadConfig) {
+			c.Hub, c.Own = "", &firmwaresim.OwnHub{InfluxURL: "http://127.0.0.1:1"}
+		},
+		"has a frame": func(c *firmwaresim.LoadConfig) { c.Rate = 0.1 },
 	} {
 		cfg := good
 		change(&cfg)

@@ -2,6 +2,7 @@ package firmwaresim
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math"
 	"net/url"
@@ -21,6 +22,11 @@ const (
 // shape, on a client of the protocol that is as small as can be, so that what
 // is measured is the hub.
 type LoadConfig struct {
+	// Own is a hub that the load starts; nil: Hub, Token and RootCAs say where
+	// one is. A load that has started its hub kills and starts it again in the
+	// end, to see how fast all devices are back.
+	Own *OwnHub
+
 	Hub     string         // URL of the operator API, https://host:port
 	Token   string         // of an operator
 	RootCAs *x509.CertPool `json:"-"` // that the hub's certificate comes from; nil: the system's
@@ -28,6 +34,7 @@ type LoadConfig struct {
 
 	Devices         int           // 1 to 100,000
 	Rate            float64       // rows a second of all devices together; 0: as fast as windows allow
+	Think           time.Duration // Rate 0: what a device waits after each acknowledgement before its next frame; 0: it sends as windows allow
 	RowsPerFrame    int           // 1 to 1,000; 0: 1
 	FieldsPerRow    int           // 1 to 256; 0: 10
 	Ramp            time.Duration // in which the devices connect; 0: as fast as the hub takes them
@@ -35,7 +42,7 @@ type LoadConfig struct {
 	Idle            bool          // connect and hold still; Rate is not looked at
 	FramesAtFirst   int           // that each idle device sends before it holds still
 	Storm           bool          // halfway (Idle: once it holds still) every connection is cut at once, and comes back as fast as it can
-	Pause           time.Duration // the longest before a device tries to connect again; 0: 5 s, in a storm 0.1 s
+	Pause           time.Duration // the longest before a device tries to connect again; 0: 5 s, in a storm and with Own 0.1 s
 	HubPID          int           // of a hub on this machine, whose CPU time and memory are reported; 0: none
 	WaitUntilStored bool          // the hub's CPU time is taken when all is stored; else when all is acknowledged
 
@@ -60,7 +67,7 @@ func (c *LoadConfig) complete() error {
 	}
 	if c.Pause == 0 {
 		c.Pause = 5 * time.Second
-		if c.Storm {
+		if c.Storm || c.Own != nil {
 			c.Pause = loadFirstPause
 		}
 	}
@@ -69,12 +76,23 @@ func (c *LoadConfig) complete() error {
 	}
 	u, err := url.Parse(c.Hub)
 	switch {
+	case c.Own != nil && (c.Hub != "" || c.HubPID != 0):
+		return errors.New("a load has a hub of its own, or is told of one: not both")
+	case c.Own != nil && (c.Own.InfluxURL == "") != (c.Own.InfluxBucket == ""):
+		return errors.New("an InfluxDB that is there already needs a URL and a bucket")
+	case c.Own != nil:
 	case err != nil || u.Scheme != "https" || u.Host == "":
 		return fmt.Errorf("hub %q is no URL, as https://127.0.0.1:8443", c.Hub)
+	}
+	switch {
 	case c.Devices < 1 || c.Devices > maxLoadDevices:
 		return fmt.Errorf("a load has 1 to %d devices, not %d", maxLoadDevices, c.Devices)
 	case c.Rate < 0:
 		return fmt.Errorf("rate %v is negative", c.Rate)
+	case c.Think < 0 || c.Think > maxLoadTime:
+		return fmt.Errorf("a device thinks for up to %v, not %v", maxLoadTime, c.Think)
+	case c.Think > 0 && (c.Rate > 0 || c.Idle):
+		return errors.New("who thinks between frames has no rate and does not hold still")
 	case c.RowsPerFrame < 1 || c.RowsPerFrame > 1000:
 		return fmt.Errorf("a frame has 1 to 1000 rows, not %d", c.RowsPerFrame)
 	case c.FieldsPerRow < 1 || c.FieldsPerRow > 256:

@@ -34,6 +34,7 @@ type loadDevice struct {
 	highest     uint64    // seq that was sent
 	acked       uint64
 	pausedUntil time.Time
+	thoughtBy   time.Time   // with a think time: when the next frame is due; zero: not known yet
 	intended    []time.Time // of frames in flight, by seq modulo the length
 	finished    bool
 }
@@ -172,15 +173,24 @@ func (d *loadDevice) upNext(link *loadLink) (seq uint64, wait time.Duration, mor
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if r.cfg.Think > 0 && d.thoughtBy.IsZero() {
+		d.thoughtBy = r.start.Add(d.share(r.cfg.Think))
+	}
 	if d.next > d.highest && d.sentAll(now) {
 		d.finish()
 		return 0, 0, !d.finished
 	}
 	due := now
-	if r.period > 0 {
-		due = d.dueAt(d.next)
-	}
 	inFlight := int(d.next - 1 - d.acked)
+	switch {
+	case r.period > 0:
+		due = d.dueAt(d.next)
+	case r.cfg.Think > 0:
+		if inFlight > 0 {
+			return 0, 0, true
+		}
+		due = d.thoughtBy
+	}
 	if inFlight >= link.windowFrames || (inFlight+1)*link.frameBytes > link.windowBytes {
 		return 0, 0, true
 	}
@@ -202,8 +212,12 @@ func (d *loadDevice) upNext(link *loadLink) (seq uint64, wait time.Duration, mor
 // over the period.
 func (d *loadDevice) dueAt(seq uint64) time.Time {
 	r := d.load
-	offset := time.Duration(float64(r.period) * float64(d.index) / float64(len(r.devices)))
-	return r.start.Add(offset + time.Duration(seq-1)*r.period)
+	return r.start.Add(d.share(r.period) + time.Duration(seq-1)*r.period)
+}
+
+// share spreads the devices over a time.
+func (d *loadDevice) share(span time.Duration) time.Duration {
+	return time.Duration(float64(span) * float64(d.index) / float64(len(d.load.devices)))
 }
 
 // acknowledged takes an Ack.
@@ -213,6 +227,9 @@ func (d *loadDevice) acknowledged(seq uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	seq = min(seq, d.highest)
+	if d.acked < seq {
+		d.thoughtBy = now.Add(r.cfg.Think)
+	}
 	for d.acked < seq {
 		d.acked++
 		r.latency.add(now.Sub(d.intended[d.acked%uint64(len(d.intended))]))
@@ -230,7 +247,7 @@ func (d *loadDevice) sentAll(now time.Time) bool {
 	if r.frames > 0 || r.cfg.Idle {
 		return d.highest >= uint64(r.frames)
 	}
-	return now.After(r.end)
+	return now.After(r.end) || r.cfg.Think > 0 && d.thoughtBy.After(r.end)
 }
 
 // finish notes that all is sent and acknowledged. mu is held.

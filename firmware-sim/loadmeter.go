@@ -17,8 +17,11 @@ import (
 // where it runs on this machine by what the system knows of its process.
 type loadMeter struct {
 	pid       int
+	hub       string
+	token     string
 	status    operatorv1connect.HubServiceClient
 	transport *http.Transport
+	collects  bool // the hub collects its garbage when it is asked to
 
 	connecting    time.Duration
 	rowsBefore    uint64 // stored
@@ -27,13 +30,14 @@ type loadMeter struct {
 	atStart       processUse // before the devices connected
 	atBegin       processUse
 	atEnd         processUse
+	atRest        processUse    // with all devices connected, after a collection
 	selfBegin     time.Duration // CPU time of this process
 	selfEnd       time.Duration
 	ended, failed bool
 }
 
 func newLoadMeter(ctx context.Context, cfg *LoadConfig) (*loadMeter, error) {
-	m := &loadMeter{pid: cfg.HubPID}
+	m := &loadMeter{pid: cfg.HubPID, hub: cfg.Hub, token: cfg.Token}
 	m.transport = &http.Transport{
 		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs},
 		ForceAttemptHTTP2: true,
@@ -47,7 +51,7 @@ func newLoadMeter(ctx context.Context, cfg *LoadConfig) (*loadMeter, error) {
 	}
 	m.rowsBefore = rows
 	if m.pid != 0 {
-		if m.atStart, err = useOf(m.pid); err != nil {
+		if m.atStart, err = m.first(ctx); err != nil {
 			m.close()
 			return nil, fmt.Errorf("the hub's process: %w", err)
 		}
@@ -74,10 +78,15 @@ func (m *loadMeter) begin() {
 	m.atBegin = m.use()
 }
 
-// finish is called when everything that counts is over.
-func (m *loadMeter) finish() {
+// finish is called when everything that counts is over, and the devices are
+// still connected.
+func (m *loadMeter) finish(ctx context.Context) {
 	m.atEnd = m.use()
 	m.selfEnd = ownCPU()
+	if m.collects {
+		m.failed = m.collect(ctx) != nil || m.failed
+	}
+	m.atRest = m.use()
 	m.ended = true
 }
 

@@ -2,6 +2,8 @@ package firmwaresim
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"time"
 )
 
@@ -21,8 +23,8 @@ type Recovery struct {
 }
 
 // watchRecovery looks how many devices are connected until ctx ends, and
-// keeps the recovery from the greatest loss.
-func (r *loadRun) watchRecovery(ctx context.Context) {
+// hands on each recovery.
+func (r *loadRun) watchRecovery(ctx context.Context, recovered func(Recovery)) {
 	all := r.cfg.Devices
 	low, before := all, all
 	var lost, back time.Time
@@ -38,7 +40,11 @@ func (r *loadRun) watchRecovery(ctx context.Context) {
 			back = now
 		}
 		if n == all && !lost.IsZero() {
-			r.recovered(Recovery{Lost: all - low, Seconds: now.Sub(lost).Seconds(), ReturnSeconds: now.Sub(back).Seconds()})
+			x := Recovery{Lost: all - low, Seconds: now.Sub(lost).Seconds(), ReturnSeconds: now.Sub(back).Seconds()}
+			if x.ReturnSeconds > 0 {
+				x.PerSecond = float64(x.Lost) / x.ReturnSeconds
+			}
+			recovered(x)
 			lost, low = time.Time{}, all
 		}
 		before = n
@@ -47,9 +53,6 @@ func (r *loadRun) watchRecovery(ctx context.Context) {
 
 // recovered keeps a recovery where none had a greater loss.
 func (r *loadRun) recovered(x Recovery) {
-	if x.ReturnSeconds > 0 {
-		x.PerSecond = float64(x.Lost) / x.ReturnSeconds
-	}
 	if old := r.recovery.Load(); old == nil || x.Lost > old.Lost {
 		r.recovery.Store(&x)
 	}
@@ -67,5 +70,49 @@ func (r *loadRun) storm(ctx context.Context) {
 		if link != nil {
 			_ = link.cut()
 		}
+	}
+}
+
+// Restart is how a load came back after it had killed its own hub, with
+// SIGKILL, and started it again.
+type Restart struct {
+	ReadySeconds float64 `json:"ready_seconds"` // from the kill until the hub was ready
+	Recovery             // the first loss is the kill
+}
+
+// restarted kills and starts the hub, where it is the load's own, and waits
+// until all devices are back.
+func (r *loadRun) restarted(ctx context.Context) error {
+	if r.own == nil {
+		return nil
+	}
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	back := make(chan Recovery, 1)
+	watching.Go(func() {
+		r.watchRecovery(watch, func(x Recovery) {
+			select {
+			case back <- x:
+			default: // a part of them was back before
+			}
+		})
+	})
+	before := r.sessions.Load()
+	defer func() { r.returns.Add(r.sessions.Load() - before) }()
+	took, err := r.own.restart(ctx)
+	if err != nil {
+		return fmt.Errorf("restart the hub: %w", err)
+	}
+	if err := r.connected(ctx); err != nil {
+		return fmt.Errorf("after a restart of the hub: %w", err)
+	}
+	select {
+	case x := <-back:
+		r.restart.Store(&Restart{took.Seconds(), x})
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

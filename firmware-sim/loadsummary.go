@@ -10,9 +10,11 @@ import (
 // LoadSummary is what a load has measured. Rates are over the time from the
 // first frame to the last acknowledgement.
 type LoadSummary struct {
+	Store          string  `json:"store,omitempty"` // of a hub of the load's own
 	Devices        int     `json:"devices"`
 	OpenLoop       bool    `json:"open_loop"`
 	RateWanted     float64 `json:"rate_wanted"` // rows a second; 0: as windows allow
+	ThinkSeconds   float64 `json:"think_seconds,omitempty"`
 	RowsPerFrame   int     `json:"rows_per_frame"`
 	FieldsPerRow   int     `json:"fields_per_row"`
 	ConnectSeconds float64 `json:"connect_seconds"` // until every device was connected
@@ -30,8 +32,9 @@ type LoadSummary struct {
 	// it was not waited for.
 	StoredPerSecond float64 `json:"values_stored_per_second,omitempty"`
 
-	Reconnects int64         `json:"reconnects"`
+	Reconnects int64         `json:"reconnects"`         // but for those of Restart
 	Recovery   *Recovery     `json:"recovery,omitempty"` // nil: no device was lost
+	Restart    *Restart      `json:"restart,omitempty"`  // nil: the hub is not the load's own
 	Throttles  int64         `json:"throttles"`
 	Refused    int64         `json:"refused"` // devices that the hub told to stop
 	AckP50     time.Duration `json:"ack_p50_ns"`
@@ -48,12 +51,17 @@ type LoadSummary struct {
 type HubUse struct {
 	UserSeconds   float64 `json:"user_seconds"` // of CPU, from the first frame to the end
 	SystemSeconds float64 `json:"system_seconds"`
-	// MicrosPerFrame and MicrosPerRow are CPU time, user and system.
+	// MicrosPerFrame, MicrosPerRow and MicrosPerValue are CPU time, user and
+	// system.
 	MicrosPerFrame float64 `json:"us_per_frame,omitempty"`
 	MicrosPerRow   float64 `json:"us_per_row,omitempty"`
-	RSSBefore      int64   `json:"rss_before_bytes"` // before the devices connected
-	RSSAfter       int64   `json:"rss_after_bytes"`
-	RSSPerDevice   int64   `json:"rss_per_device_bytes"`
+	MicrosPerValue float64 `json:"us_per_value,omitempty"`
+	// Collected: resident memory was read right after garbage was collected
+	// and free memory was given back to the system.
+	Collected    bool  `json:"collected"`
+	RSSBefore    int64 `json:"rss_before_bytes"` // the devices are enrolled, none is connected
+	RSSAfter     int64 `json:"rss_after_bytes"`  // all are connected, what they sent is stored
+	RSSPerDevice int64 `json:"rss_per_device_bytes"`
 }
 
 func (r *loadRun) summary(m *loadMeter) LoadSummary {
@@ -63,10 +71,14 @@ func (r *loadRun) summary(m *loadMeter) LoadSummary {
 		RowsPerFrame: c.RowsPerFrame, FieldsPerRow: c.FieldsPerRow, ConnectSeconds: m.connecting.Seconds(),
 		FramesSent: r.sent.Load(), FramesResent: r.resent.Load(), FramesAcked: r.acked.Load(),
 		FramesRejected: r.rejected.Load(), Throttles: r.throttles.Load(), Refused: r.refused.Load(),
-		Reconnects: max(r.sessions.Load()-int64(c.Devices), 0),
+		Reconnects: max(r.sessions.Load()-r.returns.Load()-int64(c.Devices), 0),
 		AckP50:     r.latency.quantile(0.5), AckP90: r.latency.quantile(0.9), AckP99: r.latency.quantile(0.99),
 		AckP999: r.latency.quantile(0.999), AckMax: r.latency.quantile(1),
+		ThinkSeconds: c.Think.Seconds(), Restart: r.restart.Load(),
 		Recovery: r.recovery.Load(), OwnCPUSeconds: (m.selfEnd - m.selfBegin).Seconds(),
+	}
+	if r.own != nil {
+		s.Store = r.own.kind
 	}
 	due := s.FramesSent - s.FramesResent
 	if r.frames > 0 {
@@ -93,12 +105,13 @@ func (m *loadMeter) hubUse(frames int64, c *LoadConfig) *HubUse {
 	h := &HubUse{
 		UserSeconds:   (m.atEnd.user - m.atBegin.user).Seconds(),
 		SystemSeconds: (m.atEnd.system - m.atBegin.system).Seconds(),
-		RSSBefore:     m.atStart.rss, RSSAfter: m.atEnd.rss,
-		RSSPerDevice: (m.atEnd.rss - m.atStart.rss) / int64(c.Devices),
+		Collected:     m.collects, RSSBefore: m.atStart.rss, RSSAfter: m.atRest.rss,
+		RSSPerDevice: (m.atRest.rss - m.atStart.rss) / int64(c.Devices),
 	}
 	if frames > 0 {
 		h.MicrosPerFrame = (h.UserSeconds + h.SystemSeconds) * 1e6 / float64(frames)
 		h.MicrosPerRow = h.MicrosPerFrame / float64(c.RowsPerFrame)
+		h.MicrosPerValue = h.MicrosPerRow / float64(c.FieldsPerRow)
 	}
 	return h
 }
@@ -111,8 +124,14 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 	}
 	line("devices", "%d, all connected after %.1f s", s.Devices, s.ConnectSeconds)
 	line("frames", "%d rows of %d fields", s.RowsPerFrame, s.FieldsPerRow)
+	if s.Store != "" {
+		line("store", "%s", s.Store)
+	}
 	if s.OpenLoop {
 		line("load", "%.0f rows/s wanted; acknowledgements are counted from when a frame was due", s.RateWanted)
+	} else if s.ThinkSeconds > 0 {
+		line("load", "a frame of each device %v after the acknowledgement of the one before; acknowledgements are counted from when a frame was due",
+			time.Duration(s.ThinkSeconds*float64(time.Second)))
 	} else if s.FramesSent > 0 {
 		line("load", "as windows allow; acknowledgements are counted from the sending")
 	}
@@ -131,6 +150,10 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 	if x := s.Recovery; x != nil {
 		line("recovery", "%d devices were away at once; all were back after %.2f s: %.0f a second from the first return on", x.Lost, x.Seconds, x.PerSecond)
 	}
+	if x := s.Restart; x != nil {
+		line("restart", "the hub was ready %.2f s after a SIGKILL; all were back after %.2f s: %.0f a second from the first return on",
+			x.ReadySeconds, x.Seconds, x.PerSecond)
+	}
 	line("throttles", "%d", s.Throttles)
 	if s.Refused > 0 {
 		line("refused by the hub", "%d devices", s.Refused)
@@ -138,10 +161,14 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 	if h := s.Hub; h != nil {
 		line("CPU of the hub", "%.2f s user, %.2f s system", h.UserSeconds, h.SystemSeconds)
 		if s.FramesAcked > 0 {
-			line("", "%.2f µs a frame, %.2f µs a row", h.MicrosPerFrame, h.MicrosPerRow)
+			line("", "%.2f µs a frame, %.2f µs a row, %.3f µs a value", h.MicrosPerFrame, h.MicrosPerRow, h.MicrosPerValue)
 		}
-		line("memory of the hub", "%.1f MiB before the devices, %.1f MiB after: %.1f KiB a device",
-			mebibytes(h.RSSBefore), mebibytes(h.RSSAfter), float64(h.RSSPerDevice)/1024)
+		garbage := "after a collection of garbage"
+		if !h.Collected {
+			garbage = "garbage included"
+		}
+		line("memory of the hub", "resident %.1f MiB with 0 devices connected, %.1f MiB with %d: %.1f KiB a device, %s",
+			mebibytes(h.RSSBefore), mebibytes(h.RSSAfter), s.Devices, float64(h.RSSPerDevice)/1024, garbage)
 	}
 	line("CPU of the simulator", "%.2f s", s.OwnCPUSeconds)
 	return 0, table.Flush()

@@ -46,5 +46,8 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
+	asked := make(chan os.Signal, 1)
+	notifyCollect(asked)
+	go h.CollectOn(ctx, asked)
 	return h.Run(ctx)
 }

@@ -85,8 +85,12 @@ func (h *provenHub) metrics(ctx context.Context) (map[string]float64, error) {
 		return nil, err
 	}
 	defer func() { _ = answer.Body.Close() }()
+	return readMetrics(answer.Body)
+}
+
+func readMetrics(r io.Reader) (map[string]float64, error) {
 	m := make(map[string]float64)
-	lines := bufio.NewScanner(io.LimitReader(answer.Body, 4<<20))
+	lines := bufio.NewScanner(io.LimitReader(r, 4<<20))
 	for lines.Scan() {
 		name, value, ok := strings.Cut(lines.Text(), " ")
 		if v, err := strconv.ParseFloat(value, 64); ok && err == nil && name != "#" {

@@ -25,6 +25,7 @@ type metrics struct {
 	sessions session.Metrics
 	gateway  gateway.Metrics
 	rate     rate
+	memory   memoryMetrics
 
 	registry *prometheus.Registry
 	commit   prometheus.Histogram
@@ -86,6 +87,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.collectCommands(c)
 	m.collectMQTT(c)
 	m.collectMQTTBridge(c)
+	m.memory.collect(c)
 }
 
 func (m *metrics) collectDevices(c collector) {

@@ -25,7 +25,10 @@ the operator token.
 Every flag is also a key of the YAML file given by --config and an environment
 variable: --influx-url is the key influx-url and TETHERLINE_INFLUX_URL. A flag
 wins over the environment, the environment over the file. An unknown key stops
-the start.`,
+the start.
+
+On SIGUSR1 the hub collects its garbage and gives free memory back to the
+system, so that its resident memory is what it needs.`,
 		Example: `  hubd serve --data ./tetherline
   hubd serve --data /var/lib/tetherline --listen 0.0.0.0:8443 --public-url wss://hub.example.org:8443
   TETHERLINE_INFLUX_TOKEN=... hubd serve --data ./tetherline \
@@ -45,6 +48,7 @@ the start.`,
 			if err != nil {
 				return err
 			}
+			defer collectOnSignal(cmd.Context(), h)()
 			return h.Run(cmd.Context())
 		},
 	}

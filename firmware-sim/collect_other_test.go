@@ -1,0 +1,7 @@
+//go:build !unix
+
+package firmwaresim_test
+
+import "os"
+
+func notifyCollect(chan<- os.Signal) {}
