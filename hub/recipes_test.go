@@ -1,8 +1,8 @@
 package hub_test
 
 import (
-	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tetherline/tetherline/hub/hubtest"
 	"github.com/tetherline/tetherline/hub/mqtttest"
@@ -22,7 +21,7 @@ import (
 type recipe struct {
 	name   string
 	config string
-	lines  []string
+	block  string // lines for a shell
 }
 
 const recipeBroker = "tcp://127.0.0.1:1883"
@@ -36,7 +35,7 @@ func recipes(t *testing.T) (found []recipe) {
 		t.Fatal(err)
 	}
 	for _, m := range recipePattern.FindAllStringSubmatch(string(page), -1) {
-		found = append(found, recipe{name: m[1], config: m[2], lines: strings.Split(strings.TrimSpace(m[3]), "\n")})
+		found = append(found, recipe{name: m[1], config: m[2], block: m[3]})
 	}
 	if marks := strings.Count(string(page), "<!-- recipe -->"); len(found) != marks || marks < 9 {
 		t.Fatalf("%d recipes are understood of %d; want at least 9", len(found), marks)
@@ -82,66 +81,61 @@ func (r recipe) try(t *testing.T, bin string) {
 	h := hubtest.Start(t, cfg)
 	at := place{t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin", "TETHERLINE_HUB=" + h.URL, "TETHERLINE_TOKEN=" + h.Token,
 		"TETHERLINE_CA=" + h.Hub.CAFile(), "TZ=UTC", "HOME=" + t.TempDir()}}
-	for _, line := range r.lines {
-		at.run(t, here(line))
-	}
+	at.paste(t, here(r.block))
 	if trouble := at.shell(t, "hubctl bridge ls barn -o json"); strings.Contains(trouble, `"reason"`) || !strings.Contains(trouble, broker.URL) {
 		t.Errorf("the bridge has problems:\n%s", trouble)
 	}
 }
 
-// run a line of a recipe. What only looks is repeated until the answer has
-// the words: readings take a moment.
-func (at place) run(t *testing.T, line string) {
+// paste gives a block to a shell at once, as who pastes it does: nothing is
+// tried twice. The answer of each line has to have the words behind it; what
+// runs in the background is ended in the end, the last one first, and has to
+// end well.
+func (at place) paste(t *testing.T, block string) {
 	t.Helper()
-	command, words, _ := strings.Cut(line, " # ")
-	if program, ok := strings.CutSuffix(strings.TrimSpace(command), "&"); ok {
-		at.background(t, program)
-		return
+	var script strings.Builder
+	lines := strings.Split(strings.TrimSpace(block), "\n")
+	for i, line := range lines {
+		fmt.Fprintf(&script, "echo '<%d<'\n%s\necho '>%d>'\n", i, line, i)
 	}
-	once := strings.Contains(command, " send ")
-	for deadline := time.Now().Add(hubtest.Patience); ; time.Sleep(100 * time.Millisecond) {
-		answer, missing := at.shell(t, command), ""
+	script.WriteString(`pids=($(jobs -p))
+for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill ${pids[i]}; wait ${pids[i]} || echo "<background job $i ended with $?>"; done
+`)
+	answer := at.run(t, exec.CommandContext(t.Context(), "bash", "-s"), script.String())
+	if strings.Contains(answer, "<background job") {
+		t.Errorf("what ran in the background did not end well:\n%s", answer)
+	}
+	for i, line := range lines {
+		command, words, _ := strings.Cut(line, " # ")
+		_, said, _ := strings.Cut(answer, fmt.Sprintf("<%d<\n", i))
+		said, _, _ = strings.Cut(said, fmt.Sprintf(">%d>\n", i))
 		for _, word := range strings.Split(strings.TrimSpace(words), ", ") {
-			if !strings.Contains(answer, word) {
-				missing = word
+			if !strings.Contains(said, word) {
+				t.Errorf("%s\nhas no %q in its answer:\n%s\nall that was said:\n%s", command, word, said, answer)
 			}
-		}
-		if missing == "" {
-			return
-		}
-		if once || time.Now().After(deadline) {
-			t.Fatalf("%s\nhas no %q in its answer:\n%s", command, missing, answer)
 		}
 	}
 }
 
-// background runs a program until the test ends.
-func (at place) background(t *testing.T, command string) {
+// run a shell with its children, which end with it, and give what they say.
+func (at place) run(t *testing.T, cmd *exec.Cmd, script string) string {
 	t.Helper()
-	cmd := exec.Command("bash", "-c", "exec "+command)
-	cmd.Dir, cmd.Env = at.dir, at.env
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	cmd.Dir, cmd.Env, cmd.Stdin = at.dir, at.env, strings.NewReader(script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = hubtest.Patience
+	out, err := cmd.CombinedOutput() // how commands end is in their words
+	if t.Context().Err() != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%s: %v\n%s", command, err, said.String())
-		}
-	})
+	return string(out)
 }
 
 func (at place) shell(t *testing.T, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), hubtest.Patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", command)
-	cmd.Dir, cmd.Env = at.dir, at.env
-	out, _ := cmd.CombinedOutput() // its end is in the words
-	return string(out)
+	return at.run(t, exec.CommandContext(ctx, "bash", "-c", command), "")
 }
 
 var ownBrokerPattern = regexp.MustCompile("(?s)<!-- users recipe -->\n```yaml\n(.*?)```\n.*<!-- embedded recipe -->\n```yaml\n(.*?)```\n```sh\n(.*?)```\n")
@@ -168,14 +162,6 @@ func tryOwnBroker(t *testing.T, bin string) {
 			t.Fatal(err)
 		}
 	}
-	addr := hubtest.FreeAddr(t)
-	for _, line := range strings.Split(strings.TrimSpace(parts[3]), "\n") {
-		line = strings.ReplaceAll(line, "127.0.0.1:8883", addr)
-		if serve, ok := strings.CutSuffix(line, "&"); ok && strings.HasPrefix(line, "hubd serve") {
-			at.background(t, serve+" --listen 127.0.0.1:0") // the page takes the default
-			at.run(t, "hubctl --data hub-data status # ready")
-			continue
-		}
-		at.run(t, line)
-	}
+	block := strings.ReplaceAll(parts[3], "127.0.0.1:8883", hubtest.FreeAddr(t))
+	at.paste(t, strings.Replace(block, "hubd serve ", "hubd serve --listen 127.0.0.1:0 ", 1)) // the page takes the default
 }

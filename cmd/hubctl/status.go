@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tetherline/tetherline/cmd/hubctl/internal/connection"
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
@@ -12,29 +15,29 @@ import (
 type hubStatus = *operatorv1.GetStatusResponse
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "status",
-		Short:   "Show whether the hub is well; exit code 1 when it is not ready",
-		Example: "  hubctl status\n  hubctl status -o json | jq .rows_per_second",
-		Args:    cobra.NoArgs,
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show whether the hub is well; exit code 1 when it is not ready",
+		Example: "  hubctl status\n  hubctl status -o json | jq .rows_per_second\n" +
+			"  hubctl --data /var/lib/tetherline status --wait 30s",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := a.connect()
-			if err != nil {
+			var res hubStatus
+			err := a.until(cmd.Context(), wait, func(api *connection.Clients) (err error) {
+				if res, err = call(cmd.Context(), a, api.Hub.GetStatus, &operatorv1.GetStatusRequest{}); err == nil && !res.Ready {
+					err = notYet{exitStatus{code: exitError, err: fmt.Errorf("the hub is not ready")}}
+				}
+				return err
+			})
+			if res == nil || err != nil && !errors.As(err, new(notYet)) {
 				return err
 			}
-			res, err := call(cmd.Context(), a, api.Hub.GetStatus, &operatorv1.GetStatusRequest{})
-			if err != nil {
-				return err
-			}
-			if err := printOne(a, a.statusView(), res); err != nil {
-				return err
-			}
-			if !res.Ready {
-				return exitStatus{code: exitError, err: fmt.Errorf("the hub is not ready")}
-			}
-			return nil
+			return errors.Join(printOne(a, a.statusView(), res), err)
 		},
 	}
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait up to so long, as 30s, until the hub is there and ready")
+	return cmd
 }
 
 func (a *app) statusView() view[hubStatus] {

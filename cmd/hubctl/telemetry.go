@@ -16,30 +16,6 @@ func (a *app) telemetryCommand() *cobra.Command {
 	)
 }
 
-func (a *app) telemetryLatest() *cobra.Command {
-	var measurement string
-	cmd := &cobra.Command{
-		Use:               "latest DEVICE",
-		Short:             "Show the newest value of each field",
-		Example:           "  hubctl telemetry latest pump-1\n  hubctl telemetry latest pump-1 -o json",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeDevice,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := a.connect()
-			if err != nil {
-				return err
-			}
-			res, err := call(cmd.Context(), a, api.Telemetry.Latest, &operatorv1.LatestRequest{DeviceId: args[0], Measurement: measurement})
-			if err != nil {
-				return err
-			}
-			return printList(a, a.latestView(), each(res.Items))
-		},
-	}
-	cmd.Flags().StringVarP(&measurement, "measurement", "m", "", "only of this measurement; unset: of all")
-	return cmd
-}
-
 func (a *app) telemetryFields() *cobra.Command {
 	return &cobra.Command{
 		Use:               "fields DEVICE",

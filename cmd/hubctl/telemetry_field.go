@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/connection"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
@@ -27,6 +29,9 @@ func (a *app) checkFields(ctx context.Context, api *connection.Clients, req *ope
 	if err != nil {
 		return err
 	}
+	if err := chooseMeasurement(req, all); err != nil {
+		return err
+	}
 	measurement := firstOf(req.Measurement, defaultMeasure)
 	var here []fieldInfo
 	for _, f := range all {
@@ -47,6 +52,51 @@ func (a *app) checkFields(ctx context.Context, api *connection.Clients, req *ope
 	}
 	if len(req.Fields) == 0 && len(here) > 0 && computes(req.Aggregate) && !slices.ContainsFunc(here, holdsNumbers) {
 		return a.noNumbers(ctx, api, req, here[0])
+	}
+	return nil
+}
+
+// chooseMeasurement names the measurement of a query that has none: the default
+// where the device has it, as devices on wss do, else the only one that has
+// the fields, as gear has. Among several it does not guess.
+func chooseMeasurement(req *operatorv1.QueryRequest, all []fieldInfo) error {
+	has := map[string]int{} // fields that are asked for, by measurement
+	for _, f := range all {
+		has[f.Measurement] += 0
+		if slices.Contains(req.Fields, f.Name) {
+			has[f.Measurement]++
+		}
+	}
+	if _, usual := has[defaultMeasure]; req.Measurement != "" || usual || len(has) == 0 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(has))
+	full := slices.DeleteFunc(slices.Clone(names), func(m string) bool { return has[m] < len(req.Fields) })
+	switch {
+	case len(full) == 1:
+		req.Measurement = full[0]
+	case len(names) == 1: // and a field is missing in it
+		req.Measurement = names[0]
+	default:
+		return usagef("%s has readings of several measurements: name one of %s by --measurement", req.DeviceId, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// noteOthers tells of other measurements of the device than the one that a
+// query has found nothing in.
+func (a *app) noteOthers(ctx context.Context, api *connection.Clients, req *operatorv1.QueryRequest) error {
+	all, err := a.fields(ctx, api, req.DeviceId)
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, f := range all {
+		names[f.Measurement] = true
+	}
+	asked := firstOf(req.Measurement, defaultMeasure)
+	if delete(names, asked); len(names) > 0 {
+		a.notef("This was %s; %s has readings of %s too: name it by --measurement.", asked, req.DeviceId, strings.Join(slices.Sorted(maps.Keys(names)), ", "))
 	}
 	return nil
 }

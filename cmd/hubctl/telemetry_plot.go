@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +55,7 @@ the line is a time without readings. Without a range it is the last hour.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&q.measurement, "measurement", "m", "", `of this measurement; unset: "telemetry"`)
+	f.StringVarP(&q.measurement, "measurement", "m", "", `of this measurement; unset: "telemetry", or the only one that the device has`)
 	q.flags(cmd, "; unset, and no --from or --to: 1h")
 	f.StringVar(&q.every, "every", "", "size of a window, from 1s; unset: as the terminal has room")
 	f.StringVar(&q.agg, "agg", "", "what a window gives: "+aggregateNameList+"; unset: mean")
@@ -128,6 +129,9 @@ func (a *app) plot(ctx context.Context, q *queryFlags, req *operatorv1.QueryRequ
 		if _, err := fmt.Fprintln(a.stdout, strings.Join(chart.Render(), "\n")); err != nil {
 			return err
 		}
+	}
+	if q.measurement == "" && !slices.ContainsFunc(points, func(p []plot.Point) bool { return len(p) > 0 }) {
+		return a.noteOthers(ctx, api, req)
 	}
 	return nil
 }

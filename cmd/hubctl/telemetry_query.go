@@ -60,7 +60,7 @@ whole range.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&q.measurement, "measurement", "m", "", `of this measurement; unset: "telemetry"`)
+	f.StringVarP(&q.measurement, "measurement", "m", "", `of this measurement; unset: "telemetry", or the only one that the device has`)
 	f.StringArrayVarP(&q.fields, "field", "f", nil, "only this field; may be repeated; unset: all")
 	q.flags(cmd, "; unset, and no --from or --to: 1h")
 	f.StringVar(&q.every, "every", "", "size of a window, from 1s, as 5m or 1d")
@@ -110,7 +110,8 @@ func (a *app) query(ctx context.Context, q *queryFlags, req *operatorv1.QueryReq
 		return err
 	}
 	more := false
-	rows := a.rows(ctx, api, req, q.limit, &more)
+	var found bool
+	rows := noting(&found, a.rows(ctx, api, req, q.limit, &more))
 	switch a.out {
 	case output.CSV:
 		err = a.queryCSV(ctx, api, req, rows)
@@ -122,7 +123,22 @@ func (a *app) query(ctx context.Context, q *queryFlags, req *operatorv1.QueryReq
 	if err == nil && more {
 		a.notef("Stopped at %s rows, newer ones follow: --limit 0 reads all.", grouped(uint64(q.limit)))
 	}
+	if err == nil && !found && q.measurement == "" {
+		err = a.noteOthers(ctx, api, req)
+	}
 	return err
+}
+
+// noting sets found when there is an item.
+func noting[T any](found *bool, items iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for item, err := range items {
+			*found = *found || err == nil
+			if !yield(item, err) {
+				return
+			}
+		}
+	}
 }
 
 // rows follows the pages up to limit (0: all); more says that there are rows
