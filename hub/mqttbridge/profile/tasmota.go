@@ -2,6 +2,7 @@ package profile
 
 import (
 	"fmt"
+	"hash/maphash"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,9 +21,9 @@ type tasmotaSettings struct {
 	Cmnd string `yaml:"cmnd"`
 	Stat string `yaml:"stat"`
 	Tele string `yaml:"tele"`
-	// Zone is the time zone of the gear's clock, as "Europe/Berlin". Tasmota
-	// tells its local time, to the second and without a zone: "" has rows
-	// carry the time of arrival.
+	// Zone is the time zone of the gear's clock, as "Europe/Berlin", for gear
+	// that tells its local time alone, without a zone, as it does from the
+	// factory: "" has its rows carry the time of arrival.
 	Zone        string `yaml:"zone"`
 	Measurement string `yaml:"measurement"` // of the rows; "": tasmota
 }
@@ -48,8 +49,9 @@ type tasmota struct {
 	stat, tele *pattern
 	cmnd       *pattern
 	filters    []string
-	zone       *time.Location // nil: the time of arrival
+	zone       *time.Location // nil: a local time is not known
 	measure    string
+	seed       maphash.Seed
 
 	flattener Flattener
 	fields    map[tasmotaPath]tasmotaField
@@ -60,7 +62,7 @@ func newTasmota(s tasmotaSettings) (Profile, error) {
 	if s.FullTopic == "" {
 		s.FullTopic = "%prefix%/%topic%/"
 	}
-	p := &tasmota{fields: map[tasmotaPath]tasmotaField{}}
+	p := &tasmota{seed: maphash.MakeSeed(), fields: map[tasmotaPath]tasmotaField{}}
 	var err error
 	if p.measure, err = measurementOf(s.Measurement, "tasmota"); err != nil {
 		return nil, err
@@ -145,7 +147,7 @@ func (p *tasmota) Decode(m Message, reports []Report) ([]Report, error) {
 	var err error
 	switch {
 	case m.Payload[0] == '{':
-		err = p.document(&r, m, tasmotaClassOf(c.field, tele))
+		err = p.document(&r, m, c.field, tasmotaClassOf(c.field, tele))
 	case tasmotaPower.MatchString(c.field), tele && tasmotaSwitchWord(m.Payload):
 		p.word(&r, m, c.field)
 	}
@@ -189,12 +191,13 @@ func (p *tasmota) word(r *Report, m Message, field string) {
 }
 
 // document is a message in JSON.
-func (p *tasmota) document(r *Report, m Message, class tasmotaClass) error {
+func (p *tasmota) document(r *Report, m Message, field string, class tasmotaClass) error {
 	leaves, problem, err := p.flattener.Flatten(m.Payload)
 	if err != nil {
 		return err
 	}
 	row := telemetry.Row{Measurement: p.measure}
+	var clock tasmotaClock
 	var trouble troubles
 	if problem != "" {
 		trouble.add(problem)
@@ -208,20 +211,22 @@ func (p *tasmota) document(r *Report, m Message, class tasmotaClass) error {
 			}
 			p.reading(r.Gear, &row, f, l, &trouble)
 		case tasmotaTime:
-			if p.zone != nil {
-				t := timeField{layout: "2006-01-02T15:04:05", zone: p.zone}
-				if row.Time, err = t.of(l, m.Received); err != nil {
-					trouble.add(err.Error())
-				}
-			}
+			clock.time = l
+		case tasmotaEpoch:
+			clock.epoch = l
 		case tasmotaUnit:
 			p.described.unit(r.Gear, f.name, l.text())
 		case tasmotaVersion:
 			r.Firmware = clean("Tasmota "+l.text(), 64)
 		}
 	}
-	if len(row.Fields) > 0 && (!m.Retained || row.Time != 0) {
-		r.Rows = []telemetry.Row{row}
+	if len(row.Fields) > 0 {
+		if row.Time, err = p.timeOf(r.Gear, field, clock, m); err != nil {
+			trouble.add(err.Error())
+		}
+		if !m.Retained || row.Time != 0 {
+			r.Rows = []telemetry.Row{row}
+		}
 	}
 	r.Problem = trouble.String()
 	return nil

@@ -21,7 +21,11 @@ tasmota: POWER_LOW=bool:true
 tasmota describes POWER[]bool DS18B20_Temperature[]double POWER_LOW[]bool power() command()
 tasmota offline last will
 `)
-	wantStory(t, story(t, configured(t, "tasmota", ""), samples(t, "tasmota/state.txt")...), `
+	state := samples(t, "tasmota/state.txt")
+	for i := range state {
+		state[i].Received = time.Date(2019, 11, 1, 0, 0, 0, 0, time.UTC)
+	}
+	wantStory(t, story(t, configured(t, "tasmota", ""), state...), `
 tasmota: UptimeSec=double:66972 Vcc=double:3.423 Heap=double:28 Sleep=double:50 LoadAvg=double:19 MqttCount=double:6 POWER=bool:false Wifi_AP=double:1 Wifi_Channel=double:13 Wifi_RSSI=double:100 Wifi_LinkCount=double:1
 tasmota describes UptimeSec[s]double Vcc[V]double Heap[KiBy]double Sleep[]double LoadAvg[]double MqttCount[]double POWER[]bool Wifi_AP[]double Wifi_Channel[]double Wifi_RSSI[%]double Wifi_LinkCount[]double power() command()
 tasmota: ANALOG_A0=double:8

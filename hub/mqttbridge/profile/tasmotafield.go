@@ -39,6 +39,7 @@ const (
 	tasmotaNothing tasmotaRole = iota
 	tasmotaReading
 	tasmotaTime
+	tasmotaEpoch
 	tasmotaUnit    // name is TempUnit, PressureUnit or SpeedUnit
 	tasmotaVersion // of the firmware
 )
@@ -71,7 +72,7 @@ var tasmotaOutputs = regexp.MustCompile(`^(POWER[0-9]{0,2}|Dimmer[0-9]?|Color|HS
 // tasmotaConstant are values that are no readings: they never change, or are
 // told a second time in a better way.
 var tasmotaConstant = []string{
-	"Uptime", "Epoch", "SleepMode", "ENERGY.TotalStartTime", "Wifi.SSId", "Wifi.BSSId", "Wifi.APMac", "Wifi.Mode", "Wifi.Downtime",
+	"Uptime", "SleepMode", "ENERGY.TotalStartTime", "Wifi.SSId", "Wifi.BSSId", "Wifi.APMac", "Wifi.Mode", "Wifi.Downtime",
 }
 
 func newTasmotaField(class tasmotaClass, keys []string) tasmotaField {
@@ -100,6 +101,9 @@ func newTasmotaField(class tasmotaClass, keys []string) tasmotaField {
 	switch {
 	case len(keys) == 1 && last == "Time":
 		f.role = tasmotaTime
+		return f
+	case len(keys) == 1 && last == "Epoch":
+		f.role = tasmotaEpoch
 		return f
 	case len(keys) == 1 && (last == "TempUnit" || last == "PressureUnit" || last == "SpeedUnit"):
 		f.role, f.name = tasmotaUnit, last
