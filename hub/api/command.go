@@ -24,6 +24,8 @@ type Commands interface {
 	GetGroup(ctx context.Context, id string) (commands.Group, error)
 	ListGroups(ctx context.Context, match func(*commands.Group) bool, p commands.Page) ([]commands.Group, string, error)
 	CancelGroup(ctx context.Context, id, operator string) (commands.Group, error)
+	// Ready is closed when Pending knows.
+	Ready() <-chan struct{}
 	Pending() int
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -32,11 +33,15 @@ func (s *hubService) GetStatus(ctx context.Context, _ *connect.Request[operatorv
 			}
 		}
 	}
+	known := s.commandsKnown(ctx)
+	status.Checks = append(status.Checks, known)
 	if scope(ctx).Empty() {
-		status.CommandsPending = uint32(max(s.deps.Commands.Pending(), 0))
+		if known.Ok {
+			status.CommandsPending = uint32(max(s.deps.Commands.Pending(), 0))
+		}
 		return connect.NewResponse(status), nil
 	}
-	bound, err := s.boundStatus(ctx, status)
+	bound, err := s.boundStatus(ctx, status, known.Ok)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +51,7 @@ func (s *hubService) GetStatus(ctx context.Context, _ *connect.Request[operatorv
 
 // boundStatus is a status without what it tells of devices that the caller
 // may not see, and with the caller's own counts.
-func (s *hubService) boundStatus(ctx context.Context, all *operatorv1.GetStatusResponse) (*operatorv1.GetStatusResponse, error) {
+func (s *hubService) boundStatus(ctx context.Context, all *operatorv1.GetStatusResponse, commandsKnown bool) (*operatorv1.GetStatusResponse, error) {
 	out := &operatorv1.GetStatusResponse{
 		Selector: scope(ctx).String(), Version: all.Version, Node: all.Node, Started: all.Started, Now: all.Now,
 		Ready: all.Ready, Store: all.Store, Devices: all.Devices, DevicesOnline: all.DevicesOnline,
@@ -69,8 +74,30 @@ func (s *hubService) boundStatus(ctx context.Context, all *operatorv1.GetStatusR
 		}
 		out.Checks = append(out.Checks, c)
 	}
-	out.CommandsPending, err = s.pendingOf(ctx)
+	if commandsKnown {
+		out.CommandsPending, err = s.pendingOf(ctx)
+	}
 	return out, err
+}
+
+// commandsCheck fails while this node has not read which commands are
+// pending, right after its start or for want of its store. commands_pending is
+// not known then.
+const commandsCheck = "commands"
+
+// readingPatience is how long a status waits for that.
+const readingPatience = 2 * time.Second
+
+func (s *hubService) commandsKnown(ctx context.Context) *operatorv1.GetStatusResponse_Check {
+	patience := time.NewTimer(readingPatience)
+	defer patience.Stop()
+	select {
+	case <-s.deps.Commands.Ready():
+		return &operatorv1.GetStatusResponse_Check{Name: commandsCheck, Ok: true}
+	case <-ctx.Done():
+	case <-patience.C:
+	}
+	return &operatorv1.GetStatusResponse_Check{Name: commandsCheck, Detail: "those that are pending have not been read from the store yet"}
 }
 
 // quarantineCheck fails while anybody's rows are in quarantine.
