@@ -13,12 +13,7 @@ func (r *proof) conclude(early error) Verdict {
 	if early != nil {
 		v.Early = early.Error()
 	}
-	for _, d := range r.devices {
-		st := d.sim.stats()
-		v.Rows.FramesResent += st.FramesResent
-		v.Rows.Throttles += st.Throttles
-		v.Rows.Sessions += st.Sessions
-	}
+	r.countSessions()
 	v.Rows.AckP99 = r.tally.acks.quantile(0.99)
 	var watched time.Duration
 	v.Trends, watched = r.watch.trends()
@@ -37,7 +32,7 @@ func (r *proof) conclude(early error) Verdict {
 		case one.broken():
 			one.Verdict, v.Held = broken, false
 		case early != nil || !r.wasTried(p):
-			one.Verdict = notTried
+			one.Verdict, one.Untried = notTried, r.whyUntried(p, early != nil)
 		default:
 			one.Verdict = held
 		}
@@ -52,19 +47,21 @@ func (r *proof) conclude(early error) Verdict {
 // wasTried reports whether something happened that could have broken a
 // promise.
 func (r *proof) wasTried(p promise) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch p {
 	case promiseDurable:
 		return r.tried["hub-kill"]+r.tried["torn-write"]+r.tried["disk-full"] > 0
 	case promiseOnce:
 		return r.verdict.Rows.FramesResent > 0
 	case promiseRefuses:
-		return r.verdict.Rows.Throttles > 0 && r.watch.bufferPeak > 0.9
+		return r.verdict.Rows.Throttles > 0 && r.watch.fullest() > 0.9
 	case promiseDeadPeers:
 		return r.count.lostPeers.Load() > 0
 	case promiseProofs:
 		return r.count.strangersRefused.Load() > 0
 	case promiseMemory:
-		return r.verdict.WatchedSeconds > 0
+		return r.watch.longest() != nil
 	case promiseRevocation:
 		return r.count.revoked.Load() > 0
 	}
@@ -87,7 +84,7 @@ func (r *proof) evidence(p promise, whole bool) string {
 	case promiseOnce:
 		return fmt.Sprintf("%d frames were sent again; %d rows twice, %d changed, %d that nobody published", rows.FramesResent, rows.Twice, rows.Changed, rows.Strange)
 	case promiseRefuses:
-		return fmt.Sprintf("the buffer was up to %.0f %% full, what waited in memory included; devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.bufferPeak, rows.Throttles, c.droppedByDevices, c.droppedByHub)
+		return fmt.Sprintf("the buffer was up to %.0f %% full, what waited in memory included; devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.fullest(), rows.Throttles, c.droppedByDevices, c.droppedByHub)
 	case promiseCommands:
 		m := &r.verdict.Commands
 		return fmt.Sprintf("%d commands, %d ran, %d twice; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, m.Wrong)

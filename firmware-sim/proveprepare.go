@@ -11,9 +11,15 @@ import (
 
 // prepare starts everything, up to the first rows in the store.
 func (r *proof) prepare(ctx context.Context) (*provePlan, error) {
+	freeLeftDisks(r.say)
 	if err := r.makeFolder(); err != nil {
 		return nil, err
 	}
+	release, err := holdFolder(r.dir)
+	if err != nil {
+		return nil, fmt.Errorf("hold %s: %w", r.dir, err)
+	}
+	r.later(release)
 	hubd, where, err := FindHubd(ctx, r.cfg.Hubd, r.dir)
 	if err != nil {
 		return nil, err

@@ -58,6 +58,7 @@ func (r *proof) run(ctx context.Context, plan *provePlan) error {
 	broken := r.breakThings(ctx, plan)
 	if broken == nil {
 		sleep(ctx, time.Until(r.began.Add(r.cfg.For)))
+		broken = r.tryTheRest(ctx)
 	}
 	enough()
 	if broken != nil {
@@ -144,6 +145,11 @@ func (r *proof) settle(ctx context.Context, sent <-chan struct{}) error {
 		}},
 		{"commands have no end", func() (int, error) {
 			s, err := call(ctx, r.hub.status.GetStatus, &operatorv1.GetStatusRequest{})
+			for _, c := range s.GetChecks() {
+				if c.Name == "commands" && !c.Ok {
+					err = errors.New(c.Detail)
+				}
+			}
 			return int(s.GetCommandsPending()), err
 		}},
 		{"commands wait for the word of their device", func() (n int, err error) {

@@ -22,13 +22,16 @@ type smallDisk struct {
 	image, folder string
 }
 
-// newSmallDisk mounts an ext4 of that many bytes, in a sparse file, on
-// dir/hub-disk. Only root can.
+// smallDiskFolder is its name in the folder of the proof.
+const smallDiskFolder = "hub-disk"
+
+// newSmallDisk mounts an ext4 of that many bytes, in a sparse file. Only root
+// can.
 func newSmallDisk(dir string, size int64) (*smallDisk, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("only root can mount a disk of its own")
 	}
-	d := &smallDisk{image: filepath.Join(dir, "hub-disk.img"), folder: filepath.Join(dir, "hub-disk")}
+	d := &smallDisk{image: filepath.Join(dir, "hub-disk.img"), folder: filepath.Join(dir, smallDiskFolder)}
 	file, err := os.Create(d.image)
 	if err != nil {
 		return nil, err

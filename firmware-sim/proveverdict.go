@@ -78,6 +78,7 @@ type PromiseProved struct {
 	Evidence string   `json:"evidence"`
 	Findings []string `json:"findings,omitempty"` // the first ones
 	More     int      `json:"more_findings,omitempty"`
+	Untried  string   `json:"why_not_tried,omitempty"` // and what does try it
 	// Elsewhere are the tests of what a run from outside cannot judge.
 	Elsewhere string `json:"elsewhere,omitempty"`
 }
@@ -174,6 +175,9 @@ func (v Verdict) writePromises(w io.Writer) error {
 			number = fmt.Sprintf("%2d", p.Number)
 		}
 		fmt.Fprintf(&b, "%-9s  %s  %s\n               %s\n", p.Verdict, number, p.Says, p.Evidence)
+		if p.Untried != "" {
+			fmt.Fprintf(&b, "             ? %s\n", p.Untried)
+		}
 		for _, f := range p.Findings {
 			fmt.Fprintf(&b, "             ! %s\n", strings.ReplaceAll(strings.TrimSpace(f), "\n", "\n               "))
 		}
@@ -195,7 +199,7 @@ func (v Verdict) writePromises(w io.Writer) error {
 	case v.Held && len(untried) == 0:
 		fmt.Fprintf(&b, "every promise held (seed %d)\n", v.Seed)
 	case v.Held:
-		fmt.Fprintf(&b, "every promise that was tried held; not tried: %s, a longer run tries more (seed %d)\n", strings.Join(untried, ", "), v.Seed)
+		fmt.Fprintf(&b, "every promise that was tried held; not tried: %s, for the reasons above (seed %d)\n", strings.Join(untried, ", "), v.Seed)
 	default:
 		fmt.Fprintf(&b, "A PROMISE IS BROKEN (seed %d)\n", v.Seed)
 	}

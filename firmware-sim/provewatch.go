@@ -123,6 +123,13 @@ const (
 	growthShare = 0.25
 )
 
+// fullest is the most of its bound that the hub's buffer held.
+func (w *hubWatch) fullest() float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bufferPeak
+}
+
 // longest life of the hub after its warm-up; nil: none was long enough.
 func (w *hubWatch) longest() []hubSample {
 	w.mu.Lock()

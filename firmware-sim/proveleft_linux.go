@@ -1,0 +1,77 @@
+package firmwaresim
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// heldFile in the folder of a proof is locked for as long as the proof's
+// process lives, however that ends.
+const heldFile = "held"
+
+// holdFolder marks the folder as that of a living proof, until release.
+func holdFolder(dir string) (release func(), err error) {
+	file, err := os.OpenFile(filepath.Join(dir, heldFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return func() { _ = file.Close() }, nil
+}
+
+// freeLeftDisks unmounts the disks of proofs whose process is gone: who is
+// killed unmounts nothing. It says what it did, and what it could not do.
+func freeLeftDisks(say func(format string, args ...any)) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return // then nobody can tell
+	}
+	for _, folder := range proofDisks(string(mounts)) {
+		if !isLeft(filepath.Dir(folder)) {
+			continue
+		}
+		if err := (&smallDisk{folder: folder}).close(); err != nil {
+			say("a proof that was killed has left a disk behind (%v): umount %s", err, folder)
+			continue
+		}
+		say("unmounted %s of a proof that was killed; its folder stays: %s", folder, filepath.Dir(folder))
+	}
+}
+
+// isLeft holds for the folder of a proof whose process is gone. One without
+// the file may be anybody's.
+func isLeft(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, heldFile)); errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	release, err := holdFolder(dir)
+	if err != nil {
+		return false
+	}
+	release()
+	return true
+}
+
+// proofDisks are the folders of a mountinfo (proc_pid_mountinfo(5)) that a
+// proof may have mounted.
+func proofDisks(mountinfo string) (folders []string) {
+	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	for line := range strings.Lines(mountinfo) {
+		mount, source, ok := strings.Cut(line, " - ")
+		fields := strings.Fields(mount)
+		if !ok || len(fields) < 5 || !strings.HasPrefix(source, "ext4 /dev/loop") {
+			continue
+		}
+		if folder := plain.Replace(fields[4]); filepath.Base(folder) == smallDiskFolder {
+			folders = append(folders, folder)
+		}
+	}
+	return folders
+}
