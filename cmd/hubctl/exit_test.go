@@ -120,6 +120,14 @@ func TestStatusOfAHubThatIsNotReady(t *testing.T) {
 		Buffer: &operatorv1.GetStatusResponse_Buffer{Bytes: 3 << 20, MaxBytes: 4 << 20},
 	})
 	got := p.hubctl("status").want(t, exitError)
-	wantContains(t, got.out, "NOT READY", "FAILED, disk full", "3.0 MiB of 4.0 MiB (75%)")
+	wantContains(t, got.out, "NOT READY", "FAILED, disk full", "3.0 MiB of 4.0 MiB (75%)", "0 pending")
 	wantContains(t, p.hubctl("status", "-o", "json").want(t, exitError).out, `"ready": false`, `"rows_acknowledged": "0"`)
+}
+
+// Right after its start a hub does not know yet which commands are pending.
+func TestStatusOfAHubThatStillReads(t *testing.T) {
+	p := newPeer(t)
+	always(p, rpc.HubServiceGetStatusProcedure, &operatorv1.GetStatusRequest{}, &operatorv1.GetStatusResponse{
+		Ready: true, Checks: []*operatorv1.GetStatusResponse_Check{{Name: "commands", Detail: "not read yet"}}})
+	wantContains(t, p.hubctl("status").want(t, exitOK).out, "unknown pending", "FAILED, not read yet")
 }

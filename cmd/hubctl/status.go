@@ -61,7 +61,7 @@ func (a *app) statusView() view[hubStatus] {
 			count("rows_rejected", hubStatus.GetRowsRejected),
 			count("rows_quarantined", hubStatus.GetRowsQuarantined),
 			{Name: "rows_per_second", Cell: func(s hubStatus) string { return fmt.Sprintf("%.1f", s.RowsPerSecond) }},
-			count("commands_pending", func(s hubStatus) uint64 { return uint64(s.CommandsPending) }),
+			{Name: "commands_pending", Cell: pendingCommands},
 			count("buffer_bytes", func(s hubStatus) uint64 { return s.GetBuffer().GetBytes() }),
 			count("buffer_max_bytes", func(s hubStatus) uint64 { return s.GetBuffer().GetMaxBytes() }),
 			count("buffer_chunks", func(s hubStatus) uint64 { return s.GetBuffer().GetChunks() }),
@@ -92,7 +92,7 @@ func (a *app) statusDetails(s hubStatus) []output.Detail {
 		{Name: "Quarantine", Value: grouped(s.RowsQuarantined) + " rows"},
 		{Name: "Buffer", Value: bufferWords(s.Buffer)},
 		{Name: "Store", Value: s.Store},
-		{Name: "Commands", Value: grouped(uint64(s.CommandsPending)) + " pending"},
+		{Name: "Commands", Value: firstOf(pendingCommands(s), "unknown") + " pending"},
 	}
 	for _, c := range s.Checks {
 		text := "ok"
@@ -105,6 +105,17 @@ func (a *app) statusDetails(s hubStatus) []output.Detail {
 		details = append(details, output.Detail{Name: "Check " + cleanName(c.Name), Value: text})
 	}
 	return details
+}
+
+// pendingCommands have no end yet; "" right after the hub's start, when it
+// does not know.
+func pendingCommands(s hubStatus) string {
+	for _, c := range s.GetChecks() {
+		if c.GetName() == "commands" && !c.GetOk() {
+			return ""
+		}
+	}
+	return number(s.GetCommandsPending())
 }
 
 // onlyOf tells that the counts are of some devices; "": of all.

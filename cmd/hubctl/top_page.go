@@ -116,7 +116,7 @@ func (t *top) page(width, height int) []string {
 	lines := []string{
 		fmt.Sprintf("%s  %s  up %s  %s  %s", t.settings.Hub, s.GetNode(), span(s.GetNow().AsTime().Sub(s.GetStarted().AsTime())), s.GetStore(), state),
 		fmt.Sprintf("devices %s of %s online   connections %s   commands pending %s", grouped(uint64(s.GetDevicesOnline())), grouped(uint64(s.GetDevices())),
-			grouped(s.GetConnections()), grouped(uint64(s.GetCommandsPending()))),
+			grouped(s.GetConnections()), firstOf(pendingCommands(s), "unknown")),
 	}
 	if only := onlyOf(s); only != "" {
 		lines = append(lines, fmt.Sprintf("rows in quarantine %s   %s", grouped(s.GetRowsQuarantined()), only))
