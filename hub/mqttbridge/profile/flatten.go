@@ -1,7 +1,6 @@
 package profile
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -129,24 +128,6 @@ func (f *Flattener) Flatten(payload []byte) (leaves []Leaf, problem string, err 
 		f.problem = fmt.Sprintf("%s (and %d more)", f.problem, f.problems-1)
 	}
 	return f.leaves, f.problem, nil
-}
-
-// CheckJSON refuses what Flatten refuses but for the number of fields, before
-// a document is decoded with encoding/json.
-func CheckJSON(payload []byte) error {
-	var s scanner
-	return s.scan(payload, nil)
-}
-
-// DecodeJSON is CheckJSON and then json.Unmarshal.
-func DecodeJSON(payload []byte, into any) error {
-	if err := CheckJSON(payload); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(payload, into); err != nil {
-		return Refuse("not the JSON expected", "%s", cut(err.Error()))
-	}
-	return nil
 }
 
 // enter a key, or an element of an array; the answer goes to leave.

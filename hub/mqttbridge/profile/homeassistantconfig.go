@@ -31,7 +31,10 @@ func parseConfig(payload []byte) (entityConfig, error) {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.UseNumber()
 	var config map[string]any
-	if err := decoder.Decode(&config); err != nil || config == nil {
+	if err := misshapen(decoder.Decode(&config)); err != nil {
+		return nil, err
+	}
+	if config == nil {
 		return nil, Refuse("not the JSON expected", "a discovery message is an object")
 	}
 	return spell(config, "", 0), nil

@@ -3,7 +3,6 @@ package profile
 import (
 	"fmt"
 	"math"
-	"strings"
 	"unicode/utf8"
 
 	sparkplugv1 "github.com/tetherline/tetherline/proto/sparkplug/v1"
@@ -80,9 +79,9 @@ func sparkplugReading(m *sparkplugWire, datatype uint32) (telemetry.Value, error
 }
 
 func wrongMember(m *sparkplugWire, datatype uint32) error {
-	member := strings.TrimPrefix(fmt.Sprintf("%T", m.GetValue()), "*sparkplugv1.Payload_Metric_")
-	if m.GetValue() == nil {
-		member = "no value"
+	member := "no value"
+	if of := m.ProtoReflect(); m.GetValue() != nil {
+		member = string(of.WhichOneof(of.Descriptor().Oneofs().ByName("value")).Name()) // as the specification has it
 	}
 	return fmt.Errorf("%s where a %s belongs", member, dataTypeName(datatype))
 }
