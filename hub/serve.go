@@ -111,7 +111,7 @@ func (h *Hub) serverTLS(certs *certificates) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	outer.GetConfigForClient = t.get
+	outer.GetConfigForClient = gateway.InTurn(t.get)
 	return outer, nil
 }
 

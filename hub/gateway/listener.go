@@ -2,9 +2,7 @@ package gateway
 
 import (
 	"container/list"
-	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,15 +11,10 @@ import (
 	"time"
 )
 
-// Defaults of ListenerConfig, and what NewServer sets.
+// Defaults of ListenerConfig.
 const (
-	defaultMaxStrangers  = 4096
-	strangerGrace        = 5 * time.Second
-	readHeaderTimeout    = 10 * time.Second // of TLS handshake, and then of the request's header
-	requestTimeout       = 15 * time.Second // of the request with its body
-	answerTimeout        = 30 * time.Second // from the end of the request's header
-	idleTimeout          = 2 * time.Minute
-	maxRequestHeaderSize = 16 << 10
+	defaultMaxStrangers = 4096
+	strangerGrace       = 5 * time.Second
 )
 
 // ListenerConfig bounds connections of strangers: in the TLS handshake, in a
@@ -32,6 +25,9 @@ type ListenerConfig struct {
 	MaxStrangersPerAddr int // of one address, or one IPv6 /64; 0: half of MaxStrangers. Behind a proxy: MaxStrangers
 	// Grace is how long a stranger is safe; 0: 5 s.
 	Grace time.Duration
+	// MaxComputing is how many TLS handshakes compute at once, with InTurn;
+	// 0: one less than there are processors, and 1 at least.
+	MaxComputing int
 }
 
 // Listener bounds the strangers on the listener below it, so that thousands of
@@ -43,6 +39,7 @@ type Listener struct {
 	net.Listener
 	max, maxPerAddr int
 	grace           time.Duration
+	turns           chan struct{} // holds one for each handshake that computes
 	closed          chan struct{}
 	closeOnce       sync.Once
 
@@ -69,6 +66,9 @@ type stranger struct {
 	// The reader's; see Read.
 	bounded bool
 	left    int // bytes that may still come
+
+	turn   atomic.Bool // has one of the listener's turns
+	closed atomic.Bool
 }
 
 // NewListener wraps inner.
@@ -82,31 +82,13 @@ func NewListener(inner net.Listener, cfg ListenerConfig) *Listener {
 	if cfg.Grace <= 0 {
 		cfg.Grace = strangerGrace
 	}
+	if cfg.MaxComputing <= 0 {
+		cfg.MaxComputing = defaultComputing()
+	}
 	return &Listener{
 		Listener: inner, max: cfg.MaxStrangers, maxPerAddr: cfg.MaxStrangersPerAddr, grace: cfg.Grace,
-		closed: make(chan struct{}), strangers: list.New(), perAddr: make(map[netip.Addr]int),
+		turns: make(chan struct{}, cfg.MaxComputing), closed: make(chan struct{}), strangers: list.New(), perAddr: make(map[netip.Addr]int),
 		freed: make(chan struct{}, 1),
-	}
-}
-
-// NewServer is an http.Server for l with the limits that belong to it: serve
-// it with server.ServeTLS(l, "", "") or server.Serve(l). A request and its
-// answer have 15 s and 30 s: a handler that takes longer, or streams, moves the
-// deadlines with an http.ResponseController, and calls Known once it knows
-// whom it serves.
-func NewServer(handler http.Handler, l *Listener, config *tls.Config, logger *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           spoken(handler),
-		TLSConfig:         config,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       requestTimeout,
-		WriteTimeout:      answerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxRequestHeaderSize,
-		ConnState:         l.ConnState,
-		ConnContext:       connContext,
-		// Everybody who scans the port makes net/http log a line.
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }
 
@@ -136,37 +118,6 @@ func (l *Listener) Strangers() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.strangers.Len()
-}
-
-// strangerKey is the stranger in the context of a request.
-type strangerKey struct{}
-
-// connContext is for http.Server.ConnContext.
-func connContext(ctx context.Context, c net.Conn) context.Context {
-	if s := strangerOf(c); s != nil {
-		return context.WithValue(ctx, strangerKey{}, s)
-	}
-	return ctx
-}
-
-// Known says that whoever makes the request of ctx has proved who he is: his
-// connection is none of a stranger's until the request is over.
-func Known(ctx context.Context) {
-	if s, ok := ctx.Value(strangerKey{}).(*stranger); ok {
-		s.listener.release(s)
-	}
-}
-
-// spoken notes that a request has come on the connection.
-func spoken(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s, ok := r.Context().Value(strangerKey{}).(*stranger); ok {
-			s.listener.mu.Lock()
-			s.spoke = true
-			s.listener.mu.Unlock()
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // strangerOf is the accepted connection below c; nil: of no Listener.
@@ -295,6 +246,8 @@ func (l *Listener) uncount(s *stranger) {
 
 // Close closes the connection and frees its place.
 func (s *stranger) Close() error {
+	s.closed.Store(true)
+	s.endTurn()
 	s.listener.release(s)
 	return s.Conn.Close()
 }

@@ -20,8 +20,10 @@ const (
 var errPieces = errors.New("gateway: a message in too many pieces")
 
 // Read counts against what the connection may still bring, where that is
-// bounded: behind the upgrade, where one goroutine reads.
+// bounded: behind the upgrade, where one goroutine reads. Whoever reads waits
+// for the peer: his turn to compute is over.
 func (s *stranger) Read(b []byte) (int, error) {
+	s.endTurn()
 	n, err := s.Conn.Read(b)
 	if s.bounded {
 		if s.left -= n; s.left < 0 {

@@ -1,0 +1,98 @@
+package gateway_test
+
+import (
+	"crypto/tls"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tetherline/tetherline/hub/gateway"
+)
+
+// firstFlight is what a TLS client says before it has heard anything.
+func firstFlight(t testing.TB) []byte {
+	t.Helper()
+	client, server := net.Pipe()
+	defer func() { _ = client.Close() }()
+	go func() { _ = tls.Client(client, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
+	defer func() { _ = server.Close() }()
+	_ = server.SetReadDeadline(time.Now().Add(patience))
+	b := make([]byte, 8<<10)
+	n, err := server.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b[:n]
+}
+
+// A turn to compute is nobody's to keep: not of those who say one thing and no
+// more, nor of those who are gone, whenever that is.
+func TestTurnsComeBack(t *testing.T) {
+	h := startHub(t, options{
+		listener: gateway.ListenerConfig{MaxComputing: 1},
+		tls:      func(c *tls.Config) { c.GetConfigForClient = gateway.InTurn(nil) },
+	})
+	hello := firstFlight(t)
+	for i := range 60 {
+		nc, err := net.Dial("tcp", h.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = nc.Close() }()
+		if _, err := nc.Write(hello); err != nil {
+			t.Fatal(err)
+		}
+		switch i % 3 {
+		case 1: // gone at once
+			_ = nc.(*net.TCPConn).SetLinger(0)
+			_ = nc.Close()
+		case 2: // gone while it is answered
+			_ = nc.SetReadDeadline(time.Now().Add(patience))
+			if _, err := nc.Read(make([]byte, 1)); err != nil {
+				t.Fatalf("no answer: %v", err)
+			}
+			_ = nc.Close()
+		}
+	}
+	p := h.connect(h.create("dev-1"), 1)
+	p.sendReading(1)
+	p.wantAck(1)
+}
+
+// No more handshakes compute at once than may.
+func TestTurnsAreTaken(t *testing.T) {
+	var computing, most, all atomic.Int32
+	look := func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		n := computing.Add(1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		for range 1000 { // lets others in, where they may
+			runtime.Gosched()
+		}
+		computing.Add(-1)
+		all.Add(1)
+		return nil, nil
+	}
+	h := startHub(t, options{
+		listener: gateway.ListenerConfig{MaxComputing: 2},
+		tls:      func(c *tls.Config) { c.GetConfigForClient = gateway.InTurn(look) },
+	})
+	var dialling sync.WaitGroup
+	for range 30 {
+		dialling.Go(func() {
+			c, err := tls.Dial("tcp", h.addr, &tls.Config{RootCAs: h.roots})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = c.Close()
+		})
+	}
+	dialling.Wait()
+	if most.Load() > 2 || all.Load() != 30 {
+		t.Errorf("%d of %d handshakes at once; want 2 of 30", most.Load(), all.Load())
+	}
+}
