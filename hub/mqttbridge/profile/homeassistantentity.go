@@ -3,6 +3,7 @@ package profile
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tetherline/tetherline/telemetry"
@@ -90,16 +91,26 @@ func (p *homeassistant) newEntity(component, object string, c entityConfig, alon
 	return e, nil
 }
 
-// plainName is the field of an entity whose gear has its name.
+// plainName is the field of an entity whose gear has its name. Each name is of
+// one type over all gear.
 func (e *entity) plainName(class string) string {
 	switch {
+	case e.kind == telemetry.Bool && slices.Contains(levelClasses, class):
+		return class + "_state"
 	case class != "" && len(class) <= 32:
 		return class
 	case e.kind == telemetry.Bool:
 		return "state"
+	case e.kind == telemetry.String:
+		return "text"
 	}
 	return "value"
 }
+
+// levelClasses are device classes of sensors, which have a number, and of
+// binary sensors (www.home-assistant.io/integrations/sensor and
+// /integrations/binary_sensor, "Device class").
+var levelClasses = []string{"battery", "carbon_monoxide", "gas", "moisture", "power"}
 
 // shape sets what belongs to the component.
 func (e *entity) shape(class string, c entityConfig, w *words) error {

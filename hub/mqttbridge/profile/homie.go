@@ -9,8 +9,9 @@ import (
 // homieSettings are the settings of the kind.
 type homieSettings struct {
 	// Prefix is the base topic: one or more levels; "": "homie".
-	Prefix      string `yaml:"prefix"`
-	Measurement string `yaml:"measurement"` // of the rows; "": homie
+	Prefix      string   `yaml:"prefix"`
+	Measurement string   `yaml:"measurement"` // of the rows; "": homie
+	Integers    integers `yaml:"integers"`
 }
 
 // homieKind is the Homie convention, 3, 4 and 5 (homieiot.github.io). Every
@@ -57,11 +58,12 @@ func recogniseHomie(m Message) (map[string]any, bool) {
 
 // homie is the profile: the devices with their properties.
 type homie struct {
-	prefix  string
-	measure string
-	devices map[string]*homieDevice // by id
-	memory  int                     // bytes of all properties
-	early   early                   // values of properties that are not described yet
+	prefix   string
+	measure  string
+	integers integers
+	devices  map[string]*homieDevice // by id
+	memory   int                     // bytes of all properties
+	early    early                   // values of properties that are not described yet
 }
 
 // Bounds of Homie.
@@ -73,7 +75,10 @@ const (
 
 func newHomie(s homieSettings) (*homie, error) {
 	measure, err := measurementOf(s.Measurement, "homie")
-	return &homie{prefix: s.Prefix, measure: measure, devices: map[string]*homieDevice{}}, err
+	if err == nil {
+		err = s.Integers.check()
+	}
+	return &homie{prefix: s.Prefix, measure: measure, integers: s.Integers, devices: map[string]*homieDevice{}}, err
 }
 
 // Filters is the one of the base topic.

@@ -268,7 +268,7 @@ func (p *homie) description(d *homieDevice, now time.Time) *devicev1.Describe {
 	}
 	for _, known := range properties {
 		if kind := homieKindOf(known.datatype); kind != 0 && d.fields[known.field] == known {
-			of.field(known.field, known.unit, kind, cmp.Or(known.name, known.key))
+			of.field(known.field, known.unit, p.integers.kind(kind), cmp.Or(known.name, known.key))
 		}
 	}
 	return of.done()

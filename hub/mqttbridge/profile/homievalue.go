@@ -81,7 +81,7 @@ func (p *homie) value(t homieTopic, m Message, report *Report) error {
 	if datatype == "enum" && property.format != "" && !slices.Contains(strings.Split(property.format, ","), value.Str()) {
 		report.Problem = fmt.Sprintf("%s: %s is not in its $format", property.key, quoted(value.Str()))
 	}
-	report.Rows = oneRow(property.field, value)
+	report.Rows = oneRow(property.field, p.integers.value(value))
 	report.Describe = p.description(d, m.Received)
 	return nil
 }
@@ -119,7 +119,7 @@ func (p *homie) described(t homieTopic, m Message, report *Report) (rows []telem
 				wrong.add(property.key + ": " + err.Error())
 				continue
 			}
-			rows = append(rows, earlyRow(held, i, property.field, value))
+			rows = append(rows, earlyRow(held, i, property.field, p.integers.value(value)))
 		}
 	}
 	if wrong.n > 0 {

@@ -69,7 +69,7 @@ func (p *shelly) flatten(payload []byte, prefix string, ns int64, component stri
 		if !shellyKeeps(path) {
 			continue
 		}
-		row.Fields = append(row.Fields, telemetry.Field{Name: FieldName(splitPath(path)...), Value: leaf.Value})
+		row.Fields = append(row.Fields, telemetry.Field{Name: shellyName(path, leaf.Value.Kind()), Value: leaf.Value})
 	}
 	if len(row.Fields) > 0 {
 		report.Rows = []telemetry.Row{row}
@@ -92,6 +92,23 @@ func shellyKeeps(path string) bool {
 	}
 	last := rest[strings.LastIndexByte(rest, '.')+1:]
 	return rest != "id" && last != "minute_ts" && strings.Trim(last, "0123456789") != ""
+}
+
+// shellyName is the field of a path. The value of a BTHome sensor is a number,
+// a bool or a text by what is paired with the gear
+// (shelly-api-docs.shelly.cloud/gen2/DynamicComponents/BTHome/BTHomeSensor): a
+// field for each, so that none changes its type.
+func shellyName(path string, kind telemetry.Kind) string {
+	keys := splitPath(path)
+	if len(keys) == 2 && keys[1] == "value" && strings.HasPrefix(path, "bthomesensor:") {
+		switch kind {
+		case telemetry.Bool:
+			keys[1] = "state"
+		case telemetry.String:
+			keys[1] = "text"
+		}
+	}
+	return FieldName(keys...)
 }
 
 // shellyTime is the time of a notification. A clock that is not set or runs

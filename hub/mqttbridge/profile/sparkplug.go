@@ -25,6 +25,7 @@ type sparkplugSettings struct {
 	// Groups are the group ids to listen to; none: all.
 	Groups      []string `yaml:"groups"`
 	Measurement string   `yaml:"measurement"` // of the rows; "": sparkplug
+	Integers    integers `yaml:"integers"`
 }
 
 // sparkplugKind is Eclipse Sparkplug B (specification 3.0.0,
@@ -62,9 +63,10 @@ func sparkplugKind() Kind {
 
 // sparkplug is the profile: the nodes with what their births told.
 type sparkplug struct {
-	filters []string
-	measure string
-	now     func() time.Time // commands carry the time at which they were made
+	filters  []string
+	measure  string
+	integers integers
+	now      func() time.Time // commands carry the time at which they were made
 
 	nodes  map[string]*sparkplugNode // by gear name
 	gear   int                       // nodes and devices
@@ -73,10 +75,13 @@ type sparkplug struct {
 
 func newSparkplug(s sparkplugSettings) (*sparkplug, error) {
 	measure, err := measurementOf(s.Measurement, "sparkplug")
+	if err == nil {
+		err = s.Integers.check()
+	}
 	if err != nil {
 		return nil, err
 	}
-	p := &sparkplug{measure: measure, now: time.Now, nodes: map[string]*sparkplugNode{}}
+	p := &sparkplug{measure: measure, integers: s.Integers, now: time.Now, nodes: map[string]*sparkplugNode{}}
 	groups := s.Groups
 	if len(groups) == 0 {
 		groups = []string{"+"}

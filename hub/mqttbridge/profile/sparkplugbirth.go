@@ -177,8 +177,8 @@ func (g *sparkplugGear) nameAlias(m *sparkplugMetric, wrong *troubles) {
 }
 
 // describe tells fields, with the unit of the property engUnit, and commands.
-func (g *sparkplugGear) describe(measurement string, node bool) *devicev1.Describe {
-	d := describing(measurement)
+func (p *sparkplug) describe(g *sparkplugGear, node bool) *devicev1.Describe {
+	d := describing(p.measure)
 	d.command("write", "write a metric; it has succeeded when the gear reports the value",
 		argument("metric", telemetry.String, true, "name of the metric or of its field"),
 		argument("value", anyKind, true, ""))
@@ -197,7 +197,7 @@ func (g *sparkplugGear) describe(measurement string, node bool) *devicev1.Descri
 		if m.field != m.name {
 			text = m.name
 		}
-		d.field(m.field, unit, sparkplugKindOf(m.datatype), text)
+		d.field(m.field, unit, p.integers.kind(sparkplugKindOf(m.datatype)), text)
 	}
 	return d.done()
 }

@@ -72,14 +72,14 @@ func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode,
 			wrong.add(outOfTime(known, ms, ok))
 		}
 		if ok {
-			rows.add(ns, known.field, value)
+			rows.add(ns, known.field, p.integers.value(value))
 		}
 	}
 	if n.doubted {
 		report.Publish = n.rebirth(m.Received)
 	}
 	if due(&g.described, m.Received) {
-		report.Describe = g.describe(p.measure, t.device == "")
+		report.Describe = p.describe(g, t.device == "")
 	}
 	report.Problem = wrong.String()
 	for first := true; first || len(rows.rows) > 0; first = false {

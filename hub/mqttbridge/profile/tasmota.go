@@ -234,6 +234,9 @@ func (p *tasmota) document(r *Report, m Message, field string, class tasmotaClas
 
 func (p *tasmota) reading(gear string, row *telemetry.Row, f tasmotaField, l Leaf, trouble *troubles) {
 	value := l.Value
+	if f.code {
+		value = telemetry.StringValue(l.text())
+	}
 	if f.power {
 		switch text := l.text(); text {
 		case "ON", "OFF":

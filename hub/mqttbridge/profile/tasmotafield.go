@@ -50,6 +50,7 @@ type tasmotaField struct {
 	name      string
 	unit      string // or the name of the unit that the message tells
 	power     bool   // ON and OFF
+	code      bool   // a text, whichever way the gear writes it
 	unwrapped bool   // it was in StatusSNS or StatusSTS
 }
 
@@ -113,9 +114,15 @@ func newTasmotaField(class tasmotaClass, keys []string) tasmotaField {
 	}
 	f.role, f.name = tasmotaReading, FieldName(keys...)
 	f.power = len(keys) == 1 && tasmotaPower.MatchString(last)
+	f.code = slices.Contains(tasmotaCodes, strings.Join(keys, "."))
 	f.unit = tasmotaUnitOf(keys)
 	return f
 }
+
+// tasmotaCodes are a text or a number by the radix that SetOption28 and 29 set
+// (xdrv_05_irremote.ino, xdrv_06_snfbridge.ino, xdrv_17_rcswitch.ino in
+// github.com/arendst/Tasmota); RfKey is "None" or a number.
+var tasmotaCodes = []string{"RfReceived.Data", "RfReceived.RfKey", "IrReceived.Data"}
 
 // tasmotaUnitOf is the unit of a value, as the documentation of the sensors
 // has it; one that the device may change is told by the message.

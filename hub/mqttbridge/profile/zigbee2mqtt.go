@@ -153,15 +153,28 @@ func (p *zigbee) state(gear string, m Message, reports []Report) ([]Report, erro
 		return reports, err
 	}
 	h := p.hear(gear)
-	r := Report{Gear: gear, NotAlive: m.Retained, Problem: problem}
+	r := Report{Gear: gear, NotAlive: m.Retained}
+	var wrong troubles
+	if problem != "" {
+		wrong.add(problem)
+	}
 	row := telemetry.Row{Measurement: p.measure, Fields: make([]telemetry.Field, 0, len(leaves))}
 	for _, l := range leaves {
 		if l.Path == "last_seen" || strings.HasPrefix(l.Path, "device.") {
 			continue // when it was heard, and what it is: no readings
 		}
-		row.Fields = append(row.Fields, telemetry.Field{Name: l.Name, Value: l.Value})
 		h.keep(l)
+		value := l.Value
+		if zigbeeSwitches[l.Path] {
+			var ok bool
+			if value, ok = zigbeeSwitch(l); !ok {
+				wrong.add(fmt.Sprintf("%s: %s is neither on nor off", l.Path, quoted(l.text())))
+				continue
+			}
+		}
+		row.Fields = append(row.Fields, telemetry.Field{Name: l.Name, Value: value})
 	}
+	r.Problem = wrong.String()
 	// A retained state may be of any age.
 	if len(row.Fields) > 0 && !m.Retained {
 		r.Rows = []telemetry.Row{row}
@@ -170,6 +183,25 @@ func (p *zigbee) state(gear string, m Message, reports []Report) ([]Report, erro
 		r.Describe, r.Firmware, h.described = d.describe, d.firmware, m.Received
 	}
 	return append(reports, r), nil
+}
+
+// zigbeeSwitches are properties that some devices tell as true and false and
+// others as ON and OFF or LOCK and UNLOCK: zigbee-herdsman-converters
+// (lib/exposes.ts) has a preset of each kind for them, as child_lock and
+// child_lock_bool. They are bools here.
+var zigbeeSwitches = map[string]bool{"child_lock": true, "window_detection": true, "valve_detection": true}
+
+func zigbeeSwitch(l Leaf) (telemetry.Value, bool) {
+	if l.Value.Kind() == telemetry.Bool {
+		return l.Value, true
+	}
+	switch strings.ToUpper(l.text()) {
+	case "ON", "LOCK", "TRUE", "1":
+		return telemetry.BoolValue(true), true
+	case "OFF", "UNLOCK", "FALSE", "0":
+		return telemetry.BoolValue(false), true
+	}
+	return telemetry.Value{}, false
 }
 
 // attribute tells whether a topic is one value of a known device, which

@@ -128,8 +128,8 @@ func (d *zigbeeDevice) define(measurement string, exposes []zigbeeExpose) {
 			own := e.Access
 			if len(e.Features) > 0 && len(keys) <= MaxDepth {
 				own |= walk(e.Features, keys)
-			} else if own&zigbeePublished != 0 && len(keys) > 0 && e.kind() != anyKind {
-				text.field(FieldName(keys...), e.Unit, e.kind(), e.Description)
+			} else if kind := e.stored(keys); own&zigbeePublished != 0 && kind != anyKind {
+				text.field(FieldName(keys...), e.Unit, kind, e.Description)
 			}
 			access |= own
 			if len(above) > 0 || e.Property == "" {
@@ -155,6 +155,17 @@ func (d *zigbeeDevice) define(measurement string, exposes []zigbeeExpose) {
 		(&command{settings: zigbeeGet}).describe(&text)
 	}
 	d.describe = text.done()
+}
+
+// stored is the kind of the field that keys lead to; anyKind: it is none.
+func (e zigbeeExpose) stored(keys []string) telemetry.Kind {
+	switch {
+	case len(keys) == 0:
+		return anyKind
+	case len(keys) == 1 && zigbeeSwitches[keys[0]]:
+		return telemetry.Bool
+	}
+	return e.kind()
 }
 
 // kind of the values in a state.
