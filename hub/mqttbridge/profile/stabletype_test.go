@@ -73,6 +73,11 @@ g: value=double:5
 		{"homie", "", homieInteger, "a: n_v=int:5\na online\na: n_w=double:5\n"},
 		{"homie", "integers: number", homieInteger, "a: n_v=double:5\na online\na: n_w=double:5\n"},
 		{"json", `{topic: "s/{gear}"}`, []Message{text("s/g", `{"a":1}`), text("s/g", `{"a":1.5}`), text("s/g", `{"a":1e3}`)}, "g: a=double:1\ng: a=double:1.5\ng: a=double:1000\n"},
+		// What a sample finds of several types works with a type that is named.
+		{"json", `{topic: "s/{gear}", fields: [{path: relay, type: bool}]}`, relayJSON, "g: relay=bool:true\ng: relay=bool:false\n"},
+		{"json", `{topic: "s/{gear}", fields: [{path: relay, type: text}]}`, relayJSON, "g: relay=string:true\ng: relay=string:off\n"},
+		{"raw", `{topic: "s/{gear}/{field}", type: auto, fields: [{field: relay, type: bool}]}`, relayRaw, "g: relay=bool:true\ng: relay=bool:false\ng: mode=string:off\n"},
+		{"raw", `{topic: "s/{gear}/{field}", type: auto, fields: [{field: relay, type: text}]}`, relayRaw, "g: relay=string:true\ng: relay=string:off\ng: mode=string:off\n"},
 		{"raw", `{topic: "s/{gear}/{field}"}`, []Message{text("s/g/a", "1"), text("s/g/a", "1.5")}, "g: a=double:1\ng: a=double:1.5\n"},
 	} {
 		p := configured(t, c.kind, c.settings)
@@ -105,6 +110,11 @@ g: value=double:5
 	wantBadSettings(t, "homie", "integers: float", "integers")
 	wantBadSettings(t, "sparkplug", "integers: float", "integers")
 }
+
+var (
+	relayJSON = []Message{text("s/g", `{"relay":true}`), text("s/g", `{"relay":"off"}`)}
+	relayRaw  = []Message{text("s/g/relay", "true"), text("s/g/relay", "off"), text("s/g/mode", "off")}
+)
 
 var homieInteger = []Message{
 	text("homie/a/$homie", "4.0.0"), text("homie/a/n/v", "5"), text("homie/a/n/v/$datatype", "integer"), text("homie/a/n/w/$datatype", "float"),
