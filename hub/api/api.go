@@ -21,6 +21,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/hub/live"
 	"github.com/tetherline/tetherline/hub/registry"
@@ -119,6 +120,8 @@ type Server struct {
 	feed     feed
 
 	unsubscribe func()
+	stopMending func()
+	mending     sync.WaitGroup
 	closing     sync.Once
 }
 
@@ -153,7 +156,20 @@ func New(deps Deps) (*Server, error) {
 			s.calls.end(old.Name, errRevoked)
 		}
 	})
+	s.beginMending()
 	return s, nil
+}
+
+// beginMending completes the audit log, until Close.
+func (s *Server) beginMending() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopMending = cancel
+	started := time.Now()
+	s.mending.Go(func() {
+		if err := s.mendAudit(ctx, started); err != nil && ctx.Err() == nil && !errors.Is(err, commands.ErrClosed) {
+			s.log.Warn("whether the audit log lacks commands from before the start is not known", "error", err)
+		}
+	})
 }
 
 func (s *Server) mount(path string, handler http.Handler) {
@@ -170,7 +186,9 @@ func (s *Server) Paths() []string { return s.paths }
 func (s *Server) Close() {
 	s.closing.Do(func() {
 		s.unsubscribe()
+		s.stopMending()
 		s.calls.close(errShuttingDown)
 		s.feed.close()
+		s.mending.Wait()
 	})
 }

@@ -45,3 +45,44 @@ func TestAuditSaysWhenAGrantedCommandFailed(t *testing.T) {
 		t.Errorf("records\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// A command that is stored, and whose record is not when the hub is killed,
+// has its record after the next start, once.
+func TestAuditIsCompleteAfterAKill(t *testing.T) {
+	var deps api.Deps
+	h := newHub(t, func(d *api.Deps) { deps = *d })
+	h.device("a-0", "a")
+	ctx := testContext(t)
+	c := h.as(h.token("ann", registry.RoleOperator, ""))
+	must(c.commands.SendCommand(ctx, req(toDevice("a-0", "before"))))(t)
+	spec := commands.Spec{Name: "set-relay", Payload: commands.Payload{JSON: `{"on":true}`}}
+	for _, r := range []commands.Request{
+		{Device: "a-0", Key: "lost", Operator: "bob", Spec: spec},
+		{Device: "a-0", Key: "of-nobody", Spec: spec},
+	} { // stored, and not recorded: nobody is its witness
+		if _, _, err := h.commands.Send(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(c.commands.SendCommand(ctx, req(toDevice("a-0", "after"))))(t)
+	// Repeated, as a caller does who has got no answer: that is another call.
+	must(c.commands.SendCommand(ctx, req(toDevice("a-0", "lost"))))(t)
+	for range 2 {
+		server := must(api.New(deps))(t)
+		server.MendedAudit()
+		server.Close()
+	}
+	var got []string
+	for _, r := range must(h.as(h.admin).operators.ListAudit(ctx, req(&operatorv1.ListAuditRequest{})))(t).Msg.GetRecords() {
+		got = append(got, strings.Join([]string{r.GetOperator(), r.GetMethod(), r.GetSubject(), r.GetOutcome(), r.GetDetail()}, "|"))
+	}
+	want := []string{
+		"bob|CommandService/SendCommand|a-0|ok|command=set-relay id=lost existed=false; written after the hub was killed",
+		"ann|CommandService/SendCommand|a-0|ok|command=set-relay id=lost existed=true",
+		"ann|CommandService/SendCommand|a-0|ok|command=set-relay id=after existed=false",
+		"ann|CommandService/SendCommand|a-0|ok|command=set-relay id=before existed=false",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("records\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}

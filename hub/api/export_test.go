@@ -29,3 +29,6 @@ func (s *Server) SetPatience(d time.Duration) { s.patience = d }
 
 // Calls is how many calls of an operator are under way.
 func (s *Server) Calls(name string) int { return len(s.calls.of(name)) }
+
+// MendedAudit waits until the audit log is complete.
+func (s *Server) MendedAudit() { s.mending.Wait() }

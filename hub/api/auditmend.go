@@ -1,0 +1,129 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tetherline/tetherline/commands"
+	"github.com/tetherline/tetherline/hub/registry"
+)
+
+// How far back a hub that was killed may lack audit records: a call that was
+// under way has waited no longer than this for its command and its record. The
+// slack is between the clocks of the two.
+const (
+	mendBack  = auditTimeout + 5*time.Second
+	mendSlack = 5 * time.Second
+	// mendMost bounds the commands and the records that are looked at.
+	mendMost = 100_000
+)
+
+const (
+	sendCommandMethod = "CommandService/SendCommand"
+	mended            = "; written after the hub was killed"
+)
+
+// mendAudit writes the records of commands that were accepted right before
+// this hub was killed: a command and its record are written side by side, and
+// the command may be the one that got to the disk. It looks at what this node
+// had accepted before started, so that no call is under way any more.
+func (s *Server) mendAudit(ctx context.Context, started time.Time) error {
+	select {
+	case <-s.deps.Commands.Ready():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	accepted, err := s.lastAccepted(ctx, started)
+	if err != nil || len(accepted) == 0 {
+		return err
+	}
+	recorded, err := s.recordedSince(ctx, accepted[len(accepted)-1].Created.Add(-mendSlack))
+	if err != nil {
+		return err
+	}
+	for i := len(accepted) - 1; i >= 0; i-- {
+		c := &accepted[i]
+		if recorded[c.ID] {
+			continue
+		}
+		rec := registry.Record{
+			Time: c.Created, Operator: c.Operator, Method: sendCommandMethod, Subject: c.Device, Outcome: "ok",
+			Detail: acceptedDetail(c, false) + mended,
+		}
+		if err := s.writeAudit(ctx, s.deps.Registry.BeginAudit(rec)); err != nil {
+			return err
+		}
+		s.log.Warn("a command that was accepted right before the hub was killed was missing from the audit log, and is in it now",
+			"command", c.ID, "device", c.Device, "operator", c.Operator)
+	}
+	return nil
+}
+
+// lastAccepted are the commands that operators gave to this node in the last
+// mendBack before it ended, the newest first.
+func (s *Server) lastAccepted(ctx context.Context, started time.Time) (accepted []commands.Command, err error) {
+	status, err := s.deps.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	page := commands.Page{Size: commands.MaxPageSize}
+	for looked := 0; looked < mendMost; looked += page.Size {
+		list, next, err := s.deps.Commands.List(ctx, commands.Filter{}, page)
+		if err != nil {
+			return nil, fmt.Errorf("list the newest commands: %w", err)
+		}
+		for i := range list {
+			c := &list[i]
+			if c.Operator == "" || c.Group != "" || len(c.Events) == 0 || c.Events[0].Node != status.GetNode() || !c.Created.Before(started) {
+				continue // of a group there is one record
+			}
+			if len(accepted) > 0 && c.Created.Before(accepted[0].Created.Add(-mendBack)) {
+				return accepted, nil
+			}
+			accepted = append(accepted, *c)
+		}
+		if next == "" {
+			break
+		}
+		page.Token = next
+	}
+	return accepted, nil
+}
+
+// recordedSince are the ids of the commands whose acceptance is in the audit
+// log since then.
+func (s *Server) recordedSince(ctx context.Context, since time.Time) (map[string]bool, error) {
+	ids := make(map[string]bool)
+	page := uint64(0)
+	for looked := 0; looked < mendMost; looked += registry.MaxAuditPage {
+		records, next, err := s.deps.Registry.ListAudit(ctx, registry.MaxAuditPage, page)
+		if err != nil {
+			return nil, err
+		}
+		older := true // the whole page: nodes' clocks differ
+		for i := range records {
+			rec := &records[i]
+			older = older && rec.Time.Before(since) && !strings.HasSuffix(rec.Detail, mended)
+			if rec.Method == sendCommandMethod {
+				ids[acceptedID(rec.Detail)] = true
+			}
+		}
+		if page = next; page == 0 || older {
+			break
+		}
+	}
+	return ids, nil
+}
+
+// acceptedID is the id in an acceptedDetail of a command that had not existed;
+// "": there is none.
+func acceptedID(detail string) string {
+	_, rest, _ := strings.Cut(detail, " id=")
+	id, rest, _ := strings.Cut(rest, " ")
+	if !strings.HasPrefix(rest, "existed=false") {
+		return ""
+	}
+	return id
+}
