@@ -161,7 +161,7 @@ func moveFolder(from, to string) error {
 func mqttStreams(maxStore int64) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		{Name: "$MQTT_sess", Subjects: []string{"$MQTT.sess.>"}, MaxMsgsPerSubject: 1, MaxBytes: maxStore / 16},
-		{Name: "$MQTT_msgs", Subjects: []string{"$MQTT.msgs.>"}, Retention: jetstream.InterestPolicy,
+		{Name: mqttMessages, Subjects: []string{"$MQTT.msgs.>"}, Retention: jetstream.InterestPolicy,
 			MaxBytes: maxStore / 8 * 5, MaxAge: mqttQueueAge},
 		{Name: "$MQTT_qos2in", Subjects: []string{"$MQTT.qos2.in.>"}, MaxMsgsPerSubject: 1,
 			Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxBytes: maxStore / 8},
@@ -192,6 +192,9 @@ func (e *embedded) prepareMQTT(ctx context.Context) error {
 		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
 			return fmt.Errorf("prepare the store of MQTT, stream %s: %w", stream.Name, err)
 		}
+	}
+	if err := repeatMQTT(ctx, js); err != nil {
+		return fmt.Errorf("prepare to repeat MQTT messages: %w", err)
 	}
 	return nil
 }

@@ -197,3 +197,35 @@ func TestMQTTStoreBoundChanges(t *testing.T) {
 		}
 	}
 }
+
+// What a client had not acknowledged when the broker stopped comes first when
+// both are back, and soon (MQTT 3.1.1, section 4.4).
+func TestMQTTRepeatsAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	u := users{"all": everything}
+	b := startBroker(t, dir, u)
+	mute := func(o *mqtt.ClientOptions) { o.SetAutoAckDisabled(true) }
+	const count = 50
+	heard := mqtttest.Subscribe(t, b.Dial(t, "reader", as("all"), mqtttest.Persistent, ordered, mute), "a/#", 1)
+	writer := b.Dial(t, "writer", as("all"))
+	for i := range count {
+		mqtttest.Publish(t, writer, fmt.Sprint("a/", i), 1, false, "")
+		mqtttest.Next(t, heard)
+	}
+	stopNode(t, b.node)
+	b = startBroker(t, dir, u)
+	mqtttest.Publish(t, b.Dial(t, "writer", as("all")), "a/new", 1, false, "")
+	began := time.Now()
+	_, messages := resume(t, b, "reader", as("all"))
+	for i := range count {
+		if m := mqtttest.Next(t, messages); m.Topic() != fmt.Sprint("a/", i) || !m.Duplicate() {
+			t.Fatalf("message %d is on %s, marked as a repetition: %v", i, m.Topic(), m.Duplicate())
+		}
+	}
+	if m := mqtttest.Next(t, messages); m.Topic() != "a/new" || m.Duplicate() {
+		t.Errorf("the new message is on %s", m.Topic())
+	}
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("repetitions took %v", took)
+	}
+}
