@@ -260,6 +260,9 @@ func (b *broker) next(now time.Time) time.Duration {
 	case b.appended < len(b.queue) && b.gather.appended != now: // else it waits for something else
 		d = min(d, b.gather.wait(now))
 	}
+	if unripe := b.unripe(); unripe > 0 {
+		d = min(d, unripe)
+	}
 	for _, p := range b.profiles {
 		for _, w := range p.waiting {
 			if at := w.due(); !at.IsZero() {

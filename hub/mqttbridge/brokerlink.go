@@ -13,7 +13,6 @@ func (b *broker) up(s *link, resumed, forgotten bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
-	b.repeats.reconnected()
 	b.inbox.begun()
 	b.log.Info("connected to the MQTT broker", "resumed", resumed)
 	if forgotten {

@@ -98,6 +98,9 @@ type link struct {
 	again  chan struct{}
 	conn   *packetConn
 	acks   acks
+	begun  chan struct{} // closed when the broker has answered
+	// The broker has gone on with the session before; set when it has begun.
+	resumed bool
 
 	crowded bool // the worker's: it was told that messages were left
 
@@ -169,7 +172,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 	network, cut := context.WithCancel(context.Background())
 	defer cut()
 	s := &link{
-		lost: make(chan error, 1), again: make(chan struct{}, 1), unsettled: make(map[uint16]bool),
+		lost: make(chan error, 1), again: make(chan struct{}, 1), begun: make(chan struct{}), unsettled: make(map[uint16]bool),
 	}
 	s.acks.wake = make(chan struct{}, 1)
 	handler := func(_ mqtt.Client, m mqtt.Message) { c.take(s, []*arrival{fromClient(m)}) }
@@ -184,11 +187,12 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 	stop := context.AfterFunc(ctx, cut) // while connecting
 	token := s.client.Connect()
 	<-token.Done()
+	s.resumed = token.(*mqtt.ConnectToken).SessionPresent()
+	close(s.begun)
 	if err := token.Error(); err != nil {
 		stop()
 		return false, plainError(err)
 	}
-	resumed := token.(*mqtt.ConnectToken).SessionPresent()
 	var acking sync.WaitGroup
 	acking.Go(s.acks.run)
 	defer func() {
@@ -206,7 +210,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		s.client.Disconnect(0)
 		return false, ctx.Err()
 	}
-	c.up(s, resumed, known && !resumed)
+	c.up(s, s.resumed, known && !s.resumed)
 	select {
 	case err = <-s.lost:
 		err = fmt.Errorf(connectionLost+"%w", plainError(err))

@@ -207,6 +207,10 @@ func (b *broker) arrivalTime(a *arrival, g *gear, m *profile.Message) int64 {
 		if a.id == 0 {
 			a.first = fresh()
 		} else {
+			if a.session != b.repeats.session {
+				<-a.session.begun
+				b.repeats.begin(a.session, a.session.resumed)
+			}
 			a.hash = messageHash(m.Topic, m.Payload)
 			a.first = b.repeats.arrival(a.id, a.dup, a.hash, fresh)
 		}

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"time"
 )
 
 const (
@@ -26,18 +27,39 @@ const (
 // the message's rows are appended: it outlives the process, which is what
 // repetitions come from. After a power cut a repetition may be a second row.
 //
-// A broker may also give a repetition another identifier (the embedded one
-// does after a reconnect): then the slots are searched for the message.
+// A broker may also give a repetition another identifier, and let new messages
+// have the old one before: the embedded one does, which begins to count anew
+// with each start. Then the slots are searched for the message, and what may
+// still be repeated is moved out of the way of new messages. Where that broker
+// was killed with the hub, it has forgotten what it sent last, and repeats it
+// without a mark: in a session that goes on, a message which was heard and not
+// acknowledged must come again, so that one with the same words is taken for
+// it.
 //
 // It is for one goroutine.
 type redelivery struct {
-	file  *os.File
-	slots []slot
-	used  int // slots below which all are that were ever used
+	file    *os.File
+	slots   []slot
+	session *link // whose messages are heard now
+	resumed bool  // that the broker went on with an older one
+	// What was acknowledged and came before this time is not repeated.
+	over int64
+	// Hashes of what comes again, marked or not; some may have come already.
+	unacked map[uint64]struct{}
+	// Slots from 0 to used and from spare on are all that were ever used.
+	used, spare int
+	next        int // where to look for room next, going down
 
 	changed []uint16 // slots to be written
 	scratch []byte
 }
+
+// The acknowledgements of this long may be lost with a connection or a broker;
+// no broker is thought to repeat what came so long before the newest message.
+const (
+	lostAcks  = int64(10 * time.Second)
+	forgotten = int64(7 * 24 * time.Hour)
+)
 
 type slot struct {
 	hash  uint64 // of topic and payload; 0: never used
@@ -54,7 +76,7 @@ func openRedelivery(path string) (*redelivery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the memory of redeliveries: %w", err)
 	}
-	r := &redelivery{file: f, slots: make([]slot, packetIDs)}
+	r := &redelivery{file: f, slots: make([]slot, packetIDs), spare: packetIDs, next: packetIDs - 1}
 	b := make([]byte, packetIDs*slotBytes)
 	n, err := io.ReadFull(f, b)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -70,6 +92,7 @@ func openRedelivery(path string) (*redelivery, error) {
 			r.slots[id], r.used = s, id+1
 		}
 	}
+	r.begin(nil, true)
 	return r, nil
 }
 
@@ -78,11 +101,26 @@ const ackedBit = -1 << 63
 
 func (r *redelivery) close() error { return r.file.Close() }
 
-// reconnected: what comes next may be repeated.
-func (r *redelivery) reconnected() {
-	for id := range r.slots[:r.used] {
-		r.slots[id].heard = false
+// begin a session: what comes next may be repeated. A broker that has
+// forgotten the session before repeats nothing of it.
+func (r *redelivery) begin(session *link, resumed bool) {
+	r.session, r.resumed = session, resumed
+	r.unacked = make(map[uint64]struct{})
+	newest := int64(0)
+	for id := range r.slots {
+		s := &r.slots[id]
+		s.heard = false
+		newest = max(newest, s.time)
+		if resumed && s.hash != 0 && !s.acked {
+			r.unacked[s.hash] = struct{}{}
+		}
 	}
+	r.over = newest - lostAcks
+}
+
+// awaited says whether the message of a slot may be repeated.
+func (r *redelivery) awaited(s *slot) bool {
+	return s.hash != 0 && !s.heard && s.time >= r.over-forgotten && (s.acked && s.time >= r.over || !s.acked && r.resumed)
 }
 
 // messageHash is never 0.
@@ -104,35 +142,62 @@ func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int6
 		return s.time
 	}
 	next := slot{hash: hash, heard: true}
-	if other := r.search(dup, hash); other != nil {
-		other.heard = true
-		next.time = other.time
-	} else {
+	if other := r.search(dup, hash); other < 0 {
 		next.time = fresh()
+	} else {
+		next.time = r.slots[other].time
+		r.set(other, slot{})
 	}
-	*s = next
+	if r.awaited(s) {
+		r.move(*s)
+	}
 	r.used = max(r.used, int(id)+1)
-	r.changed = append(r.changed, id)
+	r.set(int(id), next)
 	return next.time
 }
 
-// search finds the message under another identifier: rather one that was not
-// acknowledged, of these the oldest.
-func (r *redelivery) search(dup bool, hash uint64) *slot {
-	if !dup {
-		return nil
+func (r *redelivery) set(id int, s slot) {
+	r.slots[id] = s
+	r.changed = append(r.changed, uint16(id))
+}
+
+// search finds the slot of a message under another identifier: rather one that
+// was not acknowledged, of these the oldest. -1: there is none.
+func (r *redelivery) search(dup bool, hash uint64) int {
+	if _, unacked := r.unacked[hash]; !dup && !unacked {
+		return -1
 	}
-	var found *slot
-	for id := range r.slots[:r.used] {
-		s := &r.slots[id]
-		if s.hash != hash || s.heard {
-			continue
-		}
-		if found == nil || found.acked && !s.acked || found.acked == s.acked && s.time < found.time {
-			found = s
+	found := -1
+	look := func(from, to int) {
+		for id := from; id < to; id++ {
+			s := &r.slots[id]
+			if s.hash != hash || s.heard || s.acked && (!dup || s.time < r.over) {
+				continue
+			}
+			if found < 0 || r.slots[found].acked && !s.acked || r.slots[found].acked == s.acked && s.time < r.slots[found].time {
+				found = id
+			}
 		}
 	}
+	look(0, min(r.used, r.spare))
+	look(r.spare, packetIDs)
 	return found
+}
+
+// move keeps a message that may be repeated where no message is that may be.
+// Where there is no such room, a repetition of it becomes a second row.
+func (r *redelivery) move(s slot) {
+	for range packetIDs {
+		id := r.next
+		if r.next--; r.next < 1 {
+			r.next = packetIDs - 1
+		}
+		if old := &r.slots[id]; !old.heard && !r.awaited(old) {
+			r.spare = min(r.spare, id)
+			r.set(id, s)
+			return
+		}
+	}
 }
 
 // acked says that the message under id is about to be acknowledged. It is to

@@ -59,7 +59,7 @@ func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
 	acked := arrive(r, 10, false, a+3)
 	r.acked(10, a+3)
 	open1, open2 := arrive(r, 11, false, a+3), arrive(r, 12, false, a+3)
-	r.reconnected()
+	r.begin(nil, true)
 	want(arrive(r, 20, true, a+3), open1)
 	want(arrive(r, 21, true, a+3), open2)
 	_ = acked
@@ -90,6 +90,92 @@ func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
 	}
 	r = open()
 	want(arrive(r, 1, true, a+2), third)
+	_ = r.close()
+}
+
+// A broker that begins to count anew gives the identifiers of messages that it
+// still has to repeat to others first, and has forgotten that it sent the
+// latest ones, so that it does not mark them.
+func TestRedeliveryByABrokerThatCountsAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.arrivals")
+	r, err := openRedelivery(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sent, acked = 1000, 500
+	now := int64(0)
+	arrive := func(id uint16, dup bool, hash uint64) int64 {
+		t.Helper()
+		now++
+		at := r.arrival(id, dup, hash, func() int64 { return now })
+		if err := r.write(); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	for id := uint16(1); id <= sent; id++ {
+		arrive(id, false, uint64(id))
+		if id <= acked {
+			r.acked(id, uint64(id))
+		}
+	}
+	if err := r.write(); err != nil {
+		t.Fatal(err)
+	}
+	_ = r.close()
+	if r, err = openRedelivery(path); err != nil {
+		t.Fatal(err)
+	}
+	r.begin(nil, true)
+	id := uint16(0)
+	for range sent { // new ones; some have the words of acknowledged ones
+		id++
+		if at := arrive(id, false, uint64(id%acked)+1); at != now {
+			t.Fatalf("new message %d is taken for one of %d", id, at)
+		}
+	}
+	for hash := uint64(sent); hash >= 1; hash-- {
+		id++
+		if at := arrive(id, hash <= acked || hash%2 == 0, hash); at != int64(hash) {
+			t.Fatalf("repetition of message %d arrived at %d", hash, at)
+		}
+	}
+	for hash := uint64(acked + 1); hash <= sent; hash++ { // none of them is awaited any more
+		id++
+		if at := arrive(id, false, hash); at != now {
+			t.Fatalf("new message with the words of %d is taken for it", hash)
+		}
+	}
+
+	// A broker that has forgotten the session repeats nothing.
+	for hash := uint64(2001); hash <= 2100; hash++ {
+		id++
+		arrive(id, false, hash)
+	}
+	r.begin(nil, false)
+	for hash := uint64(2001); hash <= 2100; hash++ {
+		id++
+		if at := arrive(id, false, hash); at != now {
+			t.Fatalf("new message with the words of %d is taken for it", hash)
+		}
+	}
+	_ = r.close()
+}
+
+// However many are still to be repeated, there is an end to the room.
+func TestRedeliveryWithoutRoom(t *testing.T) {
+	r, err := openRedelivery(filepath.Join(t.TempDir(), "x.arrivals"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := int64(0)
+	for round := range uint64(3) {
+		for id := 1; id < packetIDs; id += 7 {
+			now++
+			r.arrival(uint16(id), false, round*packetIDs+uint64(id), func() int64 { return now })
+		}
+		r.begin(nil, true)
+	}
 	_ = r.close()
 }
 

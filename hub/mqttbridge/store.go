@@ -135,12 +135,30 @@ func (b *broker) Durable(seq uint64) {
 	b.inbox.signal()
 }
 
+// embeddedHold is how old a message of the hub's own broker must be before it
+// is acknowledged. That broker writes down what it has sent every 100 ms, and
+// repeats what it has not, where it is killed with the hub, without a mark. A
+// message that was not acknowledged is known again all the same.
+const embeddedHold = 150 * time.Millisecond
+
+// unripe is how long the broker's first message that is durable must wait
+// before it is acknowledged; 0: there is none, or it must not wait.
+func (b *broker) unripe() time.Duration {
+	if b.conn.dialer.endpoint == nil || b.appended == 0 || b.queue[0].last > b.durable.Load() {
+		return 0
+	}
+	return max(0, embeddedHold-time.Since(b.queue[0].received))
+}
+
 // settle acknowledges what is durable from the front on, in order (MQTT
 // 3.1.1, section 4.6), and what has nothing to store when its turn comes.
 func (b *broker) settle() {
-	durable := b.durable.Load()
+	durable, ripe := b.durable.Load(), time.Now()
+	if b.conn.dialer.endpoint != nil {
+		ripe = ripe.Add(-embeddedHold)
+	}
 	n := 0
-	for n < b.appended && b.queue[n].last <= durable {
+	for n < b.appended && b.queue[n].last <= durable && !b.queue[n].received.After(ripe) {
 		n++
 	}
 	if n == 0 {
