@@ -22,7 +22,7 @@ func Persistent(o *mqtt.ClientOptions) { o.SetCleanSession(false) }
 // not reconnect by itself and runs handlers side by side.
 func (e Endpoint) Options(clientID string, with ...Option) *mqtt.ClientOptions {
 	o := mqtt.NewClientOptions().AddBroker(e.URL).SetClientID(clientID).SetOrderMatters(false).
-		SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(Patience)
+		SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(Patience).SetUsername(e.User).SetPassword(e.Password)
 	if e.TLS != nil {
 		o.SetTLSConfig(e.TLS)
 	}

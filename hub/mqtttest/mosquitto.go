@@ -242,4 +242,6 @@ func (b *Broker) write(t testing.TB, name string, content []byte) (path string) 
 type Endpoint struct {
 	URL string      // tcp://host:port, or ssl:// with TLS
 	TLS *tls.Config // of clients; nil: no TLS
+	// User and Password are those of clients that name none; "": none.
+	User, Password string
 }
