@@ -15,6 +15,9 @@ import (
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
+// maxAskedShown is how many nodes are named that were asked for their births.
+const maxAskedShown = 20
+
 // maxPassword bounds a password file, in bytes.
 const maxPassword = 4 << 10
 
@@ -22,6 +25,7 @@ func (a *app) bridgeSample() *cobra.Command {
 	var (
 		duration, user, passwordFile, outFile string
 		filters                               []string
+		noRebirth                             bool
 	)
 	cmd := &cobra.Command{
 		Use:   "sample BROKER|URL",
@@ -31,6 +35,10 @@ and print which devices and fields would appear, and a config for the hub's
 --mqtt-bridge to paste. Nothing is stored. BROKER is a name of the hub's config,
 which lends its address and password, "embedded" for the hub's own broker, or an
 address as the hub sees it: tcp://host:1883, ssl://host:8883.
+
+One thing is published: a Sparkplug node that is heard without its birth is
+asked for it once (NCMD, Node Control/Rebirth), because nothing else tells its
+fields and devices. Which nodes were asked is said; --no-rebirth asks none.
 
 Gear that speaks seldom is heard only in a long sample.`,
 		Example: `  hubctl bridge sample tcp://192.0.2.7:1883
@@ -43,7 +51,7 @@ Gear that speaks seldom is heard only in a long sample.`,
 			if err != nil {
 				return err
 			}
-			req := &operatorv1.SampleBrokerRequest{Broker: args[0], Duration: durationpb.New(limit), Filters: filters, User: user}
+			req := &operatorv1.SampleBrokerRequest{Broker: args[0], Duration: durationpb.New(limit), Filters: filters, User: user, NoRebirth: noRebirth}
 			if req.Password, err = a.samplePassword(args[0], user, passwordFile); err != nil {
 				return err
 			}
@@ -65,6 +73,7 @@ Gear that speaks seldom is heard only in a long sample.`,
 	f.StringArrayVar(&filters, "filter", nil, `topic filter, as 'zigbee2mqtt/#'; may be repeated; unset: all topics`)
 	f.StringVar(&user, "user", "", "user at the broker of a URL")
 	f.StringVar(&passwordFile, "password-file", "", "file that holds that user's password; - for stdin")
+	f.BoolVar(&noRebirth, "no-rebirth", false, "publish nothing: ask no Sparkplug node for its birth")
 	f.StringVar(&outFile, "out", "", "write the config to this new file; - for stdout, and nothing else there")
 	return cmd
 }
@@ -110,8 +119,24 @@ func (a *app) sample(cmd *cobra.Command, req *operatorv1.SampleBrokerRequest, li
 	return last, err
 }
 
+// noteAsked says which nodes the hub has asked for their births.
+func (a *app) noteAsked(nodes []string) {
+	if len(nodes) == 0 {
+		return
+	}
+	names := make([]string, 0, maxAskedShown+1)
+	for _, n := range nodes[:min(len(nodes), maxAskedShown)] {
+		names = append(names, cleanName(n))
+	}
+	if more := len(nodes) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %s more", grouped(uint64(more))))
+	}
+	a.notef("The hub has asked Sparkplug nodes for their births, which it had not heard (--no-rebirth asks none): %s", strings.Join(names, ", "))
+}
+
 // printSample prints what was found, and the config unless it goes to a file.
 func (a *app) printSample(s *operatorv1.SampleBrokerResponse, outFile string) error {
+	a.noteAsked(s.Asked)
 	switch {
 	case outFile == "":
 	case s.ConfigYaml == "":

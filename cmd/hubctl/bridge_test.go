@@ -130,7 +130,7 @@ func sampling(t *testing.T, p *peer, check func(*operatorv1.SampleBrokerRequest)
 			check(r)
 		}
 		send(&operatorv1.SampleBrokerResponse{Messages: 1})
-		send(&operatorv1.SampleBrokerResponse{Messages: 42, Done: true, ConfigYaml: sampledConfig,
+		send(&operatorv1.SampleBrokerResponse{Messages: 42, Done: true, ConfigYaml: sampledConfig, Asked: []string{"plant/press", "plant/x\x1b[31m"},
 			Gear: []*operatorv1.SampledGear{{Kind: "tasmota", Profile: "tasmota", Name: "kitchen", DeviceId: "kitchen", Status: "online", Commands: []string{"POWER"},
 				Fields: []*operatorv1.FieldDescription{
 					{Name: "power", Unit: "W", Kind: operatorv1.FieldKind_FIELD_KIND_DOUBLE},
@@ -144,15 +144,15 @@ func sampling(t *testing.T, p *peer, check func(*operatorv1.SampleBrokerRequest)
 func TestBridgeSample(t *testing.T) {
 	p := newPeer(t)
 	sampling(t, p, func(r *operatorv1.SampleBrokerRequest) {
-		if r.Broker != "tcp://192.0.2.7:1883" || r.User != "hub" || r.Password != "s ecret" || r.Duration.AsDuration() != 5*time.Second || len(r.Filters) != 2 {
+		if r.Broker != "tcp://192.0.2.7:1883" || r.User != "hub" || r.Password != "s ecret" || r.Duration.AsDuration() != 5*time.Second || len(r.Filters) != 2 || !r.NoRebirth {
 			t.Errorf("asked %v", r)
 		}
 	})
 	password := write(t, filepath.Join(t.TempDir(), "p"), "s ecret\n")
-	line := []string{"bridge", "sample", "tcp://192.0.2.7:1883", "--for", "5s", "--filter", "a/#", "--filter", "b/+", "--user", "hub", "--password-file", password}
+	line := []string{"bridge", "sample", "tcp://192.0.2.7:1883", "--for", "5s", "--filter", "a/#", "--filter", "b/+", "--user", "hub", "--password-file", password, "--no-rebirth"}
 	got := p.hubctl(line...).want(t, exitOK)
 	wantContains(t, got.out, "42 messages", "kitchen", "online", "POWER", "power: double in W", "relay: bool of state", "odd/topic", "not JSON", `\x1b[31m`, sampledConfig)
-	wantContains(t, got.stderr, "listening to tcp://192.0.2.7:1883 for 5 s")
+	wantContains(t, got.stderr, "listening to tcp://192.0.2.7:1883 for 5 s", "asked Sparkplug nodes for their births", "--no-rebirth", `plant/press, plant/x\x1b[31m`)
 
 	wantText(t, p.hubctl(append(line, "-o", "csv")...).want(t, exitOK).out,
 		"kind,profile,gear,device_id,status,measurement,field,type,unit,commands,problem\n"+

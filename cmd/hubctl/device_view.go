@@ -118,7 +118,10 @@ func (a *app) deviceDetails(d *operatorv1.Device) []output.Detail {
 }
 
 func fieldWords(f *operatorv1.FieldDescription) string {
-	words := []string{kindName(f.Kind)}
+	var words []string
+	if kind := kindName(f.Kind); kind != "" {
+		words = append(words, kind)
+	}
 	if f.Unit != "" {
 		words = append(words, "in "+f.Unit)
 	}

@@ -132,38 +132,45 @@ func (s *bridgeService) AllowGear(ctx context.Context, req *connect.Request[oper
 }
 
 func (s *bridgeService) SampleBroker(ctx context.Context, req *connect.Request[operatorv1.SampleBrokerRequest], stream *connect.ServerStream[operatorv1.SampleBrokerResponse]) error {
-	err := s.sample(ctx, req.Msg, stream)
-	if failed := s.auditSample(ctx, req, err); failed != nil {
+	asked, err := s.sample(ctx, req.Msg, stream)
+	if failed := s.auditSample(ctx, req, asked, err); failed != nil {
 		s.log.Error("a sample is missing from the audit log", "operator", callOf(ctx).operator.Name, "error", failed)
 	}
 	return err
 }
 
-func (s *bridgeService) sample(ctx context.Context, m *operatorv1.SampleBrokerRequest, stream *connect.ServerStream[operatorv1.SampleBrokerResponse]) error {
+// sample answers how many nodes were asked for their births.
+func (s *bridgeService) sample(ctx context.Context, m *operatorv1.SampleBrokerRequest, stream *connect.ServerStream[operatorv1.SampleBrokerResponse]) (asked int, err error) {
 	if s.deps.Bridge == nil {
-		return mqttbridge.ErrNoBridge
+		return 0, mqttbridge.ErrNoBridge
 	}
-	r := mqttbridge.SampleRequest{Broker: m.GetBroker(), Filters: m.GetFilters(), User: m.GetUser(), Password: m.GetPassword()}
+	r := mqttbridge.SampleRequest{Broker: m.GetBroker(), Filters: m.GetFilters(), User: m.GetUser(), Password: m.GetPassword(), NoRebirth: m.GetNoRebirth()}
 	if asked := m.GetDuration(); asked != nil {
 		if err := asked.CheckValid(); err != nil {
-			return fmt.Errorf("%w: duration: %w", errBadRequest, err)
+			return 0, fmt.Errorf("%w: duration: %w", errBadRequest, err)
 		}
 		// 0 is not the default here: the field is set.
 		if r.Duration = asked.AsDuration(); r.Duration == 0 {
 			r.Duration = time.Nanosecond
 		}
 	}
-	return s.deps.Bridge.Sample(ctx, r, func(p mqttbridge.SampleProgress) error {
+	err = s.deps.Bridge.Sample(ctx, r, func(p mqttbridge.SampleProgress) error {
+		asked = len(p.Asked)
 		return stream.Send(sampleProto(&p))
 	})
+	return asked, err
 }
 
-// auditSample records a sample when it is over: the guard does so for calls
-// that change something, which are no streams.
-func (s *bridgeService) auditSample(ctx context.Context, req connect.AnyRequest, outcome error) error {
+// auditSample records a sample when it is over, with how many nodes were asked
+// for their births: the guard does so for calls that change something, which
+// are no streams.
+func (s *bridgeService) auditSample(ctx context.Context, req connect.AnyRequest, asked int, outcome error) error {
 	rec := registry.Record{
 		Time: time.Now(), Operator: callOf(ctx).operator.Name, Method: shortMethod(req.Spec().Procedure),
 		Subject: subjectOf(req.Any()), Outcome: "ok", RemoteAddr: callOf(ctx).addr, Detail: detailOf(req.Any()),
+	}
+	if asked > 0 {
+		rec.Detail = strings.TrimSpace(fmt.Sprintf("%s rebirths=%d", rec.Detail, asked))
 	}
 	if outcome = becauseOf(ctx, outcome); outcome != nil {
 		rec.Outcome = codeOf(outcome).String()

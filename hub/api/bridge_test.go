@@ -72,7 +72,7 @@ func (b *gearIn) Sample(ctx context.Context, r mqttbridge.SampleRequest, tell fu
 	if err := tell(mqttbridge.SampleProgress{Messages: 1}); err != nil {
 		return err
 	}
-	return tell(mqttbridge.SampleProgress{Messages: 2, Done: true, Config: "brokers: []\n",
+	return tell(mqttbridge.SampleProgress{Messages: 2, Done: true, Config: "brokers: []\n", Asked: []string{"plant/press"},
 		Gear: []mqttbridge.SampledGear{{Kind: "tasmota", Profile: "plugs", Name: "x", DeviceID: "x", Status: "online", Commands: []string{"POWER"},
 			Fields: []*devicev1.FieldDescription{{Name: "power", Unit: "W", Kind: devicev1.Kind_KIND_DOUBLE}}}},
 		Unrecognised: []mqttbridge.SampledTopic{{Topic: "a/b", Messages: 1, Payload: "?", Reason: "not JSON"}}})
@@ -199,18 +199,18 @@ func TestSampleBroker(t *testing.T) {
 	h, b := newBridged(t)
 	ctx, c := testContext(t), h.as(h.token("sam", registry.RoleAdmin, ""))
 	got, err := sampleAll(ctx, c, &operatorv1.SampleBrokerRequest{
-		Broker: "tcp://u:secret@127.0.0.1:1", Duration: durationpb.New(5 * time.Second), Filters: []string{"a/#"}, User: "u", Password: "secret",
+		Broker: "tcp://u:secret@127.0.0.1:1", Duration: durationpb.New(5 * time.Second), Filters: []string{"a/#"}, User: "u", Password: "secret", NoRebirth: true,
 	})
 	if err != nil || len(got) != 2 || got[0].GetDone() || !got[1].GetDone() || got[1].GetConfigYaml() != "brokers: []\n" {
 		t.Fatalf("sample: %v, %v", got, err)
 	}
 	gear, topic := got[1].GetGear()[0], got[1].GetUnrecognised()[0]
 	if gear.GetDeviceId() != "x" || gear.GetFields()[0].GetUnit() != "W" || gear.GetFields()[0].GetKind() != operatorv1.FieldKind_FIELD_KIND_DOUBLE ||
-		gear.GetCommands()[0] != "POWER" || gear.GetStatus() != "online" || topic.GetTopic() != "a/b" || topic.GetReason() != "not JSON" {
+		gear.GetCommands()[0] != "POWER" || gear.GetStatus() != "online" || topic.GetTopic() != "a/b" || topic.GetReason() != "not JSON" || len(got[1].GetAsked()) != 1 || got[1].GetAsked()[0] != "plant/press" {
 		t.Errorf("sample %v", got[1])
 	}
 	asked := <-b.samples
-	if asked.Duration != 5*time.Second || asked.User != "u" || asked.Password != "secret" || len(asked.Filters) != 1 {
+	if asked.Duration != 5*time.Second || asked.User != "u" || asked.Password != "secret" || len(asked.Filters) != 1 || !asked.NoRebirth {
 		t.Errorf("asked %+v", asked)
 	}
 	_, err = sampleAll(ctx, c, &operatorv1.SampleBrokerRequest{Broker: "away"})
@@ -224,7 +224,7 @@ func TestSampleBroker(t *testing.T) {
 		if strings.Contains(text, "secret") {
 			t.Fatal("the audit log holds a password")
 		}
-		return strings.Contains(text, "BridgeService/SampleBroker") && strings.Contains(text, "tcp://127.0.0.1:1") && strings.Contains(text, "failed_precondition")
+		return strings.Contains(text, "BridgeService/SampleBroker") && strings.Contains(text, "tcp://127.0.0.1:1") && strings.Contains(text, "no_rebirth rebirths=1") && strings.Contains(text, "failed_precondition")
 	})
 
 	ended := make(chan error, 1)

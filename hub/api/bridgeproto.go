@@ -43,7 +43,7 @@ func seenGearProto(g *mqttbridge.SeenGear) *operatorv1.SeenGear {
 }
 
 func sampleProto(p *mqttbridge.SampleProgress) *operatorv1.SampleBrokerResponse {
-	out := &operatorv1.SampleBrokerResponse{Messages: p.Messages, ConfigYaml: p.Config, Done: p.Done}
+	out := &operatorv1.SampleBrokerResponse{Messages: p.Messages, ConfigYaml: p.Config, Done: p.Done, Asked: p.Asked}
 	for _, g := range p.Gear {
 		fields := descriptionProto(&devicev1.Describe{Fields: g.Fields}).GetFields()
 		out.Gear = append(out.Gear, &operatorv1.SampledGear{

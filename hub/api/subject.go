@@ -95,6 +95,9 @@ func detailOf(msg any) string {
 		if m.GetDuration() != nil {
 			detail = fmt.Sprintf("for=%v", m.GetDuration().AsDuration())
 		}
+		if m.GetNoRebirth() {
+			detail = strings.TrimSpace(detail + " no_rebirth")
+		}
 	case *operatorv1.SendGroupCommandRequest:
 		detail = "command=" + m.GetSpec().GetName()
 	case *operatorv1.SendCommandRequest:

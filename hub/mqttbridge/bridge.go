@@ -68,8 +68,6 @@ var ErrUnknownGear = errors.New("the config has no such broker or profile")
 
 // Bridge connects the hub to its MQTT brokers. Its methods may run at once.
 type Bridge struct {
-	*Sampler
-
 	deps      Deps
 	brokers   []*broker
 	published *published
@@ -100,7 +98,7 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	b := &Bridge{Sampler: NewSampler(cfg, deps.Embedded, deps.Registry.Get), deps: deps, published: &published{js: deps.JetStream, replicas: max(deps.Replicas, 1)}}
+	b := &Bridge{deps: deps, published: &published{js: deps.JetStream, replicas: max(deps.Replicas, 1)}}
 	if err := b.published.open(ctx); err != nil {
 		return nil, err
 	}
@@ -108,6 +106,7 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 	b.own = ownTopics(&cfg)
 	b.share = strangerShare(&cfg)
 	b.sampler = NewSampler(cfg, deps.Embedded, deps.Registry.Get)
+	b.sampler.gear = b.deviceOf
 	for i := range cfg.Brokers {
 		br, err := newBroker(b, &cfg.Brokers[i])
 		if err != nil {
@@ -169,6 +168,21 @@ func (b *Bridge) broker(name string) *broker {
 		}
 	}
 	return nil
+}
+
+// deviceOf is the id of the device that gear is; "": it is none.
+func (b *Bridge) deviceOf(of registry.Gear) string {
+	br := b.broker(of.Broker)
+	if br == nil {
+		return ""
+	}
+	br.mu.Lock()
+	defer br.mu.Unlock()
+	p := br.boundNamed(of.Profile)
+	if p == nil || p.gear[of.Name] == nil || p.gear[of.Name].device == nil {
+		return ""
+	}
+	return p.gear[of.Name].device.ID
 }
 
 // Allow makes a device of gear: from then on its readings are stored. id "":

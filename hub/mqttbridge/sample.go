@@ -11,6 +11,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 	"github.com/tetherline/tetherline/hub/registry"
 )
 
@@ -24,8 +25,10 @@ type Sampler struct {
 	embedded *Embedded
 	// device finds a device of the hub; nil where there are none.
 	device func(id string) (*registry.Device, bool)
-	own    []naming // what the hub itself publishes
-	slots  chan struct{}
+	// gear is the id of the device that gear is; "": it is none.
+	gear  func(registry.Gear) string
+	own   []naming // what the hub itself publishes
+	slots chan struct{}
 }
 
 // NewSampler makes a Sampler of the brokers of a config and, where embedded
@@ -34,7 +37,10 @@ func NewSampler(cfg Config, embedded *Embedded, device func(id string) (*registr
 	if device == nil {
 		device = func(string) (*registry.Device, bool) { return nil, false }
 	}
-	return &Sampler{brokers: cfg.Brokers, embedded: embedded, device: device, own: ownTopics(&cfg), slots: make(chan struct{}, MaxSamples)}
+	return &Sampler{
+		brokers: cfg.Brokers, embedded: embedded, device: device, gear: func(registry.Gear) string { return "" },
+		own: ownTopics(&cfg), slots: make(chan struct{}, MaxSamples),
+	}
 }
 
 // SampleOnly stands for the bridge of a hub that has none: it samples.
@@ -71,12 +77,14 @@ func (s *Sampler) Sample(ctx context.Context, r SampleRequest, tell func(SampleP
 		return ErrTooManySamples
 	}
 	rec := newRecording(r.Filters, s.own)
-	lost, hangUp, err := s.listen(ctx, broker, &r, rec)
+	l, err := s.listen(ctx, broker.dial, &r, rec)
 	if err != nil {
 		return err
 	}
-	defer hangUp()
-	return s.report(ctx, broker, &r, rec, lost, tell)
+	defer l.hangUp()
+	study := newStudy(broker.known, s.device)
+	study.gear, study.filters, study.births = s.gear, r.Filters, newBirths(&r, l.publish)
+	return study.report(ctx, &r, rec, l.lost, tell)
 }
 
 // Sample listens to a broker of the config, the hub's own or one that a URL
@@ -86,12 +94,11 @@ func (b *Bridge) Sample(ctx context.Context, r SampleRequest, tell func(SamplePr
 }
 
 // report tells until the time is over.
-func (s *Sampler) report(ctx context.Context, broker *BrokerConfig, r *SampleRequest, rec *recording, lost <-chan error, tell func(SampleProgress) error) error {
+func (s *study) report(ctx context.Context, r *SampleRequest, rec *recording, lost <-chan error, tell func(SampleProgress) error) error {
 	over := time.NewTimer(r.Duration)
 	defer over.Stop()
 	tick := time.NewTicker(sampleTick)
 	defer tick.Stop()
-	study := newStudy(broker, s.device)
 	var found SampleProgress
 	for {
 		select {
@@ -101,63 +108,26 @@ func (s *Sampler) report(ctx context.Context, broker *BrokerConfig, r *SampleReq
 			return fmt.Errorf("%w: connection lost: %w", ErrUnreachable, plainError(err))
 		case <-over.C:
 			seen := rec.take()
-			found = study.progress(seen)
-			found.Done, found.Unrecognised = true, study.unrecognised(seen)
-			found.Config = study.config(r, seen)
+			found = s.progress(seen)
+			found.Done, found.Unrecognised = true, s.unrecognised(seen)
+			found.Config, found.Asked = s.config(r, seen), s.births.nodes()
 			return tell(found)
 		case <-tick.C:
 			seen := rec.take()
+			s.births.ask(seen.kept)
 			// Looking at everything anew is quick, but for a sample of very
 			// many topics: that is looked at in the end.
-			if began := time.Now(); !study.tooLong {
-				found = study.progress(seen)
-				study.tooLong = time.Since(began) > sampleTick/4
+			if began := time.Now(); !s.tooLong {
+				found = s.progress(seen)
+				s.tooLong = time.Since(began) > sampleTick/4
 			}
-			found.Messages = seen.messages
+			found.Messages, found.Asked = seen.messages, s.births.nodes()
 			if err := tell(found); err != nil {
 				return err
 			}
 		}
 	}
 }
-
-// broker finds out where to listen, and fills in the request's defaults.
-func (s *Sampler) broker(r *SampleRequest) (*BrokerConfig, error) {
-	if r.Duration == 0 {
-		r.Duration = DefaultSample
-	}
-	if len(r.Filters) == 0 {
-		r.Filters = []string{"#"}
-	}
-	if strings.Contains(r.Broker, "://") {
-		b := &BrokerConfig{Name: brokerName(r.Broker), URL: r.Broker, User: r.User}
-		if err := b.checkAddress(); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrBadSample, err)
-		}
-		return b, nil
-	}
-	if r.User != "" || r.Password != "" {
-		return nil, fmt.Errorf("%w: user and password go with an address; the config has those of its brokers", ErrBadSample)
-	}
-	var names []string
-	for i := range s.brokers {
-		if s.brokers[i].Name == r.Broker {
-			return &s.brokers[i], nil
-		}
-		names = append(names, s.brokers[i].Name)
-	}
-	switch {
-	case r.Broker == EmbeddedURL && s.embedded != nil:
-		return &BrokerConfig{Name: EmbeddedURL, URL: EmbeddedURL}, nil
-	case r.Broker == EmbeddedURL:
-		return nil, fmt.Errorf("%w: the hub has no broker of its own; give it --mqtt-listen", ErrBadSample)
-	case len(names) == 0:
-		return nil, ErrNoBridge
-	}
-	return nil, fmt.Errorf("%w %.80q: there is %s; or name an address, as tcp://host:1883", errNoSuchBroker, r.Broker, strings.Join(names, ", "))
-}
-
-var errNoSuchBroker = fmt.Errorf("%w: broker", ErrUnknownGear)
 
 func (r *SampleRequest) check() error {
 	if r.Duration < MinSample || r.Duration > MaxSample {
@@ -188,51 +158,55 @@ func validFilter(filter string) bool {
 	return true
 }
 
-// brokerName proposes a name for the broker at an address: the first part of
-// the host's name.
-func brokerName(address string) string {
-	_, host, _ := strings.Cut(address, "://")
-	host, _, _ = strings.Cut(host, ":")
-	host, _, _ = strings.Cut(host, ".")
-	if !namePattern.MatchString(host) || host == "localhost" || strings.Trim(host, "0123456789") == "" {
-		return "mqtt"
-	}
-	return host
+// listener is a connection that samples.
+type listener struct {
+	client mqtt.Client
+	cut    context.CancelFunc
+	lost   chan error // told when the broker has gone
 }
 
-// listen connects and subscribes. What comes goes to rec until hangUp; lost
-// tells when the broker has gone.
-func (s *Sampler) listen(ctx context.Context, b *BrokerConfig, r *SampleRequest, rec *recording) (lost <-chan error, hangUp func(), err error) {
+func (l *listener) hangUp() {
+	l.client.Disconnect(uint(disconnectTime.Milliseconds()))
+	l.cut()
+}
+
+// publish a message at QoS 0, not retained.
+func (l *listener) publish(p profile.Publish) error {
+	token := l.client.Publish(p.Topic, 0, false, p.Payload)
+	if !token.WaitTimeout(writeTimeout) {
+		return fmt.Errorf("the broker takes nothing for %v", writeTimeout)
+	}
+	return token.Error()
+}
+
+// listen connects and subscribes. What comes goes to rec until hangUp.
+func (s *Sampler) listen(ctx context.Context, b *BrokerConfig, r *SampleRequest, rec *recording) (*listener, error) {
 	d, err := newDialer(b, s.embedded)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	if r.Password != "" {
 		d.password = func() (string, error) { return r.Password, nil }
 	}
 	network, cut := context.WithCancel(ctx)
-	gone := make(chan error, 1)
+	l := &listener{cut: cut, lost: make(chan error, 1)}
 	options, err := d.options(network, "tetherline-sample-"+rand.Text()[:12], func(_ mqtt.Client, m mqtt.Message) { rec.put(m) })
 	if err != nil {
 		cut()
-		return nil, nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	options.SetCleanSession(true).SetConnectionLostHandler(func(_ mqtt.Client, err error) { gone <- err })
-	client := mqtt.NewClient(options)
-	hangUp = func() {
-		client.Disconnect(uint(disconnectTime.Milliseconds()))
-		cut()
-	}
-	token := client.Connect()
+	options.SetCleanSession(true).SetConnectionLostHandler(func(_ mqtt.Client, err error) { l.lost <- err })
+	l.client = mqtt.NewClient(options)
+	token := l.client.Connect()
 	<-token.Done()
 	if err = token.Error(); err == nil {
-		err = sampleFilters(ctx, client, r.Filters)
+		err = sampleFilters(ctx, l.client, r.Filters)
 	}
 	if err != nil {
-		hangUp()
-		return nil, nil, errors.Join(ctx.Err(), fmt.Errorf("%w: %w", ErrUnreachable, plainError(err)))
+		l.hangUp()
+		return nil, errors.Join(ctx.Err(), fmt.Errorf("%w: %w", ErrUnreachable, plainError(err)))
 	}
-	return gone, hangUp, nil
+	return l, nil
 }
 
 // sampleFilters subscribes, QoS 0, to filters that cover those asked for and

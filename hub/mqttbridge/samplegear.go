@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
@@ -22,7 +23,9 @@ type foundGear struct {
 	commands []string
 	status   string
 	problem  string
-	known    bool // it has a device already
+	mixed    map[fieldKey]string // fields of several types, in words
+	unborn   bool                // of Sparkplug: its birth was not heard
+	known    bool                // it has a device already
 }
 
 type fieldKey struct{ measurement, name string }
@@ -63,7 +66,12 @@ func (d *draft) take(r *profile.Report) {
 	case profile.Offline:
 		g.status = "offline"
 	}
-	if r.Problem != "" {
+	switch early := d.Kind == kindSparkplug && len(g.fields) == 0 && unborn(r); {
+	case early:
+		g.unborn = true
+	case r.Status == profile.Online && g.unborn:
+		g.unborn, g.problem = false, r.Problem
+	case r.Problem != "":
 		g.problem = r.Problem
 	}
 	for i := range r.Rows {
@@ -87,10 +95,43 @@ func (g *foundGear) measured(measurement string, f *telemetry.Field) {
 		g.problem = fmt.Sprintf("it has over %d fields: others would be refused", telemetry.MaxFields)
 	case known == nil:
 		g.fields[key] = &devicev1.FieldDescription{Name: f.Name, Measurement: measurement, Kind: kind}
+	case g.mixed[key] != "":
+		g.mix(key, kind)
 	case known.Kind == devicev1.Kind_KIND_UNSPECIFIED:
 		known.Kind = kind
-	case known.Kind != kind && g.problem == "":
-		g.problem = fmt.Sprintf("field %s is of several types: a store may refuse all but the first", f.Name)
+	case known.Kind != kind:
+		g.mix(key, known.Kind, kind)
+	}
+}
+
+// mix notes that values of a field are of several types.
+func (g *foundGear) mix(key fieldKey, kinds ...devicev1.Kind) {
+	if g.mixed == nil {
+		g.mixed = make(map[fieldKey]string)
+	}
+	words := g.mixed[key]
+	for _, kind := range kinds {
+		word := strings.ToLower(strings.TrimPrefix(kind.String(), "KIND_"))
+		switch {
+		case words == "":
+			words = "mixed: " + word
+		case !strings.Contains(words, word):
+			words += ", " + word
+		}
+	}
+	g.mixed[key] = words
+	g.fields[key].Kind = devicev1.Kind_KIND_UNSPECIFIED
+}
+
+// tellUnborn says of Sparkplug gear without a birth why nothing is known of
+// it.
+func (s *study) tellUnborn() {
+	for _, d := range s.drafts {
+		for _, g := range d.gear {
+			if g.unborn && s.births != nil {
+				g.problem = s.births.lacking(g.name)
+			}
+		}
 	}
 }
 
@@ -162,6 +203,10 @@ func (s *study) identify() {
 			self := registry.Gear{Broker: s.broker.Name, Profile: d.Name, Name: g.name}
 			if i := slices.IndexFunc(d.Devices, func(c DeviceConfig) bool { return c.Gear == g.name }); i >= 0 {
 				g.id, g.known = d.Devices[i].ID, true
+				continue
+			}
+			if g.id = s.gear(self); g.id != "" {
+				used[g.id] = true
 				continue
 			}
 			g.id = deviceID(d.IDPrefix, g.name)

@@ -25,9 +25,9 @@ func (d *draft) decode(into any) error {
 }
 
 // replay puts the messages through the profiles: each to the first one whose
-// filter matches, as the bridge does.
-func (s *study) replay(all seen) {
-	route := make(map[string]*draft, len(all.topics))
+// filter matches, as the bridge does. It returns where each topic goes.
+func (s *study) replay(all seen) (route map[string]*draft) {
+	route = make(map[string]*draft, len(all.topics))
 	good := make(map[string]bool, len(all.topics))
 	var reports []profile.Report
 	for _, m := range all.kept {
@@ -58,6 +58,7 @@ func (s *study) replay(all seen) {
 		}
 	}
 	s.describe(all, route)
+	return route
 }
 
 // describe asks for the descriptions that are not told as often as they
@@ -84,11 +85,12 @@ func (s *study) reject(m profile.Message, reason string) {
 	if strings.HasPrefix(m.Topic, "$") {
 		return // the broker tells of itself
 	}
-	if _, known := s.rest[m.Topic]; !known || reason != s.rest[m.Topic].reason {
-		if known && strings.HasPrefix(s.rest[m.Topic].reason, "a broker has at most") {
-			reason = s.rest[m.Topic].reason
-		}
-		s.rest[m.Topic] = rejected{reason: reason, payload: m.Payload}
+	before := s.rest[m.Topic]
+	if before.stands {
+		reason = before.reason
+	}
+	if reason != before.reason || before.stands {
+		s.rest[m.Topic] = rejected{reason: reason, stands: before.stands, payload: m.Payload}
 	}
 }
 

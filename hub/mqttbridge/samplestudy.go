@@ -31,7 +31,13 @@ type study struct {
 	device func(id string) (*registry.Device, bool)
 	// verdicts are what each kind says of a topic, by the topic's name.
 	verdicts map[string]*verdicts
-	tooLong  bool
+	told     map[string]*toldPresence     // by topic
+	mixed    map[string]map[string]*mixed // by draft.key and field
+	filters  []string                     // of the sample; none: all topics
+	births   *births                      // nil: nobody is asked
+	// gear is the id of the device that gear is; "": it is none.
+	gear    func(registry.Gear) string
+	tooLong bool
 
 	// Of the last look.
 	drafts []*draft
@@ -52,38 +58,63 @@ type draft struct {
 	settings map[string]any // of a proposed one
 	key      string         // of kind and settings, as they were recognised
 	proposed bool
+	topics   []string // that it was proposed for
 	profile  profile.Profile
 	filters  []string
 	gear     map[string]*foundGear
 }
 
+// with makes the profile anew, of its settings and one more. It is false, and
+// nothing has changed, where the kind does not take that.
+func (d *draft) with(key string, value any) bool {
+	settings := maps.Clone(d.settings)
+	if settings == nil {
+		settings = make(map[string]any)
+	}
+	settings[key] = value
+	kind, _ := profile.KindOf(d.Kind)
+	made, err := kind.New((&draft{settings: settings}).decode)
+	if err != nil {
+		return false
+	}
+	d.settings, d.profile, d.filters = settings, made, made.Filters()
+	return true
+}
+
 // rejected is why a topic brought nothing.
 type rejected struct {
 	reason  string
+	stands  bool // whatever else is found out
 	payload []byte
 }
 
 func newStudy(b *BrokerConfig, device func(id string) (*registry.Device, bool)) *study {
-	return &study{broker: b, device: device, verdicts: make(map[string]*verdicts)}
+	return &study{
+		broker: b, device: device, gear: func(registry.Gear) string { return "" },
+		verdicts: make(map[string]*verdicts), told: make(map[string]*toldPresence), mixed: make(map[string]map[string]*mixed),
+	}
 }
 
 // look studies all that was seen. A proposed profile that brings no gear is
-// dropped, and what it took is given to the others.
+// dropped, and what it took is given to the others; one whose fields are of
+// several types gets types for them.
 func (s *study) look(all seen) {
 	useless := make(map[string]bool)
-	for range 4 {
+	for range 6 {
 		s.draft(all, useless)
-		s.replay(all)
+		route := s.replay(all)
 		before := len(useless)
 		for _, d := range s.drafts {
 			if d.proposed && len(d.gear) == 0 {
 				useless[d.key] = true
 			}
 		}
-		if len(useless) == before {
+		if !s.settle(all, route) && len(useless) == before {
 			break
 		}
 	}
+	s.tellUnborn()
+	s.tellMixed()
 	s.identify()
 }
 
@@ -101,9 +132,13 @@ func (s *study) draft(all seen, useless map[string]bool) {
 			}
 		}
 	}
+	var found []presence
 	for i, kind := range profile.Kinds() {
 		if kind.Recognise == nil {
 			continue
+		}
+		if slices.Contains(presenceKinds, kind.Name) {
+			found = append(found, s.presences()...)
 		}
 		for _, w := range s.wanted(i, kind) {
 			key := kind.Name + "\n" + settingsKey(w.settings)
@@ -112,20 +147,24 @@ func (s *study) draft(all seen, useless map[string]bool) {
 			}
 			if len(s.drafts) >= MaxProfiles {
 				for _, topic := range w.topics {
-					s.rest[topic] = rejected{reason: fmt.Sprintf("a broker has at most %d profiles; kind %s with settings %s would take it", MaxProfiles, kind.Name, settingsKey(w.settings))}
+					s.rest[topic] = rejected{stands: true, reason: fmt.Sprintf("a broker has at most %d profiles; kind %s with settings %s would take it", MaxProfiles, kind.Name, settingsKey(w.settings))}
 				}
 				continue
 			}
-			d := &draft{ProfileConfig: ProfileConfig{Kind: kind.Name, Name: freeName(kind.Name, names)}, settings: s.narrowed(all, kind, w.settings), key: key, proposed: true}
+			d := &draft{ProfileConfig: ProfileConfig{Kind: kind.Name, Name: freeName(kind.Name, names)}, settings: s.narrowed(all, kind, w.settings), key: key, proposed: true, topics: w.topics}
 			made, err := kind.New(d.decode)
 			if err != nil {
 				continue
 			}
 			names[d.Name] = true
 			d.profile = made
+			if types := s.mixed[key]; types != nil {
+				d.with("fields", fieldsSetting(kind.Name, types))
+			}
 			s.add(d)
 		}
 	}
+	s.attach(found)
 }
 
 // add takes a profile in, with the topics that it takes.
@@ -142,58 +181,6 @@ func (s *study) isOpen(topics []string) bool {
 		open[t.name] = true
 	}
 	return slices.ContainsFunc(topics, func(topic string) bool { return open[topic] })
-}
-
-// stateFilters is the setting of a kind whose gear may name any topic.
-const stateFilters = "state-filters"
-
-// narrowed are settings that take every topic cut down to those that the kind
-// makes something of: the others are left to the kinds after it.
-func (s *study) narrowed(all seen, kind profile.Kind, settings map[string]any) map[string]any {
-	if filters, ok := settings[stateFilters].([]string); !ok || !slices.Equal(filters, []string{"#"}) {
-		return settings
-	}
-	made, err := kind.New((&draft{settings: settings}).decode)
-	if err != nil {
-		return settings
-	}
-	open := make(map[string]bool, len(s.open))
-	for _, t := range s.open {
-		open[t.name] = true
-	}
-	used := make(map[string]bool)
-	var reports []profile.Report
-	for _, m := range all.kept {
-		if open[m.Topic] {
-			reports, err = made.Decode(m, reports[:0])
-			used[m.Topic] = used[m.Topic] || err == nil && len(reports) > 0
-		}
-	}
-	cut := maps.Clone(settings)
-	cut[stateFilters] = filtersOf(used)
-	return cut
-}
-
-// filtersOf are filters that match the used topics: all below a first level
-// where no other topic is there, else the topics themselves.
-func filtersOf(used map[string]bool) []string {
-	mixed := make(map[string]bool)
-	for topic, is := range used {
-		level, _, below := strings.Cut(topic, "/")
-		mixed[level] = mixed[level] || !is || !below
-	}
-	filters := make(map[string]bool)
-	for topic, is := range used {
-		level, _, _ := strings.Cut(topic, "/")
-		switch {
-		case !is:
-		case mixed[level]:
-			filters[topic] = true
-		default:
-			filters[level+"/#"] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(filters))
 }
 
 // wish is a kind's settings, with the topics that it recognises by them.

@@ -42,6 +42,9 @@ type SampleRequest struct {
 	Filters []string
 	// User and Password are for a URL.
 	User, Password string
+	// NoRebirth: nothing is published. Else each Sparkplug node that is heard
+	// without its birth is asked for it, once.
+	NoRebirth bool
 }
 
 // SampleProgress is what a sample has found so far.
@@ -49,6 +52,9 @@ type SampleProgress struct {
 	Messages uint64
 	Gear     []SampledGear // by profile and name; complete when Done
 	Done     bool          // it is over: this is all
+	// Asked are the Sparkplug nodes, as group/node, that were asked for their
+	// births.
+	Asked []string
 
 	Config       string         // YAML to paste; only when Done
 	Unrecognised []SampledTopic // most messages first; only when Done

@@ -6006,11 +6006,12 @@ func (x *AllowGearResponse) GetDevice() *Device {
 
 type SampleBrokerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Broker        string                 `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"`     // name in the config, or a URL: tcp://host:1883, ssl://host:8883
-	Duration      *durationpb.Duration   `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"` // 1 s to 10 min; unset: 30 s
-	Filters       []string               `protobuf:"bytes,3,rep,name=filters,proto3" json:"filters,omitempty"`   // topic filters; empty: "#"
-	User          string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`         // for a URL
-	Password      string                 `protobuf:"bytes,5,opt,name=password,proto3" json:"password,omitempty"` // for a URL
+	Broker        string                 `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"`                         // name in the config, or a URL: tcp://host:1883, ssl://host:8883
+	Duration      *durationpb.Duration   `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`                     // 1 s to 10 min; unset: 30 s
+	Filters       []string               `protobuf:"bytes,3,rep,name=filters,proto3" json:"filters,omitempty"`                       // topic filters; empty: "#"
+	User          string                 `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`                             // for a URL
+	Password      string                 `protobuf:"bytes,5,opt,name=password,proto3" json:"password,omitempty"`                     // for a URL
+	NoRebirth     bool                   `protobuf:"varint,6,opt,name=no_rebirth,json=noRebirth,proto3" json:"no_rebirth,omitempty"` // publish nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6080,6 +6081,13 @@ func (x *SampleBrokerRequest) GetPassword() string {
 	return ""
 }
 
+func (x *SampleBrokerRequest) GetNoRebirth() bool {
+	if x != nil {
+		return x.NoRebirth
+	}
+	return false
+}
+
 type SampleBrokerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Messages      uint64                 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`                      // so far
@@ -6087,6 +6095,7 @@ type SampleBrokerResponse struct {
 	ConfigYaml    string                 `protobuf:"bytes,3,opt,name=config_yaml,json=configYaml,proto3" json:"config_yaml,omitempty"` // to paste; only in the last response
 	Unrecognised  []*SampledTopic        `protobuf:"bytes,4,rep,name=unrecognised,proto3" json:"unrecognised,omitempty"`               // only in the last response
 	Done          bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	Asked         []string               `protobuf:"bytes,6,rep,name=asked,proto3" json:"asked,omitempty"` // Sparkplug nodes, as group/node, that were asked for their births
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6154,6 +6163,13 @@ func (x *SampleBrokerResponse) GetDone() bool {
 		return x.Done
 	}
 	return false
+}
+
+func (x *SampleBrokerResponse) GetAsked() []string {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
 }
 
 type SampledGear struct {
@@ -7468,20 +7484,23 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
 	"\x11AllowGearResponse\x126\n" +
-	"\x06device\x18\x01 \x01(\v2\x1e.tetherline.operator.v1.DeviceR\x06device\"\xae\x01\n" +
+	"\x06device\x18\x01 \x01(\v2\x1e.tetherline.operator.v1.DeviceR\x06device\"\xcd\x01\n" +
 	"\x13SampleBrokerRequest\x12\x16\n" +
 	"\x06broker\x18\x01 \x01(\tR\x06broker\x125\n" +
 	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x18\n" +
 	"\afilters\x18\x03 \x03(\tR\afilters\x12\x12\n" +
 	"\x04user\x18\x04 \x01(\tR\x04user\x12\x1a\n" +
-	"\bpassword\x18\x05 \x01(\tR\bpassword\"\xea\x01\n" +
+	"\bpassword\x18\x05 \x01(\tR\bpassword\x12\x1d\n" +
+	"\n" +
+	"no_rebirth\x18\x06 \x01(\bR\tnoRebirth\"\x80\x02\n" +
 	"\x14SampleBrokerResponse\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x127\n" +
 	"\x04gear\x18\x02 \x03(\v2#.tetherline.operator.v1.SampledGearR\x04gear\x12\x1f\n" +
 	"\vconfig_yaml\x18\x03 \x01(\tR\n" +
 	"configYaml\x12H\n" +
 	"\funrecognised\x18\x04 \x03(\v2$.tetherline.operator.v1.SampledTopicR\funrecognised\x12\x12\n" +
-	"\x04done\x18\x05 \x01(\bR\x04done\"\xfc\x01\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\x12\x14\n" +
+	"\x05asked\x18\x06 \x03(\tR\x05asked\"\xfc\x01\n" +
 	"\vSampledGear\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x12\n" +

@@ -1296,8 +1296,9 @@ type BridgeServiceClient interface {
 	AllowGear(context.Context, *connect.Request[v1.AllowGearRequest]) (*connect.Response[v1.AllowGearResponse], error)
 	// Role admin, not bound to a selector. Listens on a broker with a
 	// connection of its own, recognises the kinds of gear, and tells what would
-	// appear. Nothing is stored. Progress comes about once a second; the last
-	// response has the config.
+	// appear. Nothing is stored. One thing is published: a Sparkplug node that
+	// is heard without its birth is asked for it, once, unless no_rebirth is
+	// set. Progress comes about once a second; the last response has the config.
 	SampleBroker(context.Context, *connect.Request[v1.SampleBrokerRequest]) (*connect.ServerStreamForClient[v1.SampleBrokerResponse], error)
 }
 
@@ -1380,8 +1381,9 @@ type BridgeServiceHandler interface {
 	AllowGear(context.Context, *connect.Request[v1.AllowGearRequest]) (*connect.Response[v1.AllowGearResponse], error)
 	// Role admin, not bound to a selector. Listens on a broker with a
 	// connection of its own, recognises the kinds of gear, and tells what would
-	// appear. Nothing is stored. Progress comes about once a second; the last
-	// response has the config.
+	// appear. Nothing is stored. One thing is published: a Sparkplug node that
+	// is heard without its birth is asked for it, once, unless no_rebirth is
+	// set. Progress comes about once a second; the last response has the config.
 	SampleBroker(context.Context, *connect.Request[v1.SampleBrokerRequest], *connect.ServerStream[v1.SampleBrokerResponse]) error
 }
 
