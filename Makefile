@@ -10,7 +10,10 @@ export PATH := $(TETHERLINE_CACHE)/bin:$(PATH)
 FUZZTIME ?= 30s
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help demo build test soak test-deps chaos prove powerloss fuzz bench generate drift lint tidy clean
+# Benchmarks of the whole hub, which need minutes and a -benchtime of 1x.
+WHOLE_BENCHMARKS := ^Benchmark(SideBySide|BridgeCost|Ingest|IdleMemory|CommandsUnderLoad|Storm|Drain|HostileLoad)$$
+
+.PHONY: help demo build test soak test-deps chaos prove powerloss fuzz bench microbench bench-bridge generate drift lint tidy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +47,11 @@ powerloss: test-deps ## the power of hub and devices goes 30 times, as root on L
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@deploy/fuzz $(FUZZTIME)
 
-bench: test-deps ## benchmarks of the hot paths, with allocations; compares with Mosquitto
-	go test -run '^$$' -bench . -benchmem -timeout 30m ./device/... ./telemetry/... ./commands/... ./hub/...
+bench: ## Tetherline beside InfluxDB alone, a bare WebSocket server, Mosquitto and Telegraf, as tables; BENCH=short for the 5 minute form
+	@deploy/bench $(or $(BENCH),long)
+
+microbench: test-deps ## benchmarks of the hot paths, with allocations
+	go test -run '^$$' -bench . -skip '$(WHOLE_BENCHMARKS)' -benchmem -timeout 30m ./device/... ./telemetry/... ./commands/... ./hub/...
 
 bench-bridge: ## CPU time of a message through the MQTT bridge, against Telegraf's mqtt_consumer, which it installs
 	@deploy/test-deps bench-bridge

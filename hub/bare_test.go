@@ -76,7 +76,8 @@ type bareDevices struct {
 	Devices int
 	Frames  int // of each, of Bytes, before it holds still
 	Bytes   int
-	Storm   bool // compute proofs as devices do; when told to go on after that, cut all, connect again, and say how long it took
+	Load    *sideLoad // once told to go on, instead of all that: send frames of Bytes for a while, and say how long it took until the server had read them
+	Storm   bool      // compute proofs as devices do; when told to go on after that, cut all, connect again, and say how long it took
 }
 
 func bareDevicesRole(argument string) error {
@@ -119,6 +120,13 @@ func bareDevicesRole(argument string) error {
 	input := bufio.NewReader(os.Stdin)
 	if err := say(input, "connected"); err != nil {
 		return err
+	}
+	if a.Load != nil {
+		result, err := a.Load.run(len(conns), func(i int) (sideSender, error) { return bareSender{conns[i], make([]byte, a.Bytes)}, nil })
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(result)
 	}
 	frame := make([]byte, a.Bytes)
 	for range a.Frames {

@@ -34,6 +34,7 @@ type directLoad struct {
 type directResult struct {
 	ValuesPerSecond float64
 	Rows            int64
+	StoreCPU        time.Duration // of InfluxDB
 }
 
 func directRole(argument string) error {
@@ -71,7 +72,7 @@ func directRole(argument string) error {
 		return err
 	}
 	values := float64(rows.Load()) * float64(a.Fields)
-	return json.NewEncoder(os.Stdout).Encode(directResult{values / time.Since(start).Seconds(), rows.Load()})
+	return json.NewEncoder(os.Stdout).Encode(directResult{ValuesPerSecond: values / time.Since(start).Seconds(), Rows: rows.Load()})
 }
 
 // appendFrame appends the rows of one frame of a load as line protocol.
@@ -113,6 +114,7 @@ func direct(t testing.TB, shape firmwaresim.LoadConfig) (r directResult) {
 	t.Helper()
 	db := influxtest.Start(t)
 	defer db.Kill()
+	spent := cpuTime(db.PID())
 	p := play(t, "direct", directLoad{
 		URL: db.URL + "/write?db=tetherline&precision=ns", Devices: shape.Devices, RowsPerFrame: shape.RowsPerFrame,
 		Fields: shape.FieldsPerRow, For: shape.For, Writers: 2, BatchRows: 5000,
@@ -122,6 +124,7 @@ func direct(t testing.TB, shape firmwaresim.LoadConfig) (r directResult) {
 	if err := json.Unmarshal([]byte(line), &r); err != nil {
 		t.Fatal(err)
 	}
+	r.StoreCPU = cpuTime(db.PID()) - spent
 	if n := rowsHeld(t, db); n != r.Rows {
 		t.Fatalf("InfluxDB holds %d rows of %d that were posted", n, r.Rows)
 	}

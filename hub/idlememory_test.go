@@ -61,15 +61,9 @@ func (m memories) perDevice(from, to, n int) kibibytes {
 
 // bareMemory is before anybody, connected, and after frames.
 func bareMemory(b *testing.B, n int) (m memories) {
-	dir := b.TempDir()
-	ca := makeCA(b)
-	files := [2]string{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
-	writePair(b, issueCertificate(b, ca, time.Hour), files[0], files[1])
-	writePair(b, *ca, filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key"))
-	server := play(b, "bare-server", bareServer{Cert: files[0], Key: files[1], Dir: dir})
+	server, addr, dir := startBare(b)
 	defer server.end()
 	look := func() { m = append(m, hubtest.MemoryOf(b, server.cmd.Process, dir)) }
-	addr := server.hear()
 	look()
 	devices := play(b, "bare-devices", bareDevices{
 		Addr: addr, CA: readFile(b, dir, "ca.pem"), Devices: n, Frames: idleFrames, Bytes: idleFrameBytes,
@@ -81,6 +75,18 @@ func bareMemory(b *testing.B, n int) (m memories) {
 		devices.goOn()
 	}
 	return m
+}
+
+// startBare runs a bareServer, and returns its address and the folder with its
+// CA and its word on its memory.
+func startBare(b *testing.B) (server *rolePlayer, addr, dir string) {
+	dir = b.TempDir()
+	ca := makeCA(b)
+	files := [2]string{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	writePair(b, issueCertificate(b, ca, time.Hour), files[0], files[1])
+	writePair(b, *ca, filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key"))
+	server = play(b, "bare-server", bareServer{Cert: files[0], Key: files[1], Dir: dir})
+	return server, server.hear(), dir
 }
 
 // hubMemory is before anybody, enrolled, connected, and after frames.

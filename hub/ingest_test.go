@@ -62,17 +62,26 @@ func BenchmarkIngest(b *testing.B) {
 // every acknowledged row is there.
 func ingest(b *testing.B, shape firmwaresim.LoadConfig) firmwaresim.LoadSummary {
 	b.Helper()
+	s, _ := ingestInto(b, shape)
+	return s
+}
+
+// ingestInto is ingest with InfluxDB's CPU time, until all was stored.
+func ingestInto(b *testing.B, shape firmwaresim.LoadConfig) (firmwaresim.LoadSummary, time.Duration) {
+	b.Helper()
 	db := influxtest.Start(b)
 	defer db.Kill()
 	cfg := processConfig(b)
 	cfg.InfluxURL, cfg.InfluxBucket = db.URL, db.Bucket
 	h := hubtest.StartProcess(b, cfg)
+	spent := cpuTime(db.PID())
 	s := load(b, h, shape)
+	spent = cpuTime(db.PID()) - spent
 	if n, want := rowsHeld(b, db), s.FramesAcked*int64(s.RowsPerFrame); n != want {
 		b.Fatalf("InfluxDB holds %d rows of %d that were acknowledged", n, want)
 	}
 	if err := h.Terminate(); err != nil {
 		b.Fatalf("the hub ends with %v", err)
 	}
-	return s
+	return s, spent
 }

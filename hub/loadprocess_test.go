@@ -31,6 +31,7 @@ var roles = map[string]func(argument string) error{
 	"bare-devices": bareDevicesRole,
 	"direct":       directRole,
 	"gear":         gearRole,
+	"mqtt-devices": mqttDevicesRole,
 	"strangers":    strangersRole,
 }
 
