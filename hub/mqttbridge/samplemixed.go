@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 )
 
 // A store has one type for a field. Gear of its own making may send now true
@@ -85,6 +86,30 @@ func (d *draft) across() map[fieldKey]bool {
 		}
 	}
 	return odd
+}
+
+// separate gives a proposed profile a measurement of its own where a field of
+// it is of another type than in a profile before it: stores have one type for
+// a field of a measurement. It is true where there is such a profile that did
+// not have one.
+func (s *study) separate() (fresh bool) {
+	kinds := make(map[fieldKey]devicev1.Kind)
+	for _, d := range s.drafts {
+		for _, g := range d.gear {
+			for key, f := range g.fields {
+				before := kinds[key]
+				if before != f.Kind && before != 0 && f.Kind != 0 && d.proposed && (d.Kind == "raw" || d.Kind == "json") && !s.apart[d.key] {
+					s.apart[d.key], fresh = true, true
+				}
+			}
+		}
+		for _, g := range d.gear {
+			for key, f := range g.fields {
+				kinds[key] = f.Kind
+			}
+		}
+	}
+	return fresh
 }
 
 // collect what came for the fields.

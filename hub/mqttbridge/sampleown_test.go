@@ -177,6 +177,12 @@ func TestSampledMixedTypes(t *testing.T) {
 			}
 		})
 	}
+	// Profiles whose fields are at odds do not share a measurement.
+	gear, profiles, _ := studied(t, nil, heard("a/one/relay on", "a/one/temp 1", "b/c/two/relay true")...)
+	if len(profiles) != 2 || settingsOf(t, profiles[0])["measurement"] != nil || settingsOf(t, profiles[1])["measurement"] != "raw_2" ||
+		gear[0].Problem+gear[1].Problem != "" || gear[1].Fields[0].Measurement != "raw_2" {
+		t.Errorf("%v", gear)
+	}
 	// A profile that cannot be told the type says what it is.
 	cfg := loadText(t, "brokers: [{name: b, url: 'tcp://h:1', profiles: [{kind: json, settings: {topic: 'j/{gear}'}}]}]")
 	st := newStudy(&cfg.Brokers[0], noDevice)

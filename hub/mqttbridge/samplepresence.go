@@ -135,7 +135,7 @@ func (s *study) attach(all []presence) {
 	}
 	for _, p := range all {
 		if !slices.ContainsFunc(s.drafts, func(d *draft) bool { return matchesAny(d.filters, p.topic) }) {
-			s.rest[p.topic] = rejected{stands: true, reason: "it looks like the presence of gear of which nothing else was heard: sample longer", payload: []byte(strings.Join(p.words, " "))}
+			s.rest[p.topic] = rejected{stands: true, reason: "it looks like the presence of gear of which nothing else was heard (sample longer), or which has a profile: name it as availability there", payload: []byte(strings.Join(p.words, " "))}
 		}
 	}
 }

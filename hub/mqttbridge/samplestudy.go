@@ -33,6 +33,7 @@ type study struct {
 	verdicts map[string]*verdicts
 	told     map[string]*toldPresence     // by topic
 	mixed    map[string]map[string]*mixed // by draft.key and field
+	apart    map[string]bool              // drafts with a measurement of their own, by key
 	filters  []string                     // of the sample; none: all topics
 	births   *births                      // nil: nobody is asked
 	// gear is the id of the device that gear is; "": it is none.
@@ -91,7 +92,7 @@ type rejected struct {
 func newStudy(b *BrokerConfig, device func(id string) (*registry.Device, bool)) *study {
 	return &study{
 		broker: b, device: device, gear: func(registry.Gear) string { return "" },
-		verdicts: make(map[string]*verdicts), told: make(map[string]*toldPresence), mixed: make(map[string]map[string]*mixed),
+		verdicts: make(map[string]*verdicts), told: make(map[string]*toldPresence),
 	}
 }
 
@@ -100,6 +101,7 @@ func newStudy(b *BrokerConfig, device func(id string) (*registry.Device, bool)) 
 // several types gets types for them.
 func (s *study) look(all seen) {
 	useless := make(map[string]bool)
+	s.mixed, s.apart = make(map[string]map[string]*mixed), make(map[string]bool)
 	for range 6 {
 		s.draft(all, useless)
 		route := s.replay(all)
@@ -109,7 +111,7 @@ func (s *study) look(all seen) {
 				useless[d.key] = true
 			}
 		}
-		if !s.settle(all, route) && len(useless) == before {
+		if !s.settle(all, route) && !s.separate() && len(useless) == before {
 			break
 		}
 	}
@@ -141,30 +143,39 @@ func (s *study) draft(all seen, useless map[string]bool) {
 			found = append(found, s.presences()...)
 		}
 		for _, w := range s.wanted(i, kind) {
-			key := kind.Name + "\n" + settingsKey(w.settings)
-			if useless[key] || !s.isOpen(w.topics) {
-				continue
+			if !useless[w.key(kind)] && s.isOpen(w.topics) {
+				s.propose(all, kind, w, names)
 			}
-			if len(s.drafts) >= MaxProfiles {
-				for _, topic := range w.topics {
-					s.rest[topic] = rejected{stands: true, reason: fmt.Sprintf("a broker has at most %d profiles; kind %s with settings %s would take it", MaxProfiles, kind.Name, settingsKey(w.settings))}
-				}
-				continue
-			}
-			d := &draft{ProfileConfig: ProfileConfig{Kind: kind.Name, Name: freeName(kind.Name, names)}, settings: s.narrowed(all, kind, w.settings), key: key, proposed: true, topics: w.topics}
-			made, err := kind.New(d.decode)
-			if err != nil {
-				continue
-			}
-			names[d.Name] = true
-			d.profile = made
-			if types := s.mixed[key]; types != nil {
-				d.with("fields", fieldsSetting(kind.Name, types))
-			}
-			s.add(d)
 		}
 	}
 	s.attach(found)
+}
+
+// propose a profile, under a name that is none of names.
+func (s *study) propose(all seen, kind profile.Kind, w wish, names map[string]bool) {
+	if len(s.drafts) >= MaxProfiles {
+		for _, topic := range w.topics {
+			s.rest[topic] = rejected{stands: true, reason: fmt.Sprintf("a broker has at most %d profiles; kind %s with settings %s would take it", MaxProfiles, kind.Name, settingsKey(w.settings))}
+		}
+		return
+	}
+	d := &draft{
+		ProfileConfig: ProfileConfig{Kind: kind.Name, Name: freeName(kind.Name, names)},
+		settings:      s.narrowed(all, kind, w.settings), key: w.key(kind), proposed: true, topics: w.topics,
+	}
+	made, err := kind.New(d.decode)
+	if err != nil {
+		return
+	}
+	names[d.Name] = true
+	d.profile = made
+	if types := s.mixed[d.key]; types != nil {
+		d.with("fields", fieldsSetting(kind.Name, types))
+	}
+	if s.apart[d.key] {
+		d.with("measurement", profile.Name(d.Name))
+	}
+	s.add(d)
 }
 
 // add takes a profile in, with the topics that it takes.
@@ -188,6 +199,9 @@ type wish struct {
 	settings map[string]any
 	topics   []string
 }
+
+// key of the draft that a wish becomes.
+func (w wish) key(kind profile.Kind) string { return kind.Name + "\n" + settingsKey(w.settings) }
 
 // wanted are the settings under which a kind takes topics that no profile
 // takes yet, those with the most topics first.
