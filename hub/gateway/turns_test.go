@@ -96,3 +96,38 @@ func TestTurnsAreTaken(t *testing.T) {
 		t.Errorf("%d of %d handshakes at once; want 2 of 30", most.Load(), all.Load())
 	}
 }
+
+// Devices that are connected are served while strangers keep every turn busy,
+// and a device that comes back is let in among them.
+func TestFloodDoesNotStarveTheConnected(t *testing.T) {
+	h := startHub(t, options{
+		listener: gateway.ListenerConfig{MaxComputing: 1},
+		tls:      func(c *tls.Config) { c.GetConfigForClient = gateway.InTurn(nil) },
+	})
+	connected, returning := h.connect(h.create("dev-1"), 1), h.create("dev-2")
+	var flood sync.WaitGroup
+	var strangers atomic.Int32
+	var over atomic.Bool
+	for range 20 {
+		flood.Go(func() {
+			for !over.Load() {
+				if c, err := tls.Dial("tcp", h.addr, &tls.Config{RootCAs: h.roots}); err == nil {
+					strangers.Add(1)
+					_ = c.Close()
+				}
+			}
+		})
+	}
+	defer flood.Wait()
+	defer over.Store(true)
+	eventually(t, "the flood is there", func() bool { return strangers.Load() >= 20 })
+	for seq := range uint64(20) {
+		connected.sendReading(seq + 1)
+		connected.wantAck(seq + 1)
+	}
+	back := h.connect(returning, 1)
+	back.sendReading(1)
+	back.wantAck(1)
+	connected.sendReading(21)
+	connected.wantAck(21)
+}
