@@ -16,7 +16,7 @@ const (
 	DefaultBatchRows    = 5000
 	DefaultBatchBytes   = 1 << 20
 	DefaultWriters      = 2
-	DefaultGather       = 20 * time.Millisecond
+	DefaultGather       = 200 * time.Millisecond
 	DefaultWriteTimeout = 30 * time.Second
 )
 
