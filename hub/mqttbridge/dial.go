@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -38,14 +37,14 @@ type dialer struct {
 
 	keepAlive, pingTimeout time.Duration
 
-	urgent *atomic.Bool // an answer is awaited: nothing is gathered
+	urgent *urgency
 }
 
 // newDialer of a broker of the config.
 func newDialer(b *BrokerConfig, embedded *Embedded) (*dialer, error) {
 	d := &dialer{
 		url: b.URL, user: b.User, password: b.password, tls: b.tlsConfig, dial: dialTCP,
-		keepAlive: cmp.Or(b.KeepAlive, DefaultKeepAlive), urgent: new(atomic.Bool),
+		keepAlive: cmp.Or(b.KeepAlive, DefaultKeepAlive), urgent: newUrgency(),
 	}
 	d.pingTimeout = min(pingTimeout, d.keepAlive)
 	if b.URL != EmbeddedURL {
