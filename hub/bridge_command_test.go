@@ -132,10 +132,10 @@ func TestBridgeFieldThatChangesItsType(t *testing.T) {
 		mqtttest.Publish(t, gear, "j/plug", 1, false, payload)
 		mqtttest.Publish(t, gear, "j/lamp", 1, false, payload[:6]+"}")
 		if i == 0 {
-			hubtest.Eventually(t, "the type is known", func() bool { return h.Count(t, "plug") == 1 })
+			hubtest.Eventually(t, "the type is known", func() bool { return h.CountOf(t, "plug", "json") == 1 })
 		}
 	}
-	hubtest.Eventually(t, "the others are stored", func() bool { return h.Count(t, "plug") == 2 && h.Count(t, "lamp") == 3 })
+	hubtest.Eventually(t, "the others are stored", func() bool { return h.CountOf(t, "plug", "json") == 2 && h.CountOf(t, "lamp", "json") == 3 })
 	var rows []*operatorv1.QuarantinedRow
 	hubtest.Eventually(t, "a row is in quarantine", func() bool {
 		list, err := h.Quarantine.ListQuarantine(t.Context(), connect.NewRequest(&operatorv1.ListQuarantineRequest{}))
@@ -161,7 +161,7 @@ func TestBridgeTellsHowItDoes(t *testing.T) {
 	connected(t, h.Endpoint)
 	gear := newCounters(t, broker.Endpoint, "g0")
 	gear.publish(3)
-	hubtest.Eventually(t, "stored", func() bool { return h.Count(t, "g0") == 3 })
+	hubtest.Eventually(t, "stored", func() bool { return h.CountOf(t, "g0", "raw") == 3 })
 	check := func() *operatorv1.GetStatusResponse_Check {
 		t.Helper()
 		s := status(t, h.Endpoint)

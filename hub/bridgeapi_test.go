@@ -174,7 +174,7 @@ func TestBridgeGearIsUnknownUntilAllowed(t *testing.T) {
 	if len(sampled.Gear) != 1 || sampled.Gear[0].DeviceId != "kitchen" || sampled.Gear[0].Profile != "plugs" || !strings.Contains(sampled.ConfigYaml, "name: barn") {
 		t.Errorf("sampled %v\n%s", sampled.Gear, sampled.ConfigYaml)
 	}
-	hubtest.Eventually(t, "what it sends now is stored", func() bool { return h.Count(t, "kitchen") == 1 })
+	hubtest.Eventually(t, "what it sends now is stored", func() bool { return h.CountOf(t, "kitchen", "tasmota") == 1 })
 	if n := barn(t, h.Endpoint); !n.Connected || slices.ContainsFunc(n.Problems, func(p *operatorv1.BridgeProblem) bool { return strings.Contains(p.Reason, "session") }) {
 		t.Errorf("the sample has disturbed the hub's session: %v", n)
 	}

@@ -62,18 +62,18 @@ func TestReadingsOfGearWhileTheHubIsAway(t *testing.T) {
 		return err == nil && answer.Msg.Brokers[0].Connected
 	})
 	say(0, 1)
-	devices := []string{"lamp", "plug", "board"}
-	for _, id := range devices {
-		hubtest.Eventually(t, id+" is there", func() bool { return first.Count(t, id) == 1 })
+	devices := map[string]string{"lamp": "homie", "plug": "tasmota", "board": "homeassistant"}
+	for id, kind := range devices {
+		hubtest.Eventually(t, id+" is there", func() bool { return first.CountOf(t, id, kind) == 1 })
 	}
 	if err := first.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	say(1, n)
 	second := hubtest.Start(t, cfg)
-	for _, id := range devices {
-		hubtest.Eventually(t, fmt.Sprintf("%d rows of %s", n, id), func() bool { return second.Count(t, id) >= n })
-		if rows := second.Count(t, id); rows != n {
+	for id, kind := range devices {
+		hubtest.Eventually(t, fmt.Sprintf("%d rows of %s", n, id), func() bool { return second.CountOf(t, id, kind) >= n })
+		if rows := second.CountOf(t, id, kind); rows != n {
 			t.Errorf("%s: %d rows, want %d", id, rows, n)
 		}
 	}

@@ -139,7 +139,7 @@ func TestUpstream(t *testing.T) {
 	hubtest.Eventually(t, "the row of the other device is stored", func() bool { return h.Count(t, "south-1") == 1 })
 	// Gear that matches the selector is not told of: it would go in circles.
 	mqtttest.Publish(t, b.Dial(t, "gear"), "weather/now", 1, false, `{"wind":3}`)
-	hubtest.Eventually(t, "the reading of the gear is stored", func() bool { return h.Count(t, "weather") == 1 })
+	hubtest.Eventually(t, "the reading of the gear is stored", func() bool { return h.CountOf(t, "weather", "json") == 1 })
 	for _, id := range []string{"south-1", "tetherline/weather", "tetherline-weather"} {
 		if topics := others.topics(id); len(topics) != 0 {
 			t.Errorf("%s is published: %v", id, topics)

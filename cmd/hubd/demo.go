@@ -240,7 +240,7 @@ func (d *demo) count(ctx context.Context, ids []string) (map[string]uint64, erro
 	api := operatorv1connect.NewTelemetryServiceClient(d.client, d.address)
 	rows := make(map[string]uint64, len(ids))
 	for _, id := range ids {
-		request := connect.NewRequest(&operatorv1.CountRequest{DeviceId: id})
+		request := connect.NewRequest(&operatorv1.CountRequest{DeviceId: id, Measurement: gearMeasurement(id)})
 		request.Header().Set("Authorization", "Bearer "+d.token)
 		answer, err := api.Count(ctx, request)
 		if err != nil {

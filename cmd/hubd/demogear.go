@@ -67,6 +67,19 @@ func gearIDs() (ids []string) {
 	return ids
 }
 
+// gearMeasurement is the measurement of the rows of gear, which is its kind;
+// "": the device is none.
+func gearMeasurement(id string) string {
+	for _, g := range demoGear {
+		for _, device := range g.devices {
+			if device == id {
+				return g.kind
+			}
+		}
+	}
+	return ""
+}
+
 // awaitBridge returns when the bridge listens: what gear publishes before is
 // lost, as on any broker.
 func (d *demo) awaitBridge(ctx context.Context) error {

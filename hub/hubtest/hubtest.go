@@ -229,7 +229,14 @@ func Run(t testing.TB, cfg client.Config) (c *client.Client, stop func() error) 
 // Count is how many rows of the device's default measurement are stored.
 func (e Endpoint) Count(t testing.TB, id string) uint64 {
 	t.Helper()
-	answer, err := e.Telemetry.Count(t.Context(), connect.NewRequest(&operatorv1.CountRequest{DeviceId: id}))
+	return e.CountOf(t, id, "")
+}
+
+// CountOf is how many rows of a measurement of the device are stored; gear has
+// that of its kind.
+func (e Endpoint) CountOf(t testing.TB, id, measurement string) uint64 {
+	t.Helper()
+	answer, err := e.Telemetry.Count(t.Context(), connect.NewRequest(&operatorv1.CountRequest{DeviceId: id, Measurement: measurement}))
 	if err != nil {
 		t.Fatalf("count rows of %s: %v", id, err)
 	}
