@@ -26,7 +26,7 @@ import (
 var (
 	bridgeTime     = flag.Duration("bridge.time", 10*time.Second, "of each load of BenchmarkBridgeCost")
 	bridgeRates    = flag.String("bridge.rates", "2000,10000", "messages a second of the loads of BenchmarkBridgeCost")
-	bridgeTelegraf = flag.String("bridge.telegraf", "", "Telegraf's binary, for BenchmarkBridgeCost to compare with; none: the hub alone")
+	bridgeTelegraf = flag.String("bridge.telegraf", "", "Telegraf's binary, for BenchmarkBridgeCost to compare with; \"none\": the hub alone")
 )
 
 const bridgeGear = 200
@@ -40,9 +40,12 @@ const bridgeGear = 200
 // rate, whatever becomes of its messages. Each load ends when InfluxDB holds
 // all of it. Run it with `make bench-bridge`.
 func BenchmarkBridgeCost(b *testing.B) {
+	if *bridgeTelegraf == "" {
+		b.Fatal("-bridge.telegraf is not given: run `make bench-bridge`, which installs Telegraf; \"none\" measures the hub alone")
+	}
 	bench := newBridgeBench(b)
 	takers := []bridgeTaker{bench.hub(b)}
-	if *bridgeTelegraf != "" {
+	if *bridgeTelegraf != "none" {
 		takers = append(takers, bench.telegraf(b, "json"), bench.telegraf(b, "json_v2"))
 	}
 	for _, t := range takers {
@@ -272,7 +275,10 @@ func gearRole(argument string) error {
 	if err := a.publish(context.Background(), client); err != nil {
 		return err
 	}
-	return say(bufio.NewReader(os.Stdin), "published")
+	if err := say(bufio.NewReader(os.Stdin), "published"); err != io.EOF { // it is told to end
+		return err
+	}
+	return nil
 }
 
 // mostUnacknowledged bounds what the broker has not acknowledged to gear, far
