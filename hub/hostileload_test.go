@@ -179,10 +179,10 @@ func BenchmarkHostileLoad(b *testing.B) {
 		sums[0] += quiet[i].AckP99
 		sums[1] += hostile[i].AckP99
 	}
-	b.Logf("p99 with strangers / quiet: %.2f and %.2f", ratio(hostile[0].AckP99, quiet[0].AckP99), ratio(hostile[1].AckP99, quiet[1].AckP99))
-	b.ReportMetric(ratio(sums[1], sums[0]), "p99/quiet")
+	b.Logf("p99 with strangers / quiet: %.2f and %.2f", times(hostile[0].AckP99, quiet[0].AckP99), times(hostile[1].AckP99, quiet[1].AckP99))
+	b.ReportMetric(times(sums[1], sums[0]), "p99/quiet")
 	b.ReportMetric(0, "ns/op")
 }
 
-// ratio of two times.
-func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+// times is how many times b goes into a.
+func times(a, b time.Duration) float64 { return float64(a) / float64(b) }
