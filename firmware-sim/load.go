@@ -17,7 +17,7 @@ const (
 	loadDialers       = 64               // handshakes at once
 	loadConnectFloor  = 100              // devices a second that a hub connects at least
 	loadConnectMargin = time.Minute      // beside that
-	loadDrainTimeout  = 30 * time.Second // for what is sent to be acknowledged, and then for the next row to be stored
+	loadDrainTimeout  = 30 * time.Second // without an acknowledgement while some are missing, and then without a row stored
 )
 
 // loadRun is one load under way.
@@ -250,12 +250,13 @@ func (r *loadRun) hold(ctx context.Context, m *loadMeter) error {
 	return err
 }
 
-// drained waits until everything that was sent is acknowledged.
+// drained waits until everything that was sent is acknowledged, for as long as
+// acknowledgements come.
 func (r *loadRun) drained(ctx context.Context) error {
-	deadline := time.Now().Add(loadDrainTimeout)
+	began := time.Now()
 	for r.finished.Load()+r.refused.Load() < int64(r.cfg.Devices) {
-		if time.Now().After(deadline) {
-			return errors.Join(fmt.Errorf("%d devices have frames that are not acknowledged after %v",
+		if time.Since(latest(began, time.Unix(0, r.lastAck.Load()))) > loadDrainTimeout {
+			return errors.Join(fmt.Errorf("%d devices have frames that are not acknowledged, and nothing was in the last %v",
 				int64(r.cfg.Devices)-r.finished.Load(), loadDrainTimeout), r.lastError())
 		}
 		if !sleep(ctx, 5*time.Millisecond) {

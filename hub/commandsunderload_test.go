@@ -53,8 +53,8 @@ func BenchmarkCommandsUnderLoad(b *testing.B) {
 		p50, p99 := quantile(x.took, 50), quantile(x.took, 99)
 		table.row(map[string]string{"hub": "Tetherline, HTTP/2: all of it fsynced", "mosquitto": "Mosquitto, QoS 1, TLS: keeps nothing"}[x.name],
 			fmt.Sprintf("%.0f", x.perSecond()), fmt.Sprintf("%.0f", x.rows),
-			millis(p50), ratio(float64(p50), float64(quantile(theirs.took, 50))),
-			millis(p99), ratio(float64(p99), float64(quantile(theirs.took, 99))),
+			millis(p50), times(float64(p50), float64(quantile(theirs.took, 50))),
+			millis(p99), times(float64(p99), float64(quantile(theirs.took, 99))),
 			fmt.Sprintf("%.2f", x.cores), fmt.Sprint(x.failed))
 	}
 	table.print()

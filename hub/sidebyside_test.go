@@ -29,15 +29,12 @@ const (
 // after the other in one run on one machine, each with the same values from as
 // many connections over TLS: rows into InfluxDB, memory of an idle connection,
 // and a command there and back. It prints tables for deploy/BENCHMARKS.md.
-// `make bench` runs it; it needs Telegraf (-bridge.telegraf) and Mosquitto.
+// `make bench` runs it; it needs Telegraf (-bridge.telegraf) and Mosquitto. Run
+// it with -benchtime 1x.
 func BenchmarkSideBySide(b *testing.B) {
-	if *bridgeTelegraf == "" {
-		b.Fatal("name Telegraf's program with -bridge.telegraf: `make bench` installs and names it")
-	}
-	sideIngest(b)
-	sideMemory(b)
-	sideCommands(b)
-	b.ReportMetric(0, "ns/op")
+	b.Run("ingest", sideIngest)
+	b.Run("memory", sideMemory)
+	b.Run("commands", sideCommands)
 }
 
 // sideFigures are how one of those that are compared has taken a load.
@@ -50,6 +47,9 @@ type sideFigures struct {
 }
 
 func sideIngest(b *testing.B) {
+	if *bridgeTelegraf == "" {
+		b.Fatal("name Telegraf's program with -bridge.telegraf: `make bench` installs and names it")
+	}
 	flat10 := firmwaresim.LoadConfig{Devices: sideDevices, RowsPerFrame: 10, FieldsPerRow: sideFields, For: *sideTime}
 	flat1, paced := flat10, flat10
 	flat1.RowsPerFrame, paced.RowsPerFrame, paced.Rate = 1, 1, sideRate
@@ -79,6 +79,7 @@ func sideIngest(b *testing.B) {
 	}
 	b.ReportMetric(results[0][0].rows/straight.rows, "of-direct")
 	b.ReportMetric(results[1][0].server/results[1][1].server, "cpu-of-telegraf")
+	b.ReportMetric(0, "ns/op")
 }
 
 // sideTable has Tetherline's figures first. With a rate there is nothing to say
@@ -91,7 +92,7 @@ func sideTable(title string, rate float64, figures []sideFigures) {
 	}
 	t := newTable(append(head, "CPU of the server, µs a row", "of Tetherline's", "of InfluxDB, µs a row", "acknowledged p50", "p99")...)
 	for _, x := range figures {
-		cells := []string{x.name, fmt.Sprintf("%.0f", x.rows*sideFields), ratio(x.rows, hub.rows)}
+		cells := []string{x.name, fmt.Sprintf("%.0f", x.rows*sideFields), times(x.rows, hub.rows)}
 		if rate > 0 {
 			cells = []string{x.name, "–"}
 			if x.store > 0 {
@@ -99,7 +100,7 @@ func sideTable(title string, rate float64, figures []sideFigures) {
 				cells[1] = fmt.Sprintf("%.1f s", sideTime.Seconds()*(rate/x.rows-1))
 			}
 		}
-		t.row(append(cells, micros(x.server), ratio(x.server, hub.server), micros(x.store), millis(x.p50), millis(x.p99))...)
+		t.row(append(cells, micros(x.server), times(x.server, hub.server), micros(x.store), millis(x.p50), millis(x.p99))...)
 	}
 	t.print()
 }
@@ -122,9 +123,11 @@ func sideMemory(b *testing.B) {
 		{"bare gorilla server, TLS", bare.perDevice(0, 1, n).rss, bare.perDevice(0, 2, n).rss},
 		{"Mosquitto, TLS", broker.perDevice(0, 1, n).rss, broker.perDevice(0, 2, n).rss},
 	} {
-		t.row(x.name, fmt.Sprintf("%.1f", x.connected), ratio(x.connected, connected), fmt.Sprintf("%.1f", x.settled), ratio(x.settled, settled))
+		t.row(x.name, fmt.Sprintf("%.1f", x.connected), times(x.connected, connected), fmt.Sprintf("%.1f", x.settled), times(x.settled, settled))
 	}
 	t.print()
+	b.ReportMetric(connected/broker.perDevice(0, 1, n).rss, "of-mosquitto")
+	b.ReportMetric(0, "ns/op")
 }
 
 // sideCommands is BenchmarkCommandRoundTrip as a table.
@@ -146,9 +149,11 @@ func sideCommands(b *testing.B) {
 	t := newTable("a command there and back, one at a time", "p50", "of Mosquitto", "p99", "of Mosquitto")
 	for i, name := range names {
 		p50, p99 := quantile(took[i], 50), quantile(took[i], 99)
-		t.row(name, millis(p50), ratio(float64(p50), float64(quantile(took[2], 50))), millis(p99), ratio(float64(p99), float64(quantile(took[2], 99))))
+		t.row(name, millis(p50), times(float64(p50), float64(quantile(took[2], 50))), millis(p99), times(float64(p99), float64(quantile(took[2], 99))))
 	}
 	t.print()
+	b.ReportMetric(float64(quantile(took[0], 50))/float64(quantile(took[2], 50)), "of-mosquitto")
+	b.ReportMetric(0, "ns/op")
 }
 
 func micros(v float64) string {

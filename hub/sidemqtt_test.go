@@ -70,6 +70,9 @@ func mqttDevicesRole(argument string) error {
 		}
 	}
 	_ = say(input, "settled")
+	for _, s := range senders {
+		_ = s.conn.Close()
+	}
 	return nil
 }
 

@@ -54,8 +54,8 @@ func (t *table) print() {
 	_, _ = os.Stdout.WriteString(b.String())
 }
 
-// ratio of two figures, "–" where one is missing.
-func ratio(of, to float64) string {
+// times is the ratio of two figures, "–" where one is missing.
+func times(of, to float64) string {
 	if of == 0 || to == 0 {
 		return "–"
 	}
