@@ -179,10 +179,10 @@ func BenchmarkHostileLoad(b *testing.B) {
 		sums[0] += quiet[i].AckP99
 		sums[1] += hostile[i].AckP99
 	}
-	b.Logf("p99 with strangers / quiet: %.2f and %.2f", times(hostile[0].AckP99, quiet[0].AckP99), times(hostile[1].AckP99, quiet[1].AckP99))
-	b.ReportMetric(times(sums[1], sums[0]), "p99/quiet")
+	b.Logf("p99 with strangers / quiet: %.2f and %.2f", p99Ratio(hostile[0].AckP99, quiet[0].AckP99), p99Ratio(hostile[1].AckP99, quiet[1].AckP99))
+	b.ReportMetric(p99Ratio(sums[1], sums[0]), "p99/quiet")
 	b.ReportMetric(0, "ns/op")
 }
 
-// times is how many times b goes into a.
-func times(a, b time.Duration) float64 { return float64(a) / float64(b) }
+// p99Ratio of acknowledgements.
+func p99Ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
