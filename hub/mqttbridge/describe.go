@@ -38,6 +38,11 @@ func (b *broker) describe(g *gear, r *profile.Report) {
 	} else {
 		d = proto.CloneOf(d)
 	}
+	if g.firmware == "" && d.Firmware == "" { // told before the hub was started, perhaps
+		var saved devicev1.Describe
+		_ = proto.Unmarshal(g.described(), &saved)
+		g.firmware = saved.Firmware
+	}
 	if d.Firmware == "" || renamed {
 		d.Firmware = g.firmware
 	}
@@ -59,8 +64,11 @@ func (b *broker) describe(g *gear, r *profile.Report) {
 
 // described is the description as it is saved or about to be.
 func (g *gear) described() []byte {
-	if g.description != nil {
+	switch {
+	case g.description != nil:
 		return g.description
+	case g.saving != nil:
+		return g.saving
 	}
 	return g.device.Describe
 }
@@ -74,10 +82,10 @@ func (b *broker) saveDescriptions(now time.Time) {
 		delete(b.changed, g)
 		text := g.description
 		g.description = nil
-		if g.device == nil || text == nil || bytes.Equal(text, g.device.Describe) {
+		if g.device == nil || text == nil || g.saving == nil && bytes.Equal(text, g.device.Describe) {
 			continue
 		}
-		g.describeNext = now.Add(describeInterval)
+		g.describeNext, g.saving = now.Add(describeInterval), text
 		id := g.device.ID
 		b.bridge.clerk.do(func(ctx context.Context) {
 			_, err := b.bridge.deps.Registry.Update(ctx, id, func(d *registry.Device) error {
@@ -86,6 +94,9 @@ func (b *broker) saveDescriptions(now time.Time) {
 			})
 			if err != nil && ctx.Err() == nil {
 				b.log.Warn("description of a device could not be stored", "device", id, "error", err)
+			}
+			if err != nil {
+				b.inbox.post(func() { g.saving = nil })
 			}
 		})
 	}

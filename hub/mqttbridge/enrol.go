@@ -157,7 +157,7 @@ func (b *broker) forget(g *gear) {
 	delete(g.bound.gear, g.name)
 	delete(b.allowed, g)
 	delete(b.changed, g)
-	g.device = nil
+	g.device, g.saving = nil, nil
 }
 
 func (b *broker) boundNamed(name string) *bound {

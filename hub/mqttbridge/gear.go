@@ -36,6 +36,7 @@ type gear struct {
 	notUntil time.Time // not online before: another hub has just taken over, or this one is drained
 
 	description  []byte // to be saved; nil: nothing is
+	saving       []byte // handed to the registry last; nil: nothing was
 	describeNext time.Time
 }
 
