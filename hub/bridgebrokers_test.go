@@ -31,6 +31,14 @@ func onEachBroker(t *testing.T, o mqtttest.MosquittoOptions, test func(t *testin
 	t.Run("embedded", func(t *testing.T) { test(t, &site{addr: hubtest.FreeAddr(t)}) })
 }
 
+// onBothBrokers is onEachBroker, on both at once: for a test that mostly waits.
+func onBothBrokers(t *testing.T, test func(t *testing.T, s *site)) {
+	onEachBroker(t, mqtttest.MosquittoOptions{}, func(t *testing.T, s *site) {
+		t.Parallel()
+		test(t, s)
+	})
+}
+
 func (s *site) embedded() bool { return s.mosquitto == nil }
 
 // url is the broker in a config of the bridge.
