@@ -22,10 +22,12 @@ type WatchFilter struct {
 	Device string
 	Group  string
 	Match  func(device string) bool // nil: all; called with the dispatcher's lock held: memory only
+
+	ended bool // only commands that have ended
 }
 
 func (f *WatchFilter) matches(c *Command) bool {
-	return (f.ID == "" || f.ID == c.ID) && (f.Device == "" || f.Device == c.Device) &&
+	return (!f.ended || c.State.Ended()) && (f.ID == "" || f.ID == c.ID) && (f.Device == "" || f.Device == c.Device) &&
 		(f.Group == "" || f.Group == c.Group) && (f.Match == nil || f.Match(c.Device))
 }
 
@@ -39,16 +41,8 @@ func (d *Dispatcher) Watch(ctx context.Context, f WatchFilter, fn func(Command) 
 	if err := d.wait(ctx); err != nil {
 		return err
 	}
-	w := &watcher{filter: f, latest: map[string]*Command{}, more: make(chan struct{}, 1)}
-	d.mu.Lock()
-	d.watchers.add(w)
-	d.mu.Unlock()
-	defer func() {
-		d.mu.Lock()
-		d.watchers.remove(w)
-		d.mu.Unlock()
-		w.rest()
-	}()
+	w, leave := d.enter(f)
+	defer leave()
 	if f.ID != "" {
 		c, err := d.command(ctx, f.ID)
 		if err != nil {
@@ -69,6 +63,39 @@ func (d *Dispatcher) Watch(ctx context.Context, f WatchFilter, fn func(Command) 
 		if err := fn(*c); err != nil || f.ID != "" && c.State.Ended() {
 			return err
 		}
+	}
+}
+
+// Await returns a command when it has ended, or as it stands when ctx ends.
+// Errors wrap ErrNotFound or ErrClosed, or are the store's.
+func (d *Dispatcher) Await(ctx context.Context, id string) (Command, error) {
+	if err := d.wait(ctx); err != nil {
+		return Command{}, err
+	}
+	w, leave := d.enter(WatchFilter{ID: id, ended: true})
+	defer leave()
+	lasting := context.WithoutCancel(ctx)
+	c, err := d.command(lasting, id)
+	if err != nil || c.State.Ended() {
+		return deref(c), err
+	}
+	if c, err = w.next(ctx); err != nil && ctx.Err() != nil {
+		c, err = d.command(lasting, id)
+	}
+	return deref(c), err
+}
+
+// enter begins to watch; leave ends it.
+func (d *Dispatcher) enter(f WatchFilter) (w *watcher, leave func()) {
+	w = &watcher{filter: f, latest: map[string]*Command{}, more: make(chan struct{}, 1)}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watchers.add(w)
+	return w, func() {
+		d.mu.Lock()
+		d.watchers.remove(w)
+		d.mu.Unlock()
+		w.rest()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tetherline/tetherline/device/client"
 	"github.com/tetherline/tetherline/hub/hubtest"
@@ -129,7 +130,7 @@ func (t *trips) do(ctx context.Context, api hubtest.Endpoint, device string) (ti
 
 // hubTrip is a device of a hub, and an operator at a desk.
 type hubTrip struct {
-	trips  *trips
+	desk   hubtest.Endpoint
 	device string
 }
 
@@ -141,7 +142,7 @@ func newHubTrip(b *testing.B, h *hubtest.Process, desk hubtest.Endpoint, device 
 		answer, err := h.Devices.GetDevice(b.Context(), connect.NewRequest(&operatorv1.GetDeviceRequest{Id: device}))
 		return err == nil && answer.Msg.Device.Presence.GetOnline()
 	})
-	return hubTrip{watchTrips(b, desk, &operatorv1.WatchCommandsRequest{DeviceId: device}), device}
+	return hubTrip{desk, device}
 }
 
 // overHTTP1 is a desk that does not speak HTTP/2.
@@ -164,12 +165,21 @@ func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 	return a.RoundTripper.RoundTrip(r)
 }
 
+// trip is one call, which is answered when the command has ended.
 func (h hubTrip) trip(b *testing.B) time.Duration {
 	ctx, cancel := context.WithTimeout(b.Context(), hubtest.Patience)
 	defer cancel()
-	took, err := h.trips.do(ctx, h.trips.api, h.device)
+	began := time.Now()
+	answer, err := h.desk.Commands.SendCommand(ctx, connect.NewRequest(&operatorv1.SendCommandRequest{
+		DeviceId: h.device, Wait: durationpb.New(hubtest.Patience),
+		Spec: &operatorv1.CommandSpec{Name: "set-relay", Payload: &operatorv1.CommandSpec_Json{Json: `{"on":true}`}},
+	}))
 	if err != nil {
 		b.Fatal(err)
+	}
+	took := time.Since(began)
+	if c := answer.Msg.Command; c.State != operatorv1.CommandState_COMMAND_STATE_SUCCEEDED {
+		b.Fatalf("%s: %s", c.State, c.Reason)
 	}
 	return took
 }

@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/connection"
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
@@ -172,8 +173,16 @@ func newKey() string {
 	return id.String()
 }
 
+// quickEnd is how long the answer to sending may wait for the end, before the
+// command's progress is shown.
+const quickEnd = 200 * time.Millisecond
+
 func (a *app) sendOne(ctx context.Context, api *connection.Clients, s *sendFlags, device string, spec *operatorv1.CommandSpec) error {
-	res, err := call(ctx, a, api.Commands.SendCommand, &operatorv1.SendCommandRequest{DeviceId: device, Spec: spec, Key: s.key})
+	req := &operatorv1.SendCommandRequest{DeviceId: device, Spec: spec, Key: s.key}
+	if s.wait {
+		req.Wait = durationpb.New(quickEnd)
+	}
+	res, err := call(ctx, a, api.Commands.SendCommand, req)
 	if err != nil {
 		return a.uncertain(err, s.key, "command show")
 	}

@@ -55,7 +55,7 @@ var accessTable = map[string]access{
 	connectv1.TelemetryServiceCountProcedure:      read(),
 	connectv1.TelemetryServiceWatchRowsProcedure:  watch(),
 
-	connectv1.CommandServiceSendCommandProcedure:      change(),
+	connectv1.CommandServiceSendCommandProcedure:      {role: registry.RoleOperator, audited: true, finished: true, timeout: quick + maxSendWait},
 	connectv1.CommandServiceSendGroupCommandProcedure: change(),
 	connectv1.CommandServiceGetCommandProcedure:       read(),
 	connectv1.CommandServiceListCommandsProcedure:     read(),

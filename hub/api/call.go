@@ -12,8 +12,9 @@ import (
 // call is one request that has passed the gate.
 type call struct {
 	operator registry.Operator
-	addr     string        // of the caller
-	patience time.Duration // for the caller to take in one message
+	addr     string          // of the caller
+	caller   context.Context // ends when the caller goes away
+	patience time.Duration   // for the caller to take in one message
 	cancel   context.CancelCauseFunc
 	heard    bool // its message has come
 
@@ -30,7 +31,7 @@ type callKey struct{}
 func callOf(ctx context.Context) *call {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
-		return &call{conn: http.NewResponseController(nil)} // an operator who may do nothing
+		return &call{caller: context.Background(), conn: http.NewResponseController(nil)} // an operator who may do nothing
 	}
 	return c
 }

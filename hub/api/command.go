@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/hub/registry"
@@ -15,6 +17,7 @@ import (
 // Commands carries commands to devices. All methods may run at once.
 type Commands interface {
 	Send(ctx context.Context, r commands.Request) (c commands.Command, existed bool, err error)
+	Await(ctx context.Context, id string) (commands.Command, error)
 	Get(ctx context.Context, id string) (commands.Command, []commands.Event, error)
 	List(ctx context.Context, f commands.Filter, p commands.Page) ([]commands.Command, string, error)
 	Cancel(ctx context.Context, id, operator string) (commands.Command, error)
@@ -46,7 +49,13 @@ func (s *commandService) SendCommand(ctx context.Context, req *connect.Request[o
 	if err != nil {
 		return nil, err
 	}
-	c, existed, err := s.deps.Commands.Send(ctx, commands.Request{
+	wait, err := sendWait(m.GetWait())
+	if err != nil {
+		return nil, err
+	}
+	sending, cancel := context.WithTimeout(ctx, quick)
+	defer cancel()
+	c, existed, err := s.deps.Commands.Send(sending, commands.Request{
 		Device: m.GetDeviceId(), Spec: spec, Key: m.GetKey(), Operator: callOf(ctx).operator.Name,
 		Witness: func(c commands.Command) (wait func()) { return s.auditAhead(ctx, acceptedDetail(&c, false)) },
 	})
@@ -54,7 +63,37 @@ func (s *commandService) SendCommand(ctx context.Context, req *connect.Request[o
 		return nil, err
 	}
 	callOf(ctx).note(acceptedDetail(&c, existed))
+	if wait > 0 && !c.State.Ended() {
+		c = s.awaitEnd(ctx, c, wait)
+	}
 	return connect.NewResponse(&operatorv1.SendCommandResponse{Command: commandProto(&c), Existed: existed}), nil
+}
+
+// maxSendWait bounds how long a SendCommand waits for the end.
+const maxSendWait = time.Minute
+
+// sendWait is the time for which a SendCommand waits.
+func sendWait(d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	if wait := d.AsDuration(); d.CheckValid() == nil && wait >= 0 && wait <= maxSendWait {
+		return wait, nil
+	}
+	return 0, fmt.Errorf("%w: wait is 0 to %s; follow a command that takes longer by WatchCommands", commands.ErrInvalid, maxSendWait)
+}
+
+// awaitEnd is the command when it has ended, or as it stands when the time is
+// over, the caller has gone or the hub stops: it was accepted, so none of
+// these is an error.
+func (s *commandService) awaitEnd(ctx context.Context, c commands.Command, wait time.Duration) commands.Command {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	defer context.AfterFunc(callOf(ctx).caller, cancel)()
+	if now, err := s.deps.Commands.Await(ctx, c.ID); err == nil {
+		return now
+	}
+	return c
 }
 
 // acceptedDetail is what the audit log says of a command that was accepted.

@@ -66,7 +66,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, addr netip
 	scheme, token, _ := strings.Cut(header, " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		if operator, ok := s.deps.Registry.Authenticate(strings.TrimSpace(token)); ok {
-			return &call{operator: operator, addr: addr.String(), patience: s.patience, conn: http.NewResponseController(w)}, nil
+			return &call{operator: operator, addr: addr.String(), caller: r.Context(), patience: s.patience, conn: http.NewResponseController(w)}, nil
 		}
 	}
 	ok, wait := s.attempts.spend(addr)

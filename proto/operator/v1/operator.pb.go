@@ -3060,10 +3060,14 @@ func (x *CommandEvent) GetCode() uint32 {
 }
 
 type SendCommandRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
-	Spec          *CommandSpec           `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	Key           string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // idempotency key, [A-Za-z0-9_.:-]{1,64}; becomes the id; empty: generated
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Spec     *CommandSpec           `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	Key      string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // idempotency key, [A-Za-z0-9_.:-]{1,64}; becomes the id; empty: generated
+	// How long the answer waits for the command's end, to 60 s; 0: not at all.
+	// It comes with the end, or after that time with the command as it then
+	// stands, which is no error: the command goes on.
+	Wait          *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3117,6 +3121,13 @@ func (x *SendCommandRequest) GetKey() string {
 		return x.Key
 	}
 	return ""
+}
+
+func (x *SendCommandRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
 }
 
 type SendCommandResponse struct {
@@ -7272,11 +7283,12 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\aattempt\x18\x06 \x01(\rR\aattempt\x12)\n" +
 	"\x10progress_percent\x18\a \x01(\rR\x0fprogressPercent\x12\x18\n" +
 	"\amessage\x18\b \x01(\tR\amessage\x12\x12\n" +
-	"\x04code\x18\t \x01(\rR\x04code\"|\n" +
+	"\x04code\x18\t \x01(\rR\x04code\"\xab\x01\n" +
 	"\x12SendCommandRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.tetherline.operator.v1.CommandSpecR\x04spec\x12\x10\n" +
-	"\x03key\x18\x03 \x01(\tR\x03key\"j\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12-\n" +
+	"\x04wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"j\n" +
 	"\x13SendCommandResponse\x129\n" +
 	"\acommand\x18\x01 \x01(\v2\x1f.tetherline.operator.v1.CommandR\acommand\x12\x18\n" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\"\x82\x02\n" +
@@ -7819,145 +7831,146 @@ var file_operator_v1_operator_proto_depIdxs = []int32{
 	116, // 45: tetherline.operator.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
 	2,   // 46: tetherline.operator.v1.CommandEvent.state:type_name -> tetherline.operator.v1.CommandState
 	42,  // 47: tetherline.operator.v1.SendCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
-	43,  // 48: tetherline.operator.v1.SendCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	42,  // 49: tetherline.operator.v1.SendGroupCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
-	49,  // 50: tetherline.operator.v1.SendGroupCommandResponse.group:type_name -> tetherline.operator.v1.Group
-	42,  // 51: tetherline.operator.v1.Group.spec:type_name -> tetherline.operator.v1.CommandSpec
-	116, // 52: tetherline.operator.v1.Group.created:type_name -> google.protobuf.Timestamp
-	116, // 53: tetherline.operator.v1.Group.ended:type_name -> google.protobuf.Timestamp
-	111, // 54: tetherline.operator.v1.Group.by_state:type_name -> tetherline.operator.v1.Group.ByStateEntry
-	43,  // 55: tetherline.operator.v1.GetCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	44,  // 56: tetherline.operator.v1.GetCommandResponse.events:type_name -> tetherline.operator.v1.CommandEvent
-	2,   // 57: tetherline.operator.v1.ListCommandsRequest.states:type_name -> tetherline.operator.v1.CommandState
-	43,  // 58: tetherline.operator.v1.ListCommandsResponse.commands:type_name -> tetherline.operator.v1.Command
-	43,  // 59: tetherline.operator.v1.CancelCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	43,  // 60: tetherline.operator.v1.WatchCommandsResponse.command:type_name -> tetherline.operator.v1.Command
-	49,  // 61: tetherline.operator.v1.GetGroupResponse.group:type_name -> tetherline.operator.v1.Group
-	49,  // 62: tetherline.operator.v1.ListGroupsResponse.groups:type_name -> tetherline.operator.v1.Group
-	49,  // 63: tetherline.operator.v1.CancelGroupResponse.group:type_name -> tetherline.operator.v1.Group
-	116, // 64: tetherline.operator.v1.QuarantinedRow.time:type_name -> google.protobuf.Timestamp
-	112, // 65: tetherline.operator.v1.QuarantinedRow.values:type_name -> tetherline.operator.v1.QuarantinedRow.ValuesEntry
-	116, // 66: tetherline.operator.v1.QuarantinedRow.quarantined:type_name -> google.protobuf.Timestamp
-	64,  // 67: tetherline.operator.v1.ListQuarantineResponse.rows:type_name -> tetherline.operator.v1.QuarantinedRow
-	64,  // 68: tetherline.operator.v1.GetQuarantinedResponse.row:type_name -> tetherline.operator.v1.QuarantinedRow
-	4,   // 69: tetherline.operator.v1.Operator.role:type_name -> tetherline.operator.v1.Role
-	116, // 70: tetherline.operator.v1.Operator.created:type_name -> google.protobuf.Timestamp
-	4,   // 71: tetherline.operator.v1.CreateOperatorRequest.role:type_name -> tetherline.operator.v1.Role
-	73,  // 72: tetherline.operator.v1.CreateOperatorResponse.operator:type_name -> tetherline.operator.v1.Operator
-	73,  // 73: tetherline.operator.v1.ListOperatorsResponse.operators:type_name -> tetherline.operator.v1.Operator
-	73,  // 74: tetherline.operator.v1.WhoAmIResponse.operator:type_name -> tetherline.operator.v1.Operator
-	116, // 75: tetherline.operator.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	82,  // 76: tetherline.operator.v1.ListAuditResponse.records:type_name -> tetherline.operator.v1.AuditRecord
-	116, // 77: tetherline.operator.v1.Broker.since:type_name -> google.protobuf.Timestamp
-	86,  // 78: tetherline.operator.v1.Broker.profiles:type_name -> tetherline.operator.v1.BridgeProfile
-	87,  // 79: tetherline.operator.v1.Broker.problems:type_name -> tetherline.operator.v1.BridgeProblem
-	116, // 80: tetherline.operator.v1.BridgeProblem.time:type_name -> google.protobuf.Timestamp
-	85,  // 81: tetherline.operator.v1.ListBrokersResponse.brokers:type_name -> tetherline.operator.v1.Broker
-	6,   // 82: tetherline.operator.v1.SeenGear.gear:type_name -> tetherline.operator.v1.Gear
-	116, // 83: tetherline.operator.v1.SeenGear.first_heard:type_name -> google.protobuf.Timestamp
-	116, // 84: tetherline.operator.v1.SeenGear.last_heard:type_name -> google.protobuf.Timestamp
-	90,  // 85: tetherline.operator.v1.ListGearResponse.gear:type_name -> tetherline.operator.v1.SeenGear
-	6,   // 86: tetherline.operator.v1.AllowGearRequest.gear:type_name -> tetherline.operator.v1.Gear
-	113, // 87: tetherline.operator.v1.AllowGearRequest.labels:type_name -> tetherline.operator.v1.AllowGearRequest.LabelsEntry
-	5,   // 88: tetherline.operator.v1.AllowGearResponse.device:type_name -> tetherline.operator.v1.Device
-	117, // 89: tetherline.operator.v1.SampleBrokerRequest.duration:type_name -> google.protobuf.Duration
-	97,  // 90: tetherline.operator.v1.SampleBrokerResponse.gear:type_name -> tetherline.operator.v1.SampledGear
-	98,  // 91: tetherline.operator.v1.SampleBrokerResponse.unrecognised:type_name -> tetherline.operator.v1.SampledTopic
-	9,   // 92: tetherline.operator.v1.SampledGear.fields:type_name -> tetherline.operator.v1.FieldDescription
-	116, // 93: tetherline.operator.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
-	116, // 94: tetherline.operator.v1.GetStatusResponse.now:type_name -> google.protobuf.Timestamp
-	114, // 95: tetherline.operator.v1.GetStatusResponse.checks:type_name -> tetherline.operator.v1.GetStatusResponse.Check
-	115, // 96: tetherline.operator.v1.GetStatusResponse.buffer:type_name -> tetherline.operator.v1.GetStatusResponse.Buffer
-	31,  // 97: tetherline.operator.v1.LatestResponse.Item.value:type_name -> tetherline.operator.v1.Value
-	116, // 98: tetherline.operator.v1.LatestResponse.Item.time:type_name -> google.protobuf.Timestamp
-	116, // 99: tetherline.operator.v1.QueryResponse.Row.time:type_name -> google.protobuf.Timestamp
-	107, // 100: tetherline.operator.v1.QueryResponse.Row.values:type_name -> tetherline.operator.v1.QueryResponse.Row.ValuesEntry
-	31,  // 101: tetherline.operator.v1.QueryResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	0,   // 102: tetherline.operator.v1.ListFieldsResponse.Field.kind:type_name -> tetherline.operator.v1.FieldKind
-	116, // 103: tetherline.operator.v1.WatchRowsResponse.Row.time:type_name -> google.protobuf.Timestamp
-	110, // 104: tetherline.operator.v1.WatchRowsResponse.Row.values:type_name -> tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
-	31,  // 105: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	31,  // 106: tetherline.operator.v1.QuarantinedRow.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	117, // 107: tetherline.operator.v1.GetStatusResponse.Buffer.oldest:type_name -> google.protobuf.Duration
-	13,  // 108: tetherline.operator.v1.DeviceService.CreateDevice:input_type -> tetherline.operator.v1.CreateDeviceRequest
-	15,  // 109: tetherline.operator.v1.DeviceService.CreateDevices:input_type -> tetherline.operator.v1.CreateDevicesRequest
-	17,  // 110: tetherline.operator.v1.DeviceService.GetDevice:input_type -> tetherline.operator.v1.GetDeviceRequest
-	19,  // 111: tetherline.operator.v1.DeviceService.ListDevices:input_type -> tetherline.operator.v1.ListDevicesRequest
-	21,  // 112: tetherline.operator.v1.DeviceService.LabelDevice:input_type -> tetherline.operator.v1.LabelDeviceRequest
-	23,  // 113: tetherline.operator.v1.DeviceService.SetDeviceEnabled:input_type -> tetherline.operator.v1.SetDeviceEnabledRequest
-	25,  // 114: tetherline.operator.v1.DeviceService.RotateDevice:input_type -> tetherline.operator.v1.RotateDeviceRequest
-	27,  // 115: tetherline.operator.v1.DeviceService.DeleteDevice:input_type -> tetherline.operator.v1.DeleteDeviceRequest
-	29,  // 116: tetherline.operator.v1.DeviceService.WatchPresence:input_type -> tetherline.operator.v1.WatchPresenceRequest
-	32,  // 117: tetherline.operator.v1.TelemetryService.Latest:input_type -> tetherline.operator.v1.LatestRequest
-	34,  // 118: tetherline.operator.v1.TelemetryService.Query:input_type -> tetherline.operator.v1.QueryRequest
-	36,  // 119: tetherline.operator.v1.TelemetryService.ListFields:input_type -> tetherline.operator.v1.ListFieldsRequest
-	38,  // 120: tetherline.operator.v1.TelemetryService.Count:input_type -> tetherline.operator.v1.CountRequest
-	40,  // 121: tetherline.operator.v1.TelemetryService.WatchRows:input_type -> tetherline.operator.v1.WatchRowsRequest
-	45,  // 122: tetherline.operator.v1.CommandService.SendCommand:input_type -> tetherline.operator.v1.SendCommandRequest
-	47,  // 123: tetherline.operator.v1.CommandService.SendGroupCommand:input_type -> tetherline.operator.v1.SendGroupCommandRequest
-	50,  // 124: tetherline.operator.v1.CommandService.GetCommand:input_type -> tetherline.operator.v1.GetCommandRequest
-	52,  // 125: tetherline.operator.v1.CommandService.ListCommands:input_type -> tetherline.operator.v1.ListCommandsRequest
-	54,  // 126: tetherline.operator.v1.CommandService.CancelCommand:input_type -> tetherline.operator.v1.CancelCommandRequest
-	56,  // 127: tetherline.operator.v1.CommandService.WatchCommands:input_type -> tetherline.operator.v1.WatchCommandsRequest
-	58,  // 128: tetherline.operator.v1.CommandService.GetGroup:input_type -> tetherline.operator.v1.GetGroupRequest
-	60,  // 129: tetherline.operator.v1.CommandService.ListGroups:input_type -> tetherline.operator.v1.ListGroupsRequest
-	62,  // 130: tetherline.operator.v1.CommandService.CancelGroup:input_type -> tetherline.operator.v1.CancelGroupRequest
-	65,  // 131: tetherline.operator.v1.QuarantineService.ListQuarantine:input_type -> tetherline.operator.v1.ListQuarantineRequest
-	67,  // 132: tetherline.operator.v1.QuarantineService.GetQuarantined:input_type -> tetherline.operator.v1.GetQuarantinedRequest
-	69,  // 133: tetherline.operator.v1.QuarantineService.ReplayQuarantine:input_type -> tetherline.operator.v1.ReplayQuarantineRequest
-	71,  // 134: tetherline.operator.v1.QuarantineService.DropQuarantine:input_type -> tetherline.operator.v1.DropQuarantineRequest
-	74,  // 135: tetherline.operator.v1.OperatorService.CreateOperator:input_type -> tetherline.operator.v1.CreateOperatorRequest
-	76,  // 136: tetherline.operator.v1.OperatorService.ListOperators:input_type -> tetherline.operator.v1.ListOperatorsRequest
-	78,  // 137: tetherline.operator.v1.OperatorService.DeleteOperator:input_type -> tetherline.operator.v1.DeleteOperatorRequest
-	80,  // 138: tetherline.operator.v1.OperatorService.WhoAmI:input_type -> tetherline.operator.v1.WhoAmIRequest
-	83,  // 139: tetherline.operator.v1.OperatorService.ListAudit:input_type -> tetherline.operator.v1.ListAuditRequest
-	88,  // 140: tetherline.operator.v1.BridgeService.ListBrokers:input_type -> tetherline.operator.v1.ListBrokersRequest
-	91,  // 141: tetherline.operator.v1.BridgeService.ListGear:input_type -> tetherline.operator.v1.ListGearRequest
-	93,  // 142: tetherline.operator.v1.BridgeService.AllowGear:input_type -> tetherline.operator.v1.AllowGearRequest
-	95,  // 143: tetherline.operator.v1.BridgeService.SampleBroker:input_type -> tetherline.operator.v1.SampleBrokerRequest
-	99,  // 144: tetherline.operator.v1.HubService.GetStatus:input_type -> tetherline.operator.v1.GetStatusRequest
-	14,  // 145: tetherline.operator.v1.DeviceService.CreateDevice:output_type -> tetherline.operator.v1.CreateDeviceResponse
-	16,  // 146: tetherline.operator.v1.DeviceService.CreateDevices:output_type -> tetherline.operator.v1.CreateDevicesResponse
-	18,  // 147: tetherline.operator.v1.DeviceService.GetDevice:output_type -> tetherline.operator.v1.GetDeviceResponse
-	20,  // 148: tetherline.operator.v1.DeviceService.ListDevices:output_type -> tetherline.operator.v1.ListDevicesResponse
-	22,  // 149: tetherline.operator.v1.DeviceService.LabelDevice:output_type -> tetherline.operator.v1.LabelDeviceResponse
-	24,  // 150: tetherline.operator.v1.DeviceService.SetDeviceEnabled:output_type -> tetherline.operator.v1.SetDeviceEnabledResponse
-	26,  // 151: tetherline.operator.v1.DeviceService.RotateDevice:output_type -> tetherline.operator.v1.RotateDeviceResponse
-	28,  // 152: tetherline.operator.v1.DeviceService.DeleteDevice:output_type -> tetherline.operator.v1.DeleteDeviceResponse
-	30,  // 153: tetherline.operator.v1.DeviceService.WatchPresence:output_type -> tetherline.operator.v1.WatchPresenceResponse
-	33,  // 154: tetherline.operator.v1.TelemetryService.Latest:output_type -> tetherline.operator.v1.LatestResponse
-	35,  // 155: tetherline.operator.v1.TelemetryService.Query:output_type -> tetherline.operator.v1.QueryResponse
-	37,  // 156: tetherline.operator.v1.TelemetryService.ListFields:output_type -> tetherline.operator.v1.ListFieldsResponse
-	39,  // 157: tetherline.operator.v1.TelemetryService.Count:output_type -> tetherline.operator.v1.CountResponse
-	41,  // 158: tetherline.operator.v1.TelemetryService.WatchRows:output_type -> tetherline.operator.v1.WatchRowsResponse
-	46,  // 159: tetherline.operator.v1.CommandService.SendCommand:output_type -> tetherline.operator.v1.SendCommandResponse
-	48,  // 160: tetherline.operator.v1.CommandService.SendGroupCommand:output_type -> tetherline.operator.v1.SendGroupCommandResponse
-	51,  // 161: tetherline.operator.v1.CommandService.GetCommand:output_type -> tetherline.operator.v1.GetCommandResponse
-	53,  // 162: tetherline.operator.v1.CommandService.ListCommands:output_type -> tetherline.operator.v1.ListCommandsResponse
-	55,  // 163: tetherline.operator.v1.CommandService.CancelCommand:output_type -> tetherline.operator.v1.CancelCommandResponse
-	57,  // 164: tetherline.operator.v1.CommandService.WatchCommands:output_type -> tetherline.operator.v1.WatchCommandsResponse
-	59,  // 165: tetherline.operator.v1.CommandService.GetGroup:output_type -> tetherline.operator.v1.GetGroupResponse
-	61,  // 166: tetherline.operator.v1.CommandService.ListGroups:output_type -> tetherline.operator.v1.ListGroupsResponse
-	63,  // 167: tetherline.operator.v1.CommandService.CancelGroup:output_type -> tetherline.operator.v1.CancelGroupResponse
-	66,  // 168: tetherline.operator.v1.QuarantineService.ListQuarantine:output_type -> tetherline.operator.v1.ListQuarantineResponse
-	68,  // 169: tetherline.operator.v1.QuarantineService.GetQuarantined:output_type -> tetherline.operator.v1.GetQuarantinedResponse
-	70,  // 170: tetherline.operator.v1.QuarantineService.ReplayQuarantine:output_type -> tetherline.operator.v1.ReplayQuarantineResponse
-	72,  // 171: tetherline.operator.v1.QuarantineService.DropQuarantine:output_type -> tetherline.operator.v1.DropQuarantineResponse
-	75,  // 172: tetherline.operator.v1.OperatorService.CreateOperator:output_type -> tetherline.operator.v1.CreateOperatorResponse
-	77,  // 173: tetherline.operator.v1.OperatorService.ListOperators:output_type -> tetherline.operator.v1.ListOperatorsResponse
-	79,  // 174: tetherline.operator.v1.OperatorService.DeleteOperator:output_type -> tetherline.operator.v1.DeleteOperatorResponse
-	81,  // 175: tetherline.operator.v1.OperatorService.WhoAmI:output_type -> tetherline.operator.v1.WhoAmIResponse
-	84,  // 176: tetherline.operator.v1.OperatorService.ListAudit:output_type -> tetherline.operator.v1.ListAuditResponse
-	89,  // 177: tetherline.operator.v1.BridgeService.ListBrokers:output_type -> tetherline.operator.v1.ListBrokersResponse
-	92,  // 178: tetherline.operator.v1.BridgeService.ListGear:output_type -> tetherline.operator.v1.ListGearResponse
-	94,  // 179: tetherline.operator.v1.BridgeService.AllowGear:output_type -> tetherline.operator.v1.AllowGearResponse
-	96,  // 180: tetherline.operator.v1.BridgeService.SampleBroker:output_type -> tetherline.operator.v1.SampleBrokerResponse
-	100, // 181: tetherline.operator.v1.HubService.GetStatus:output_type -> tetherline.operator.v1.GetStatusResponse
-	145, // [145:182] is the sub-list for method output_type
-	108, // [108:145] is the sub-list for method input_type
-	108, // [108:108] is the sub-list for extension type_name
-	108, // [108:108] is the sub-list for extension extendee
-	0,   // [0:108] is the sub-list for field type_name
+	117, // 48: tetherline.operator.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
+	43,  // 49: tetherline.operator.v1.SendCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	42,  // 50: tetherline.operator.v1.SendGroupCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
+	49,  // 51: tetherline.operator.v1.SendGroupCommandResponse.group:type_name -> tetherline.operator.v1.Group
+	42,  // 52: tetherline.operator.v1.Group.spec:type_name -> tetherline.operator.v1.CommandSpec
+	116, // 53: tetherline.operator.v1.Group.created:type_name -> google.protobuf.Timestamp
+	116, // 54: tetherline.operator.v1.Group.ended:type_name -> google.protobuf.Timestamp
+	111, // 55: tetherline.operator.v1.Group.by_state:type_name -> tetherline.operator.v1.Group.ByStateEntry
+	43,  // 56: tetherline.operator.v1.GetCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	44,  // 57: tetherline.operator.v1.GetCommandResponse.events:type_name -> tetherline.operator.v1.CommandEvent
+	2,   // 58: tetherline.operator.v1.ListCommandsRequest.states:type_name -> tetherline.operator.v1.CommandState
+	43,  // 59: tetherline.operator.v1.ListCommandsResponse.commands:type_name -> tetherline.operator.v1.Command
+	43,  // 60: tetherline.operator.v1.CancelCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	43,  // 61: tetherline.operator.v1.WatchCommandsResponse.command:type_name -> tetherline.operator.v1.Command
+	49,  // 62: tetherline.operator.v1.GetGroupResponse.group:type_name -> tetherline.operator.v1.Group
+	49,  // 63: tetherline.operator.v1.ListGroupsResponse.groups:type_name -> tetherline.operator.v1.Group
+	49,  // 64: tetherline.operator.v1.CancelGroupResponse.group:type_name -> tetherline.operator.v1.Group
+	116, // 65: tetherline.operator.v1.QuarantinedRow.time:type_name -> google.protobuf.Timestamp
+	112, // 66: tetherline.operator.v1.QuarantinedRow.values:type_name -> tetherline.operator.v1.QuarantinedRow.ValuesEntry
+	116, // 67: tetherline.operator.v1.QuarantinedRow.quarantined:type_name -> google.protobuf.Timestamp
+	64,  // 68: tetherline.operator.v1.ListQuarantineResponse.rows:type_name -> tetherline.operator.v1.QuarantinedRow
+	64,  // 69: tetherline.operator.v1.GetQuarantinedResponse.row:type_name -> tetherline.operator.v1.QuarantinedRow
+	4,   // 70: tetherline.operator.v1.Operator.role:type_name -> tetherline.operator.v1.Role
+	116, // 71: tetherline.operator.v1.Operator.created:type_name -> google.protobuf.Timestamp
+	4,   // 72: tetherline.operator.v1.CreateOperatorRequest.role:type_name -> tetherline.operator.v1.Role
+	73,  // 73: tetherline.operator.v1.CreateOperatorResponse.operator:type_name -> tetherline.operator.v1.Operator
+	73,  // 74: tetherline.operator.v1.ListOperatorsResponse.operators:type_name -> tetherline.operator.v1.Operator
+	73,  // 75: tetherline.operator.v1.WhoAmIResponse.operator:type_name -> tetherline.operator.v1.Operator
+	116, // 76: tetherline.operator.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	82,  // 77: tetherline.operator.v1.ListAuditResponse.records:type_name -> tetherline.operator.v1.AuditRecord
+	116, // 78: tetherline.operator.v1.Broker.since:type_name -> google.protobuf.Timestamp
+	86,  // 79: tetherline.operator.v1.Broker.profiles:type_name -> tetherline.operator.v1.BridgeProfile
+	87,  // 80: tetherline.operator.v1.Broker.problems:type_name -> tetherline.operator.v1.BridgeProblem
+	116, // 81: tetherline.operator.v1.BridgeProblem.time:type_name -> google.protobuf.Timestamp
+	85,  // 82: tetherline.operator.v1.ListBrokersResponse.brokers:type_name -> tetherline.operator.v1.Broker
+	6,   // 83: tetherline.operator.v1.SeenGear.gear:type_name -> tetherline.operator.v1.Gear
+	116, // 84: tetherline.operator.v1.SeenGear.first_heard:type_name -> google.protobuf.Timestamp
+	116, // 85: tetherline.operator.v1.SeenGear.last_heard:type_name -> google.protobuf.Timestamp
+	90,  // 86: tetherline.operator.v1.ListGearResponse.gear:type_name -> tetherline.operator.v1.SeenGear
+	6,   // 87: tetherline.operator.v1.AllowGearRequest.gear:type_name -> tetherline.operator.v1.Gear
+	113, // 88: tetherline.operator.v1.AllowGearRequest.labels:type_name -> tetherline.operator.v1.AllowGearRequest.LabelsEntry
+	5,   // 89: tetherline.operator.v1.AllowGearResponse.device:type_name -> tetherline.operator.v1.Device
+	117, // 90: tetherline.operator.v1.SampleBrokerRequest.duration:type_name -> google.protobuf.Duration
+	97,  // 91: tetherline.operator.v1.SampleBrokerResponse.gear:type_name -> tetherline.operator.v1.SampledGear
+	98,  // 92: tetherline.operator.v1.SampleBrokerResponse.unrecognised:type_name -> tetherline.operator.v1.SampledTopic
+	9,   // 93: tetherline.operator.v1.SampledGear.fields:type_name -> tetherline.operator.v1.FieldDescription
+	116, // 94: tetherline.operator.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
+	116, // 95: tetherline.operator.v1.GetStatusResponse.now:type_name -> google.protobuf.Timestamp
+	114, // 96: tetherline.operator.v1.GetStatusResponse.checks:type_name -> tetherline.operator.v1.GetStatusResponse.Check
+	115, // 97: tetherline.operator.v1.GetStatusResponse.buffer:type_name -> tetherline.operator.v1.GetStatusResponse.Buffer
+	31,  // 98: tetherline.operator.v1.LatestResponse.Item.value:type_name -> tetherline.operator.v1.Value
+	116, // 99: tetherline.operator.v1.LatestResponse.Item.time:type_name -> google.protobuf.Timestamp
+	116, // 100: tetherline.operator.v1.QueryResponse.Row.time:type_name -> google.protobuf.Timestamp
+	107, // 101: tetherline.operator.v1.QueryResponse.Row.values:type_name -> tetherline.operator.v1.QueryResponse.Row.ValuesEntry
+	31,  // 102: tetherline.operator.v1.QueryResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	0,   // 103: tetherline.operator.v1.ListFieldsResponse.Field.kind:type_name -> tetherline.operator.v1.FieldKind
+	116, // 104: tetherline.operator.v1.WatchRowsResponse.Row.time:type_name -> google.protobuf.Timestamp
+	110, // 105: tetherline.operator.v1.WatchRowsResponse.Row.values:type_name -> tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
+	31,  // 106: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	31,  // 107: tetherline.operator.v1.QuarantinedRow.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	117, // 108: tetherline.operator.v1.GetStatusResponse.Buffer.oldest:type_name -> google.protobuf.Duration
+	13,  // 109: tetherline.operator.v1.DeviceService.CreateDevice:input_type -> tetherline.operator.v1.CreateDeviceRequest
+	15,  // 110: tetherline.operator.v1.DeviceService.CreateDevices:input_type -> tetherline.operator.v1.CreateDevicesRequest
+	17,  // 111: tetherline.operator.v1.DeviceService.GetDevice:input_type -> tetherline.operator.v1.GetDeviceRequest
+	19,  // 112: tetherline.operator.v1.DeviceService.ListDevices:input_type -> tetherline.operator.v1.ListDevicesRequest
+	21,  // 113: tetherline.operator.v1.DeviceService.LabelDevice:input_type -> tetherline.operator.v1.LabelDeviceRequest
+	23,  // 114: tetherline.operator.v1.DeviceService.SetDeviceEnabled:input_type -> tetherline.operator.v1.SetDeviceEnabledRequest
+	25,  // 115: tetherline.operator.v1.DeviceService.RotateDevice:input_type -> tetherline.operator.v1.RotateDeviceRequest
+	27,  // 116: tetherline.operator.v1.DeviceService.DeleteDevice:input_type -> tetherline.operator.v1.DeleteDeviceRequest
+	29,  // 117: tetherline.operator.v1.DeviceService.WatchPresence:input_type -> tetherline.operator.v1.WatchPresenceRequest
+	32,  // 118: tetherline.operator.v1.TelemetryService.Latest:input_type -> tetherline.operator.v1.LatestRequest
+	34,  // 119: tetherline.operator.v1.TelemetryService.Query:input_type -> tetherline.operator.v1.QueryRequest
+	36,  // 120: tetherline.operator.v1.TelemetryService.ListFields:input_type -> tetherline.operator.v1.ListFieldsRequest
+	38,  // 121: tetherline.operator.v1.TelemetryService.Count:input_type -> tetherline.operator.v1.CountRequest
+	40,  // 122: tetherline.operator.v1.TelemetryService.WatchRows:input_type -> tetherline.operator.v1.WatchRowsRequest
+	45,  // 123: tetherline.operator.v1.CommandService.SendCommand:input_type -> tetherline.operator.v1.SendCommandRequest
+	47,  // 124: tetherline.operator.v1.CommandService.SendGroupCommand:input_type -> tetherline.operator.v1.SendGroupCommandRequest
+	50,  // 125: tetherline.operator.v1.CommandService.GetCommand:input_type -> tetherline.operator.v1.GetCommandRequest
+	52,  // 126: tetherline.operator.v1.CommandService.ListCommands:input_type -> tetherline.operator.v1.ListCommandsRequest
+	54,  // 127: tetherline.operator.v1.CommandService.CancelCommand:input_type -> tetherline.operator.v1.CancelCommandRequest
+	56,  // 128: tetherline.operator.v1.CommandService.WatchCommands:input_type -> tetherline.operator.v1.WatchCommandsRequest
+	58,  // 129: tetherline.operator.v1.CommandService.GetGroup:input_type -> tetherline.operator.v1.GetGroupRequest
+	60,  // 130: tetherline.operator.v1.CommandService.ListGroups:input_type -> tetherline.operator.v1.ListGroupsRequest
+	62,  // 131: tetherline.operator.v1.CommandService.CancelGroup:input_type -> tetherline.operator.v1.CancelGroupRequest
+	65,  // 132: tetherline.operator.v1.QuarantineService.ListQuarantine:input_type -> tetherline.operator.v1.ListQuarantineRequest
+	67,  // 133: tetherline.operator.v1.QuarantineService.GetQuarantined:input_type -> tetherline.operator.v1.GetQuarantinedRequest
+	69,  // 134: tetherline.operator.v1.QuarantineService.ReplayQuarantine:input_type -> tetherline.operator.v1.ReplayQuarantineRequest
+	71,  // 135: tetherline.operator.v1.QuarantineService.DropQuarantine:input_type -> tetherline.operator.v1.DropQuarantineRequest
+	74,  // 136: tetherline.operator.v1.OperatorService.CreateOperator:input_type -> tetherline.operator.v1.CreateOperatorRequest
+	76,  // 137: tetherline.operator.v1.OperatorService.ListOperators:input_type -> tetherline.operator.v1.ListOperatorsRequest
+	78,  // 138: tetherline.operator.v1.OperatorService.DeleteOperator:input_type -> tetherline.operator.v1.DeleteOperatorRequest
+	80,  // 139: tetherline.operator.v1.OperatorService.WhoAmI:input_type -> tetherline.operator.v1.WhoAmIRequest
+	83,  // 140: tetherline.operator.v1.OperatorService.ListAudit:input_type -> tetherline.operator.v1.ListAuditRequest
+	88,  // 141: tetherline.operator.v1.BridgeService.ListBrokers:input_type -> tetherline.operator.v1.ListBrokersRequest
+	91,  // 142: tetherline.operator.v1.BridgeService.ListGear:input_type -> tetherline.operator.v1.ListGearRequest
+	93,  // 143: tetherline.operator.v1.BridgeService.AllowGear:input_type -> tetherline.operator.v1.AllowGearRequest
+	95,  // 144: tetherline.operator.v1.BridgeService.SampleBroker:input_type -> tetherline.operator.v1.SampleBrokerRequest
+	99,  // 145: tetherline.operator.v1.HubService.GetStatus:input_type -> tetherline.operator.v1.GetStatusRequest
+	14,  // 146: tetherline.operator.v1.DeviceService.CreateDevice:output_type -> tetherline.operator.v1.CreateDeviceResponse
+	16,  // 147: tetherline.operator.v1.DeviceService.CreateDevices:output_type -> tetherline.operator.v1.CreateDevicesResponse
+	18,  // 148: tetherline.operator.v1.DeviceService.GetDevice:output_type -> tetherline.operator.v1.GetDeviceResponse
+	20,  // 149: tetherline.operator.v1.DeviceService.ListDevices:output_type -> tetherline.operator.v1.ListDevicesResponse
+	22,  // 150: tetherline.operator.v1.DeviceService.LabelDevice:output_type -> tetherline.operator.v1.LabelDeviceResponse
+	24,  // 151: tetherline.operator.v1.DeviceService.SetDeviceEnabled:output_type -> tetherline.operator.v1.SetDeviceEnabledResponse
+	26,  // 152: tetherline.operator.v1.DeviceService.RotateDevice:output_type -> tetherline.operator.v1.RotateDeviceResponse
+	28,  // 153: tetherline.operator.v1.DeviceService.DeleteDevice:output_type -> tetherline.operator.v1.DeleteDeviceResponse
+	30,  // 154: tetherline.operator.v1.DeviceService.WatchPresence:output_type -> tetherline.operator.v1.WatchPresenceResponse
+	33,  // 155: tetherline.operator.v1.TelemetryService.Latest:output_type -> tetherline.operator.v1.LatestResponse
+	35,  // 156: tetherline.operator.v1.TelemetryService.Query:output_type -> tetherline.operator.v1.QueryResponse
+	37,  // 157: tetherline.operator.v1.TelemetryService.ListFields:output_type -> tetherline.operator.v1.ListFieldsResponse
+	39,  // 158: tetherline.operator.v1.TelemetryService.Count:output_type -> tetherline.operator.v1.CountResponse
+	41,  // 159: tetherline.operator.v1.TelemetryService.WatchRows:output_type -> tetherline.operator.v1.WatchRowsResponse
+	46,  // 160: tetherline.operator.v1.CommandService.SendCommand:output_type -> tetherline.operator.v1.SendCommandResponse
+	48,  // 161: tetherline.operator.v1.CommandService.SendGroupCommand:output_type -> tetherline.operator.v1.SendGroupCommandResponse
+	51,  // 162: tetherline.operator.v1.CommandService.GetCommand:output_type -> tetherline.operator.v1.GetCommandResponse
+	53,  // 163: tetherline.operator.v1.CommandService.ListCommands:output_type -> tetherline.operator.v1.ListCommandsResponse
+	55,  // 164: tetherline.operator.v1.CommandService.CancelCommand:output_type -> tetherline.operator.v1.CancelCommandResponse
+	57,  // 165: tetherline.operator.v1.CommandService.WatchCommands:output_type -> tetherline.operator.v1.WatchCommandsResponse
+	59,  // 166: tetherline.operator.v1.CommandService.GetGroup:output_type -> tetherline.operator.v1.GetGroupResponse
+	61,  // 167: tetherline.operator.v1.CommandService.ListGroups:output_type -> tetherline.operator.v1.ListGroupsResponse
+	63,  // 168: tetherline.operator.v1.CommandService.CancelGroup:output_type -> tetherline.operator.v1.CancelGroupResponse
+	66,  // 169: tetherline.operator.v1.QuarantineService.ListQuarantine:output_type -> tetherline.operator.v1.ListQuarantineResponse
+	68,  // 170: tetherline.operator.v1.QuarantineService.GetQuarantined:output_type -> tetherline.operator.v1.GetQuarantinedResponse
+	70,  // 171: tetherline.operator.v1.QuarantineService.ReplayQuarantine:output_type -> tetherline.operator.v1.ReplayQuarantineResponse
+	72,  // 172: tetherline.operator.v1.QuarantineService.DropQuarantine:output_type -> tetherline.operator.v1.DropQuarantineResponse
+	75,  // 173: tetherline.operator.v1.OperatorService.CreateOperator:output_type -> tetherline.operator.v1.CreateOperatorResponse
+	77,  // 174: tetherline.operator.v1.OperatorService.ListOperators:output_type -> tetherline.operator.v1.ListOperatorsResponse
+	79,  // 175: tetherline.operator.v1.OperatorService.DeleteOperator:output_type -> tetherline.operator.v1.DeleteOperatorResponse
+	81,  // 176: tetherline.operator.v1.OperatorService.WhoAmI:output_type -> tetherline.operator.v1.WhoAmIResponse
+	84,  // 177: tetherline.operator.v1.OperatorService.ListAudit:output_type -> tetherline.operator.v1.ListAuditResponse
+	89,  // 178: tetherline.operator.v1.BridgeService.ListBrokers:output_type -> tetherline.operator.v1.ListBrokersResponse
+	92,  // 179: tetherline.operator.v1.BridgeService.ListGear:output_type -> tetherline.operator.v1.ListGearResponse
+	94,  // 180: tetherline.operator.v1.BridgeService.AllowGear:output_type -> tetherline.operator.v1.AllowGearResponse
+	96,  // 181: tetherline.operator.v1.BridgeService.SampleBroker:output_type -> tetherline.operator.v1.SampleBrokerResponse
+	100, // 182: tetherline.operator.v1.HubService.GetStatus:output_type -> tetherline.operator.v1.GetStatusResponse
+	146, // [146:183] is the sub-list for method output_type
+	109, // [109:146] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	109, // [109:109] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_operator_v1_operator_proto_init() }
