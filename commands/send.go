@@ -129,26 +129,19 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 	}
 	wctx, cancel := storeContext(ctx)
 	defer cancel()
-	witnessed := func() {}
-	if r.Witness != nil {
-		witnessed = r.Witness(*c)
-	}
 	switch err := d.cfg.Store.Create(wctx, c); {
 	case errors.Is(err, ErrExists):
-		witnessed()
 		known, err := d.existing(ctx, c.ID, r)
 		if err == nil && known == nil {
 			err = fmt.Errorf("key %s was just used; try again", c.ID)
 		}
 		return deref(known), known != nil, err
 	case err != nil:
-		witnessed()
 		return Command{}, false, fmt.Errorf("record the command %s: %w", c.ID, err)
 	}
 	d.stats.accepted.Add(1)
 	e := d.installNew(c, direct)
 	d.admitted(q, c.ID)
-	witnessed()
 	if direct && e != nil {
 		if err := d.pushNew(ctx, e); err != nil {
 			d.retryLater(q, e, err)

@@ -23,15 +23,6 @@ type Request struct {
 	// history is kept.
 	Key      string
 	Operator string // who asks
-	// Witness begins to write down, outside the store, that the command is
-	// accepted; wait returns when that has been done, or has failed. It is
-	// called once nothing speaks against the command any more, right before
-	// it is stored, so that both are written at the same time; the command
-	// goes out, and Send returns, after both. It is not called where the
-	// command existed or was refused; it was called in vain where the store
-	// then fails, and Send says so. Neither it nor wait may call the
-	// Dispatcher. nil: nobody does.
-	Witness func(c Command) (wait func())
 }
 
 // normalize fills in the defaults. Errors wrap ErrInvalid.

@@ -65,6 +65,27 @@ func TestCommandsAreAuditedThroughKills(t *testing.T) {
 	for id := range accepted {
 		hubtest.Eventually(t, "command "+id+" has ended", func() bool { return ended(command(t, h.Endpoint, id).Command.State) })
 	}
+	var audited map[string]int
+	hubtest.Eventually(t, "all are in the audit log", func() bool {
+		audited = auditedCommands(t, h.Endpoint)
+		for id := range accepted {
+			if audited[id] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for id := range accepted {
+		if audited[id] != 1 {
+			t.Errorf("command %s was accepted and has %d records in the audit log", id, audited[id])
+		}
+	}
+	t.Logf("%d commands were accepted, %d are in the audit log", len(accepted), len(audited))
+}
+
+// auditedCommands counts the granted records of each command.
+func auditedCommands(t *testing.T, h hubtest.Endpoint) map[string]int {
+	t.Helper()
 	audited := map[string]int{}
 	for token := ""; ; {
 		answer, err := h.Operators.ListAudit(t.Context(), connect.NewRequest(&operatorv1.ListAuditRequest{PageSize: 500, PageToken: token}))
@@ -81,10 +102,5 @@ func TestCommandsAreAuditedThroughKills(t *testing.T) {
 			break
 		}
 	}
-	for id := range accepted {
-		if audited[id] != 1 {
-			t.Errorf("command %s was accepted and has %d records in the audit log", id, audited[id])
-		}
-	}
-	t.Logf("%d commands were accepted, %d are in the audit log", len(accepted), len(audited))
+	return audited
 }

@@ -23,11 +23,11 @@ import (
 // hub in a process of its own, and in the same run, one after the other,
 // Mosquitto with QoS 1 over TLS, a request topic to the device and a topic
 // back. The operator's calls go over HTTP/2 ("hub") and, in turns with these,
-// over HTTP/1.1 ("http1"). Tetherline has by then written and fsynced the command, its audit
-// record, and its end, the first two at the same time; Mosquitto keeps nothing.
-// The device remembers ids in memory. "fsync" is what the disk takes, in the
-// same run, for an append of 4 KiB: two of them, one after the other, are in
-// each command.
+// over HTTP/1.1 ("http1"). Tetherline has by then written and fsynced the
+// command, and then its end; the audit record comes soon after, with others.
+// Mosquitto keeps nothing. The device remembers ids in memory. "fsync" is what
+// the disk takes, in the same run, for an append of 4 KiB: two of them, one
+// after the other, are in each command.
 func BenchmarkCommandRoundTrip(b *testing.B) {
 	h := benchProcess(b)
 	hub, http1 := newHubTrip(b, h, h.Endpoint, "bench"), newHubTrip(b, h, overHTTP1(b, h.Endpoint), "bench-1")

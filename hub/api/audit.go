@@ -19,7 +19,7 @@ type auditing struct {
 	mu     sync.Mutex
 	record registry.Record // of the call, but for its time and its outcome
 	noted  string          // what was done
-	ahead  registry.Record // was written before the outcome; its zero value: none
+	ahead  registry.Record // is written before the call has come out; its zero value: none
 }
 
 // describe takes down what the call is about.
@@ -61,7 +61,7 @@ func (c *call) auditRecord(outcome, detail string) (rec, ahead registry.Record) 
 // audit records a call that changes something, whatever its outcome, before
 // it is answered. A caller who goes away does not go unrecorded.
 //
-// A call that has come out as auditAhead has recorded it needs no more. One
+// A call that has come out as auditLater has recorded it needs no more. One
 // that has not gets a second record, which says how it did come out.
 func (s *Server) audit(ctx context.Context, err error) error {
 	outcome := "ok"
@@ -75,22 +75,18 @@ func (s *Server) audit(ctx context.Context, err error) error {
 	return s.writeAudit(ctx, s.deps.Registry.BeginAudit(rec))
 }
 
-// auditAhead begins to record that the call is granted, with what is about to
-// be done, while that is being done; wait returns when the record is on disk
-// or could not be written, which audit then tries again.
-func (s *Server) auditAhead(ctx context.Context, detail string) (wait func()) {
+// auditLater has it recorded soon that the call has done what detail says.
+// What was done is durable, and tells all of it but the caller's address, so
+// that mendAudit writes after a kill what the kill has prevented.
+func (s *Server) auditLater(ctx context.Context, detail string) {
 	c := callOf(ctx)
 	rec, _ := c.auditRecord("ok", detail)
-	written := s.deps.Registry.BeginAudit(rec)
-	return func() {
-		if err := s.writeAudit(ctx, written); err != nil {
-			s.log.Warn("an audit record was not written; trying again", "method", rec.Method, "operator", rec.Operator, "error", err)
-			return
-		}
-		c.auditing.mu.Lock()
-		defer c.auditing.mu.Unlock()
-		c.auditing.ahead = rec
+	if !s.deps.Registry.OweAudit(rec) {
+		return // audit writes it, and the call waits
 	}
+	c.auditing.mu.Lock()
+	defer c.auditing.mu.Unlock()
+	c.auditing.ahead = rec
 }
 
 // writeAudit waits for a record, also when the caller has gone.

@@ -3,6 +3,8 @@ package api_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,35 +16,54 @@ import (
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
+// audited lists what the audit log has of an operator, newest first.
+func (h *hub) audited(operator string) (lines []string) {
+	h.t.Helper()
+	answer := must(h.as(h.admin).operators.ListAudit(testContext(h.t), req(&operatorv1.ListAuditRequest{})))(h.t)
+	for _, r := range answer.Msg.GetRecords() {
+		if r.GetOperator() == operator {
+			lines = append(lines, strings.Join([]string{r.GetSubject(), r.GetOutcome(), r.GetDetail()}, "|"))
+		}
+	}
+	return lines
+}
+
 // storeless are commands whose store fails when all else is done.
 type storeless struct{ api.Commands }
 
-func (storeless) Send(_ context.Context, r commands.Request) (commands.Command, bool, error) {
-	r.Witness(commands.Command{ID: "k", Device: r.Device, Spec: r.Spec})()
+func (storeless) Send(context.Context, commands.Request) (commands.Command, bool, error) {
 	return commands.Command{}, false, errors.New("the disk is gone")
 }
 
-// A command that was granted in the audit log, and then could not be stored,
-// has a second record, which says so.
-func TestAuditSaysWhenAGrantedCommandFailed(t *testing.T) {
+// A command that could not be stored has a record that says so.
+func TestAuditSaysWhenACommandFailed(t *testing.T) {
 	h := newHub(t, func(d *api.Deps) { d.Commands = storeless{d.Commands} })
 	h.device("a-0", "a")
-	ctx := testContext(t)
 	c := h.as(h.token("ann", registry.RoleOperator, ""))
-	wantCode(t, "SendCommand", fail(c.commands.SendCommand(ctx, req(toDevice("a-0", "k")))), connect.CodeInternal)
-	records := must(h.as(h.admin).operators.ListAudit(ctx, req(&operatorv1.ListAuditRequest{})))(t).Msg.GetRecords()
-	var got []string
-	for _, r := range records {
-		if r.GetOperator() == "ann" {
-			got = append(got, strings.Join([]string{r.GetSubject(), r.GetOutcome(), r.GetDetail()}, "|"))
+	wantCode(t, "SendCommand", fail(c.commands.SendCommand(testContext(t), req(toDevice("a-0", "k")))), connect.CodeInternal)
+	if got := h.audited("ann"); len(got) != 1 || !strings.HasPrefix(got[0], "a-0|internal|") {
+		t.Errorf("records %q", got)
+	}
+}
+
+// A command has one record, which is there as soon as anybody looks; sending
+// it again with its key has one of its own.
+func TestAuditHasACommandAtOnce(t *testing.T) {
+	h := newHub(t)
+	h.device("a-0", "a")
+	c := h.as(h.token("ann", registry.RoleOperator, ""))
+	var want []string
+	for i := range 3 {
+		c.send(t, toDevice("a-0", fmt.Sprint("k", i)))
+		want = slices.Insert(want, 0, fmt.Sprintf("a-0|ok|command=set-relay id=k%d existed=false", i))
+		if got := h.audited("ann"); !slices.Equal(got, want) {
+			t.Fatalf("records\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
-	want := []string{
-		"a-0|internal|command=set-relay id=k existed=false",
-		"a-0|ok|command=set-relay id=k existed=false",
-	}
-	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("records\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	c.send(t, toDevice("a-0", "k0"))
+	want = slices.Insert(want, 0, "a-0|ok|command=set-relay id=k0 existed=true")
+	if got := h.audited("ann"); !slices.Equal(got, want) {
+		t.Fatalf("records\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -59,7 +80,7 @@ func TestAuditIsCompleteAfterAKill(t *testing.T) {
 	for _, r := range []commands.Request{
 		{Device: "a-0", Key: "lost", Operator: "bob", Spec: spec},
 		{Device: "a-0", Key: "of-nobody", Spec: spec},
-	} { // stored, and not recorded: nobody is its witness
+	} { // stored, and not recorded: the API does that
 		if _, _, err := h.commands.Send(ctx, r); err != nil {
 			t.Fatal(err)
 		}

@@ -10,9 +10,10 @@ import (
 	"github.com/tetherline/tetherline/hub/registry"
 )
 
-// How far back a hub that was killed may lack audit records: a call that was
-// under way has waited no longer than this for its command and its record. The
-// slack is between the clocks of the two.
+// How far back a hub that was killed may lack audit records: no longer than
+// this it has taken for the record of a command, or for knowing that it cannot
+// write it now, upon which calls wait for theirs. The slack is between the
+// clocks of the two.
 const (
 	mendBack  = auditTimeout + 5*time.Second
 	mendSlack = 5 * time.Second
@@ -26,8 +27,8 @@ const (
 )
 
 // mendAudit writes the records of commands that were accepted right before
-// this hub was killed: a command and its record are written side by side, and
-// the command may be the one that got to the disk. It looks at what this node
+// this hub was killed: a record follows its command, and may not have got to
+// the disk. It looks at what this node
 // had accepted before started, so that no call is under way any more.
 func (s *Server) mendAudit(ctx context.Context, started time.Time) error {
 	select {

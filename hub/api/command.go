@@ -57,12 +57,14 @@ func (s *commandService) SendCommand(ctx context.Context, req *connect.Request[o
 	defer cancel()
 	c, existed, err := s.deps.Commands.Send(sending, commands.Request{
 		Device: m.GetDeviceId(), Spec: spec, Key: m.GetKey(), Operator: callOf(ctx).operator.Name,
-		Witness: func(c commands.Command) (wait func()) { return s.auditAhead(ctx, acceptedDetail(&c, false)) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	callOf(ctx).note(acceptedDetail(&c, existed))
+	if !existed {
+		s.auditLater(ctx, acceptedDetail(&c, existed))
+	}
 	if wait > 0 && !c.State.Ended() {
 		c = s.awaitEnd(ctx, c, wait)
 	}

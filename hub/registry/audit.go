@@ -35,13 +35,9 @@ func (r *Registry) Audit(ctx context.Context, rec Record) error {
 // once, returns nil. Records are listed in the order in which they were begun.
 // When ctx ends first, the record may still be written.
 func (r *Registry) BeginAudit(rec Record) (wait func(ctx context.Context) error) {
-	if rec.Time.IsZero() {
-		rec.Time = time.Now()
-	}
-	rec.Time = rec.Time.UTC()
-	line, err := json.Marshal(rec)
+	line, err := rec.line()
 	if err != nil {
-		return func(context.Context) error { return fmt.Errorf("encode audit record: %w", err) }
+		return func(context.Context) error { return err }
 	}
 	written := r.auditing.add(line)
 	return func(ctx context.Context) error {
@@ -57,11 +53,37 @@ func (r *Registry) BeginAudit(rec Record) (wait func(ctx context.Context) error)
 	}
 }
 
+// OweAudit adds a record for which nobody waits: it is written some
+// milliseconds later, together with others, and tried again until it is. What
+// it tells of has to be durable itself, so that the caller can make the record
+// good when a crash takes it away, within 15 s. False: the log cannot be
+// written at present, or too many records are owed: use BeginAudit.
+func (r *Registry) OweAudit(rec Record) bool {
+	line, err := rec.line()
+	return err == nil && r.auditing.owe(line)
+}
+
+// line is the encoded record.
+func (rec Record) line() ([]byte, error) {
+	if rec.Time.IsZero() {
+		rec.Time = time.Now()
+	}
+	rec.Time = rec.Time.UTC()
+	line, err := json.Marshal(rec)
+	if err != nil {
+		return nil, fmt.Errorf("encode audit record: %w", err)
+	}
+	return line, nil
+}
+
 // ListAudit returns up to limit records, newest first. page is 0 for the
 // first page and then the next of the page before; next is 0 after the last.
 func (r *Registry) ListAudit(ctx context.Context, limit int, page uint64) (records []Record, next uint64, err error) {
 	if limit < 1 || limit > MaxAuditPage {
 		return nil, 0, fmt.Errorf("%w: a page has 1 to %d records, not %d", ErrInvalid, MaxAuditPage, limit)
+	}
+	if err := r.auditing.flush(ctx); err != nil {
+		return nil, 0, fmt.Errorf("write the newest audit records: %w", err)
 	}
 	info, err := r.audit.Info(ctx)
 	if err != nil {

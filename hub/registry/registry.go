@@ -100,7 +100,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Registry, e
 	r := &Registry{cfg: cfg, logger: cfg.Logger, js: js}
 	r.devices.init(r.logger)
 	r.operators.init(r.logger)
-	if err := r.auditing.init(js); err != nil {
+	if err := r.auditing.init(js, r.logger); err != nil {
 		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
 	if err := r.openStorage(ctx); err != nil {
