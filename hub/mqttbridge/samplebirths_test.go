@@ -46,6 +46,11 @@ func TestBirthsAreAskedForOnce(t *testing.T) {
 			t.Fatalf("round %d: %d requests, %d nodes; want %d", round, len(told), len(b.nodes()), want)
 		}
 	}
+	again := sparkplugData(t, "spBv1.0/plant/NDATA/node-0") // the profile would ask again
+	again.Received = again.Received.Add(time.Minute)
+	if b.ask(append(kept, again)); len(told) != nodes {
+		t.Errorf("%d requests of %d nodes: one was asked twice", len(told), nodes)
+	}
 	if told[0] != "spBv1.0/plant/NCMD/node-0" || b.nodes()[0] != "plant/node-0" || !strings.Contains(b.lacking("plant/node-0/motor"), "has not come") {
 		t.Errorf("asked by %s; %s", told[0], b.lacking("plant/node-0/motor"))
 	}
