@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type Listener struct {
 	max, maxPerAddr int
 	grace           time.Duration
 	turns           chan struct{} // holds one for each handshake that computes
+	yields          bool          // they leave no processor free
 	closed          chan struct{}
 	closeOnce       sync.Once
 
@@ -87,7 +89,8 @@ func NewListener(inner net.Listener, cfg ListenerConfig) *Listener {
 	}
 	return &Listener{
 		Listener: inner, max: cfg.MaxStrangers, maxPerAddr: cfg.MaxStrangersPerAddr, grace: cfg.Grace,
-		turns: make(chan struct{}, cfg.MaxComputing), closed: make(chan struct{}), strangers: list.New(), perAddr: make(map[netip.Addr]int),
+		turns: make(chan struct{}, cfg.MaxComputing), yields: cfg.MaxComputing >= runtime.GOMAXPROCS(0),
+		closed: make(chan struct{}), strangers: list.New(), perAddr: make(map[netip.Addr]int),
 		freed: make(chan struct{}, 1),
 	}
 }

@@ -42,9 +42,9 @@ func (s *stranger) takeTurn() error {
 		s.endTurn()
 		return net.ErrClosed
 	}
-	// The one who ended his turn has this goroutine run next; others that
-	// are ready have waited for longer.
-	runtime.Gosched()
+	if s.listener.yields {
+		runtime.Gosched() // else the next one runs before all that are ready
+	}
 	return nil
 }
 
