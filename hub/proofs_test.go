@@ -1,11 +1,17 @@
 package hub_test
 
 import (
+	"crypto/tls"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
+	"github.com/gorilla/websocket"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tetherline/tetherline/device"
@@ -172,28 +178,77 @@ func TestRefusedDeviceStopsWithItsReason(t *testing.T) {
 	}
 }
 
-// A hub with another master key has the same device id, but not its token: no
-// reading of the device ends there, though its certificate is trusted.
+// A hub with another master key has the same device id, but not its token: it
+// refuses the device, and where it does not, the device refuses it. No reading
+// ends there and no command is obeyed, though its certificate is trusted.
 func TestAnotherHubGetsNothing(t *testing.T) {
-	home, other := hubtest.Start(t, hubtest.Config(t)), hubtest.Start(t, hubtest.Config(t))
+	cfg := hubtest.Config(t)
+	home, other := hubtest.Start(t, hubtest.Config(t)), hubtest.Start(t, cfg)
 	c := home.CreateDevice(t, "dev-1")
-	other.CreateDevice(t, "dev-1")
-	cfg := other.Client(c)
-	cfg.FlushTimeout = -1
-	sdk, err := client.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sdk.Publish(t.Context(), client.Reading(client.Int("n", 1))); err != nil {
-		t.Fatal(err)
-	}
-	if err := sdk.Run(t.Context()); !errors.Is(err, client.ErrUnauthorized) {
-		t.Fatalf("Run returns %v; want %v", err, client.ErrUnauthorized)
-	}
-	if st := sdk.Stats(); st.FramesSent != 0 {
-		t.Errorf("%d frames left", st.FramesSent)
+	theirs := other.CreateDevice(t, "dev-1")
+	honest := other.Client(c)
+	credulous := other.Client(c)
+	credulous.URL = startCredulous(t, issueCertificate(t, stealCA(t, cfg.Data), time.Hour), theirs.Secret)
+	for name, tt := range map[string]struct {
+		hub  client.Config
+		want error
+	}{"it asks for the proof": {honest, client.ErrUnauthorized}, "it believes any proof": {credulous, client.ErrHubProof}} {
+		sdk, errs, switched := wary(t, tt.hub)
+		awaitError(t, errs, tt.want)
+		if st := sdk.Stats(); st.FramesSent != 0 || st.RowsAcked != 0 || st.Sessions != 0 || len(switched) != 0 {
+			t.Errorf("%s: %+v, %d commands obeyed", name, st, len(switched))
+		}
 	}
 	if got := status(t, other.Endpoint).RowsAcknowledged; got != 0 {
 		t.Errorf("%d rows ended at the other hub", got)
 	}
+	// It is the proof that the device does not believe: its own device would.
+	mine := other.Client(theirs)
+	mine.URL = credulous.URL
+	sdk, _, _ := wary(t, mine)
+	hubtest.Eventually(t, "the other hub's own device is online there", func() bool { return sdk.Stats().Sessions > 0 })
+}
+
+// startCredulous is the handshake of a hub that welcomes any device, with the
+// proof of its own secret for it, and then sends a command.
+func startCredulous(t *testing.T, certificate tls.Certificate, secret device.Secret) (url string) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := (&websocket.Upgrader{Subprotocols: []string{device.Protocol}}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer func() { _ = ws.Close() }()
+		_ = ws.SetReadDeadline(time.Now().Add(hubtest.Patience))
+		send := func(f *devicev1.HubFrame) {
+			b, _ := proto.Marshal(f)
+			_ = ws.WriteMessage(websocket.BinaryMessage, b)
+		}
+		var nonce [device.NonceBytes]byte
+		send(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Challenge{Challenge: &devicev1.Challenge{HubNonce: nonce[:], Protocol: device.Protocol}}})
+		_, b, err := ws.ReadMessage()
+		f := new(devicev1.DeviceFrame)
+		if err != nil || proto.Unmarshal(b, f) != nil || f.GetHello() == nil {
+			return
+		}
+		state := ws.NetConn().(*tls.Conn).ConnectionState()
+		binding, err := state.ExportKeyingMaterial(device.ExporterLabel, nil, device.BindingBytes)
+		if err != nil {
+			return
+		}
+		hello := f.GetHello()
+		transcript := device.Transcript{DeviceID: hello.DeviceId, Generation: hello.Generation, Binding: binding}
+		copy(transcript.BootID[:], hello.BootId)
+		copy(transcript.DeviceNonce[:], hello.DeviceNonce)
+		proof := secret.HubProof(&transcript)
+		send(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Welcome{Welcome: &devicev1.Welcome{
+			HubProof: proof[:], HeartbeatIntervalS: 25, WindowFrames: 64, WindowBytes: 1 << 20, MaxFrameBytes: 64 << 10,
+		}}})
+		send(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Command{Command: &devicev1.Command{Id: "c-1", Name: "switch", Attempt: 1}}})
+		_, _, _ = ws.ReadMessage() // whatever it says then
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return "wss://" + server.Listener.Addr().String() + device.Path
 }
