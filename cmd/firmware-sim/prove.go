@@ -36,7 +36,7 @@ and compare what the devices know with what the hub says:
 Readings are compared one by one, by number, time and value, through the
 operator API; the ledger of a device takes 3 bits a reading. Exit status 0 says
 that every promise that was tried has held. A run of 30 s and more goes on, for
-a minute at most, until each was tried; where one was not, the verdict says why,
+two minutes at most, until each was tried; where one was not, the verdict says why,
 and what to run. It names the promises, and the tests of what cannot be judged
 from outside.
 
