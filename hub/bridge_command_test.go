@@ -34,87 +34,89 @@ const switchable = `    profiles:
 `
 
 // The hub is killed again and again while commands go out: the relay's own
-// ledger has no command twice, and every command has an end.
+// ledger has no command twice, and every command has an end. The hub's own
+// broker is killed with it.
 func TestBridgeCommandsRunAtMostOnce(t *testing.T) {
 	const commands, kills = 120, 4
-	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
-	cfg := hubtest.Config(t)
-	cfg.LogLevel, cfg.Listen = "error", hubtest.FreeAddr(t)
-	bridgeTo(t, &cfg, broker.URL, switchable)
-	h := hubtest.StartProcess(t, cfg)
-	connected(t, h.Endpoint)
-
-	var mu sync.Mutex
-	ran := make(map[string]int)
-	relay := broker.Dial(t, "relay")
-	token := relay.Subscribe("c/relay/set", 1, func(c mqtt.Client, m mqtt.Message) {
-		mu.Lock()
-		ran[string(m.Payload())]++
-		n := len(ran)
-		mu.Unlock()
-		if n%3 != 0 { // it does not answer all
-			c.Publish("s/relay/state", 0, false, m.Payload())
-		}
-	})
-	if err := mqtttest.Wait(t, token); err != nil {
-		t.Fatal(err)
-	}
-	alive := func() {
-		t.Helper()
+	onEachBroker(t, mqtttest.MosquittoOptions{}, func(t *testing.T, s *site) {
+		cfg := hubtest.Config(t)
+		cfg.LogLevel, cfg.Listen = "error", hubtest.FreeAddr(t)
+		s.bridge(t, &cfg, switchable)
+		h := hubtest.StartProcess(t, cfg)
 		connected(t, h.Endpoint)
-		mqtttest.Publish(t, relay, "s/relay/alive", 1, false, "yes")
-	}
-	alive()
-	send := func(e hubtest.Endpoint, i int) error {
-		_, err := e.Commands.SendCommand(t.Context(), connect.NewRequest(&operatorv1.SendCommandRequest{
-			DeviceId: "relay", Key: fmt.Sprintf("command-%d", i),
-			Spec: &operatorv1.CommandSpec{Name: "set", Payload: &operatorv1.CommandSpec_Json{Json: fmt.Sprintf(`{"to":"command-%d"}`, i)},
-				Timeout: durationpb.New(time.Second)},
-		}))
-		return err
-	}
-	for kill := range kills {
-		first, next := kill*commands/kills, (kill+1)*commands/kills
-		e, done := h.Endpoint, make(chan struct{})
-		go func() {
-			defer close(done)
-			for i := first; i < next && send(e, i) == nil; i++ {
+
+		var mu sync.Mutex
+		ran := make(map[string]int)
+		relay := s.endpoint(t).Dial(t, "relay", mqtttest.Resends(new(mqtttest.Outbox)))
+		token := relay.Subscribe("c/relay/set", 1, func(c mqtt.Client, m mqtt.Message) {
+			mu.Lock()
+			ran[string(m.Payload())]++
+			n := len(ran)
+			mu.Unlock()
+			if n%3 != 0 { // it does not answer all
+				c.Publish("s/relay/state", 0, false, m.Payload())
 			}
-		}()
-		pauseUpTo(t, 80*time.Millisecond)
-		h.Kill()
-		<-done
-		h.Start()
-		alive()
-		// Which were accepted nobody knows: their keys tell, and asking again
-		// does no harm.
-		for i := first; i < next; i++ {
-			hubtest.Eventually(t, "a command is accepted", func() bool { return send(h.Endpoint, i) == nil })
-		}
-	}
-	states := make(map[string]int)
-	for i := range commands {
-		id := fmt.Sprintf("command-%d", i)
-		var c *operatorv1.Command
-		hubtest.Eventually(t, id+" has an end", func() bool {
-			answer, err := h.Commands.GetCommand(t.Context(), connect.NewRequest(&operatorv1.GetCommandRequest{Id: id}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			c = answer.Msg.Command
-			return c.State >= operatorv1.CommandState_COMMAND_STATE_SUCCEEDED
 		})
-		states[c.State.String()]++
-		mu.Lock()
-		n := ran[id]
-		mu.Unlock()
-		if n > 1 || n == 0 && c.State == operatorv1.CommandState_COMMAND_STATE_SUCCEEDED {
-			t.Errorf("%s ran %d times and is %s: %s", id, n, c.State, c.Reason)
+		if err := mqtttest.Wait(t, token); err != nil {
+			t.Fatal(err)
 		}
-	}
-	mu.Lock()
-	t.Logf("%d commands over %d kills, %d ran: %v", commands, kills, len(ran), states)
-	mu.Unlock()
+		alive := func() {
+			t.Helper()
+			connected(t, h.Endpoint)
+			mqtttest.Publish(t, relay, "s/relay/alive", 1, false, "yes")
+		}
+		alive()
+		send := func(e hubtest.Endpoint, i int) error {
+			_, err := e.Commands.SendCommand(t.Context(), connect.NewRequest(&operatorv1.SendCommandRequest{
+				DeviceId: "relay", Key: fmt.Sprintf("command-%d", i),
+				Spec: &operatorv1.CommandSpec{Name: "set", Payload: &operatorv1.CommandSpec_Json{Json: fmt.Sprintf(`{"to":"command-%d"}`, i)},
+					Timeout: durationpb.New(time.Second)},
+			}))
+			return err
+		}
+		for kill := range kills {
+			first, next := kill*commands/kills, (kill+1)*commands/kills
+			e, done := h.Endpoint, make(chan struct{})
+			go func() {
+				defer close(done)
+				for i := first; i < next && send(e, i) == nil; i++ {
+				}
+			}()
+			pauseUpTo(t, 80*time.Millisecond)
+			h.Kill()
+			<-done
+			h.Start()
+			alive()
+			// Which were accepted nobody knows: their keys tell, and asking again
+			// does no harm.
+			for i := first; i < next; i++ {
+				hubtest.Eventually(t, "a command is accepted", func() bool { return send(h.Endpoint, i) == nil })
+			}
+		}
+		states := make(map[string]int)
+		for i := range commands {
+			id := fmt.Sprintf("command-%d", i)
+			var c *operatorv1.Command
+			hubtest.Eventually(t, id+" has an end", func() bool {
+				answer, err := h.Commands.GetCommand(t.Context(), connect.NewRequest(&operatorv1.GetCommandRequest{Id: id}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c = answer.Msg.Command
+				return c.State >= operatorv1.CommandState_COMMAND_STATE_SUCCEEDED
+			})
+			states[c.State.String()]++
+			mu.Lock()
+			n := ran[id]
+			mu.Unlock()
+			if n > 1 || n == 0 && c.State == operatorv1.CommandState_COMMAND_STATE_SUCCEEDED {
+				t.Errorf("%s ran %d times and is %s: %s", id, n, c.State, c.Reason)
+			}
+		}
+		mu.Lock()
+		t.Logf("%d commands over %d kills, %d ran: %v", commands, kills, len(ran), states)
+		mu.Unlock()
+	})
 }
 
 // A plug whose field changes its type: InfluxDB refuses that row, which goes
