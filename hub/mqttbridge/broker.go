@@ -217,7 +217,7 @@ func (b *broker) step(now time.Time) time.Duration {
 		b.gather.appended = now
 	}
 	b.settle()
-	b.conn.dialer.urgent.set(b.awaitsAnswer())
+	b.conn.dialer.urgent.Store(b.awaitsAnswer())
 	b.expire(now)
 	if s := b.session; s != nil {
 		b.crowded(s)

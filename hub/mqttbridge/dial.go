@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -37,14 +38,14 @@ type dialer struct {
 
 	keepAlive, pingTimeout time.Duration
 
-	urgent *urgency
+	urgent *atomic.Bool // an answer is awaited: nothing is gathered
 }
 
 // newDialer of a broker of the config.
 func newDialer(b *BrokerConfig, embedded *Embedded) (*dialer, error) {
 	d := &dialer{
 		url: b.URL, user: b.User, password: b.password, tls: b.tlsConfig, dial: dialTCP,
-		keepAlive: cmp.Or(b.KeepAlive, DefaultKeepAlive), urgent: newUrgency(),
+		keepAlive: cmp.Or(b.KeepAlive, DefaultKeepAlive), urgent: new(atomic.Bool),
 	}
 	d.pingTimeout = min(pingTimeout, d.keepAlive)
 	if b.URL != EmbeddedURL {

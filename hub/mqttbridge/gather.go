@@ -7,8 +7,8 @@ import "time"
 // steady flow what is decoded waits up to gatherTime for company before it is
 // appended, and so do acknowledgements. The time of arrival is taken before.
 const (
-	gatherTime  = 100 * time.Millisecond
-	gatherQuiet = 30 * time.Millisecond // longer than the reader gathers
+	gatherTime  = 50 * time.Millisecond
+	gatherQuiet = 15 * time.Millisecond // longer than the reader gathers
 	gatherBytes = 128 << 10             // half a chunk of the buffer
 )
 

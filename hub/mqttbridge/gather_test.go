@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,8 +21,8 @@ func TestGatherEnough(t *testing.T) {
 	}{
 		{"the first after a pause", gather{appended: at(-100), heard: at(100)}, false, 100, true},
 		{"one in a steady flow", gather{appended: at(95), heard: at(100)}, false, 100, false},
-		{"long enough in a steady flow", gather{appended: at(0), heard: at(100)}, false, 100, true},
-		{"quiet", gather{appended: at(80), heard: at(70)}, false, 100, true},
+		{"long enough in a steady flow", gather{appended: at(50), heard: at(100)}, false, 100, true},
+		{"quiet", gather{appended: at(80), heard: at(85)}, false, 100, true},
 		{"much", gather{appended: at(95), heard: at(100)}, false, gatherBytes, true},
 		{"nearly all that a broker sends ahead", gather{appended: at(95), heard: at(100)}, true, 100, true},
 		{"the end", gather{appended: at(95), heard: at(100), hurry: true}, false, 100, true},
@@ -44,7 +45,7 @@ func TestReaderGathers(t *testing.T) {
 	}
 	defer func() { _ = listener.Close() }()
 	const packets = 600
-	urgent := newUrgency()
+	var urgent atomic.Bool
 	go func() {
 		far, err := listener.Accept()
 		if err != nil {
@@ -64,7 +65,7 @@ func TestReaderGathers(t *testing.T) {
 	}
 	c := newPacketConn(near)
 	defer func() { _ = c.Close() }()
-	c.urgent = urgent
+	c.urgent = &urgent
 	taken, batches, slow := 0, 0, 0
 	c.take = func(batch []*arrival) bool {
 		for _, a := range batch {
@@ -73,8 +74,7 @@ func TestReaderGathers(t *testing.T) {
 			}
 			taken++
 		}
-		if batches++; taken > packets/2 && slow == 0 {
-			urgent.set(true)
+		if batches++; taken > packets/2 && urgent.CompareAndSwap(false, true) {
 			slow = batches
 		}
 		return false
@@ -87,22 +87,5 @@ func TestReaderGathers(t *testing.T) {
 	}
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
-	}
-}
-
-// An urgency ends the reader's sleep at once.
-func TestUrgencyWakes(t *testing.T) {
-	u := newUrgency()
-	u.set(false)
-	woken := make(chan struct{})
-	go func() {
-		u.sleep(time.Hour)
-		close(woken)
-	}()
-	u.set(true)
-	u.set(true)
-	<-woken
-	if !u.now.Load() || len(u.word) != 0 {
-		t.Error("it is not noted, or told twice")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
@@ -42,17 +43,15 @@ type packetConn struct {
 	net.Conn
 
 	// The reader's.
-	in       *bufio.Reader // of reader
-	urgent   *urgency      // while there is one nothing is gathered; nil: always
-	last     time.Time     // when something was read
-	steady   bool          // it comes often enough to be gathered
-	looking  bool          // for what has come, without waiting for more
-	lowWater int           // bytes that wake the runtime's poller
-	looked   bool          // what is in the batch was gathered
-	alone    int           // reads before it is worth while to gather again
-	out      []byte        // to be handed out first
-	pass     int           // bytes of in to be handed out after that
-	skip     int           // bytes of in that disappear then
+	in     *bufio.Reader // of reader
+	urgent *atomic.Bool  // while true nothing is gathered; nil: always
+	last   time.Time     // when something was read
+	steady bool          // it comes often enough to be gathered
+	looked bool          // what is in the batch was gathered
+	alone  int           // reads before it is worth while to gather again
+	out    []byte        // to be handed out first
+	pass   int           // bytes of in to be handed out after that
+	skip   int           // bytes of in that disappear then
 
 	// take gets the messages; nil: the client does. full: the broker may
 	// wait for acknowledgements before it sends more.
@@ -72,7 +71,7 @@ type packetConn struct {
 }
 
 func newPacketConn(inner net.Conn) *packetConn {
-	c := &packetConn{Conn: inner, lowWater: 1}
+	c := &packetConn{Conn: inner}
 	c.in = bufio.NewReaderSize(reader{c}, readBuffer)
 	c.changed.L = &c.mu
 	return c
@@ -84,9 +83,6 @@ type reader struct{ c *packetConn }
 
 func (r reader) Read(p []byte) (int, error) {
 	r.c.deliver()
-	if !r.c.looking {
-		r.c.wake(1)
-	}
 	n, err := r.c.Conn.Read(p)
 	r.c.last = time.Now()
 	return n, err
@@ -164,10 +160,10 @@ func (c *packetConn) next() error {
 // come, and waits for the next byte as soon as that was one message or none.
 // The time of arrival is up to readGather later.
 const (
-	readGather = 20 * time.Millisecond
+	readGather = 10 * time.Millisecond
 	readLook   = 200 * time.Microsecond
-	steadyGap  = 10 * time.Millisecond // between reads, at most
-	aloneReads = 16                    // without gathering, where it brought nothing
+	steadyGap  = 5 * time.Millisecond // between reads, at most
+	aloneReads = 16                   // without gathering, where it brought nothing
 )
 
 // await reads what comes next, and gathers.
@@ -175,14 +171,11 @@ func (c *packetConn) await() error {
 	c.deliver() // which says whether the broker waits
 	before := c.last
 	c.looked = false
-	if c.steady && !c.full && c.urgent != nil && !c.urgent.now.Load() {
-		c.wake(readBuffer / 2)
-		c.urgent.sleep(readGather)
-		c.looking = true
+	if c.steady && !c.full && c.urgent != nil && !c.urgent.Load() {
+		time.Sleep(readGather)
 		_ = c.Conn.SetReadDeadline(time.Now().Add(readLook))
 		_, err := c.in.Peek(1)
 		_ = c.Conn.SetReadDeadline(time.Time{})
-		c.looking = false
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			c.looked = true
 			return err
@@ -198,14 +191,6 @@ func (c *packetConn) await() error {
 		c.steady = c.last.Sub(before) < steadyGap
 	}
 	return nil
-}
-
-// wake the runtime's poller when so many bytes have come.
-func (c *packetConn) wake(bytes int) {
-	if c.lowWater != bytes {
-		c.lowWater = bytes
-		setLowWater(c.Conn, bytes)
-	}
 }
 
 // length reads a remaining length: up to four bytes, the same as a uvarint.
