@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -51,6 +52,9 @@ type strangers struct {
 func strangersRole(argument string) error {
 	var a strangers
 	if err := json.Unmarshal([]byte(argument), &a); err != nil {
+		return err
+	}
+	if err := lowestPriority(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -140,9 +144,10 @@ func (a *strangers) visit(ctx context.Context, kind int, open *atomic.Int64) {
 
 // BenchmarkHostileLoad shows what 2,000 devices at work notice of 5,000
 // strangers who hold, drip and flood connections: their acknowledgements,
-// with and without them, in turns, in one run of one hub. The strangers share
-// the machine with hub and devices, and what they take of it counts against
-// the hub. Run it with -benchtime 1x; it takes about a minute and a half.
+// with and without them, in turns, in one run of one hub. The strangers have
+// the lowest priority, as if they had machines of their own: what they make
+// the hub do counts, and what they do themselves does not, as far as the
+// system's scheduler goes. Run it with -benchtime 1x; it takes about two minutes.
 func BenchmarkHostileLoad(b *testing.B) {
 	db := influxtest.Start(b)
 	defer db.Kill()
@@ -151,10 +156,10 @@ func BenchmarkHostileLoad(b *testing.B) {
 	h := hubtest.StartProcess(b, cfg)
 	work := firmwaresim.LoadConfig{Devices: *hostileDevices, Rate: 2 * float64(*hostileDevices), For: 12 * time.Second}
 	warm := work
-	warm.For = 3 * time.Second
+	warm.For = 10 * time.Second
 	load(b, h, warm) // enrolled
 	var quiet, hostile []firmwaresim.LoadSummary
-	for range 2 {
+	for range 3 {
 		quiet = append(quiet, load(b, h, work))
 		s := play(b, "strangers", strangers{Addr: h.Addr, N: *hostileStrangers, PerSecond: 500})
 		s.await("open")
@@ -172,17 +177,18 @@ func BenchmarkHostileLoad(b *testing.B) {
 		cores := (x.Hub.UserSeconds + x.Hub.SystemSeconds) / work.For.Seconds()
 		b.Logf("%-16s %12s %12s %12s %12s %10.0f %%", name, ms(x.AckP50), ms(x.AckP99), ms(x.AckP999), ms(x.AckMax), 100*cores)
 	}
-	var sums [2]time.Duration
+	p99 := func(runs []firmwaresim.LoadSummary) float64 { // the median of the runs
+		var all []time.Duration
+		for _, x := range runs {
+			all = append(all, x.AckP99)
+		}
+		slices.Sort(all)
+		return all[len(all)/2].Seconds()
+	}
 	for i := range quiet {
 		row("quiet", quiet[i])
 		row("with strangers", hostile[i])
-		sums[0] += quiet[i].AckP99
-		sums[1] += hostile[i].AckP99
 	}
-	b.Logf("p99 with strangers / quiet: %.2f and %.2f", p99Ratio(hostile[0].AckP99, quiet[0].AckP99), p99Ratio(hostile[1].AckP99, quiet[1].AckP99))
-	b.ReportMetric(p99Ratio(sums[1], sums[0]), "p99/quiet")
+	b.ReportMetric(p99(hostile)/p99(quiet), "p99/quiet")
 	b.ReportMetric(0, "ns/op")
 }
-
-// p99Ratio of acknowledgements.
-func p99Ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
