@@ -23,7 +23,7 @@ type readOnly struct {
 
 func (r readOnly) Read(p []byte) (int, error) { return r.Reader.Read(p) }
 
-func publishPacket(t *testing.T, topic string, qos byte, payload []byte) []byte {
+func publishPacket(t testing.TB, topic string, qos byte, payload []byte) []byte {
 	t.Helper()
 	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 	p.TopicName, p.Qos, p.MessageID, p.Payload = topic, qos, 7, payload
