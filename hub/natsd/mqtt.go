@@ -160,22 +160,22 @@ func moveFolder(from, to string) error {
 // session that never comes back does not stop all publishers.
 func mqttStreams(maxStore int64) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
-		{Name: "$MQTT_sess", Subjects: []string{"$MQTT.sess.>"}, MaxMsgsPerSubject: 1, MaxBytes: maxStore / 16},
+		{Name: mqttSessions, Subjects: []string{"$MQTT.sess.>"}, MaxMsgsPerSubject: 1, MaxBytes: maxStore / 16},
 		{Name: mqttMessages, Subjects: []string{"$MQTT.msgs.>"}, Retention: jetstream.InterestPolicy,
 			MaxBytes: maxStore / 8 * 5, MaxAge: mqttQueueAge},
 		{Name: "$MQTT_qos2in", Subjects: []string{"$MQTT.qos2.in.>"}, MaxMsgsPerSubject: 1,
 			Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxBytes: maxStore / 8},
-		{Name: "$MQTT_out", Subjects: []string{"$MQTT.out.>"}, Retention: jetstream.InterestPolicy, MaxBytes: maxStore / 16},
+		{Name: mqttReleases, Subjects: []string{"$MQTT.out.>"}, Retention: jetstream.InterestPolicy, MaxBytes: maxStore / 16},
 		{Name: "$MQTT_rmsgs", Subjects: []string{"$MQTT.rmsgs.>"}, MaxMsgsPerSubject: 1,
 			Discard: jetstream.DiscardNew, MaxBytes: maxStore / 8},
 	}
 }
 
-// prepareMQTT makes the streams of MQTT, or gives them today's bounds.
-func (e *embedded) prepareMQTT(ctx context.Context) error {
+// inMQTT calls f with a connection in the account of MQTT.
+func (e *embedded) inMQTT(f func(conn *nats.Conn, js jetstream.JetStream) error) error {
 	conn, err := nats.Connect("", nats.InProcessServer(e), nats.UserInfo(mqttAccount, ""), nats.NoReconnect(), nats.Timeout(loginTimeout))
 	if err != nil {
-		return fmt.Errorf("prepare the store of MQTT: %w", err)
+		return err
 	}
 	ended := make(chan struct{})
 	conn.SetClosedHandler(func(*nats.Conn) { close(ended) })
@@ -185,16 +185,24 @@ func (e *embedded) prepareMQTT(ctx context.Context) error {
 	}()
 	js, err := jetstream.New(conn)
 	if err != nil {
-		return fmt.Errorf("prepare the store of MQTT: %w", err)
+		return err
 	}
-	for _, stream := range mqttStreams(e.cfg.MQTT.MaxStore) {
-		stream.Replicas = 1
-		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
-			return fmt.Errorf("prepare the store of MQTT, stream %s: %w", stream.Name, err)
+	return f(conn, js)
+}
+
+// prepareMQTT makes the streams of MQTT, or gives them today's bounds.
+func (e *embedded) prepareMQTT(ctx context.Context) error {
+	err := e.inMQTT(func(_ *nats.Conn, js jetstream.JetStream) error {
+		for _, stream := range mqttStreams(e.cfg.MQTT.MaxStore) {
+			stream.Replicas = 1
+			if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
+				return fmt.Errorf("stream %s: %w", stream.Name, err)
+			}
 		}
-	}
-	if err := repeatMQTT(ctx, js); err != nil {
-		return fmt.Errorf("prepare to repeat MQTT messages: %w", err)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the store of MQTT: %w", err)
 	}
 	return nil
 }

@@ -1,12 +1,18 @@
 package natsd
 
-import "net"
+import (
+	"context"
+	"net"
+)
 
 // mqttClient is a connection of somebody known.
 type mqttClient struct {
 	user    string
-	raw     net.Conn // the client, below TLS: closing it never waits
-	down    net.Conn // the client
+	session string        // name of its session
+	number  uint64        // counts up, in the order of entering
+	left    chan struct{} // closed when it has left
+	raw     net.Conn      // the client, below TLS: closing it never waits
+	down    net.Conn      // the client
 	up      *net.TCPConn
 	counted bool
 }
@@ -44,6 +50,8 @@ func (m *MQTT) enter(c *mqttClient) bool {
 		}
 		m.counted++
 	}
+	m.entered++
+	c.number, c.left = m.entered, make(chan struct{})
 	m.clients[c] = struct{}{}
 	return true
 }
@@ -55,4 +63,26 @@ func (m *MQTT) leave(c *mqttClient) {
 		m.counted--
 	}
 	delete(m.clients, c)
+	close(c.left)
+}
+
+// replace ends the connections that the client of c had before in the same
+// session, which it may have lost without anybody else's noticing. It waits
+// until they have left, or for ctx.
+func (m *MQTT) replace(ctx context.Context, c *mqttClient) {
+	var older []*mqttClient
+	m.mu.Lock()
+	for o := range m.clients {
+		if o.session == c.session && o.number < c.number {
+			older = append(older, o)
+		}
+	}
+	m.mu.Unlock()
+	for _, o := range older {
+		_ = o.raw.Close()
+		select {
+		case <-o.left:
+		case <-ctx.Done():
+		}
+	}
 }

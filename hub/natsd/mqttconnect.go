@@ -26,6 +26,7 @@ const (
 // Bits of the connect flags, MQTT 3.1.1 section 3.1.2.3.
 const (
 	flagReserved    = 0x01
+	flagClean       = 0x02
 	flagWill        = 0x04
 	flagPassword    = 0x40
 	flagUser        = 0x80

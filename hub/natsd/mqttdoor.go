@@ -67,6 +67,7 @@ type MQTT struct {
 
 	cfg    MQTTDoor
 	logins *logins
+	repeat func(ctx context.Context, session string) error // before its client connects
 	log    *slog.Logger
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -76,6 +77,7 @@ type MQTT struct {
 	closed  bool
 	clients map[*mqttClient]struct{}
 	counted int // of them, against MaxClients
+	entered uint64
 }
 
 // OpenMQTT makes the broker; Serve runs it. The Node must have been started
@@ -87,7 +89,7 @@ func (n *Node) OpenMQTT(door MQTTDoor) (*MQTT, error) {
 	if door.MaxClients == 0 {
 		door.MaxClients = DefaultMQTTClients
 	}
-	m := &MQTT{cfg: door, logins: n.embedded.logins, log: n.log, clients: make(map[*mqttClient]struct{})}
+	m := &MQTT{cfg: door, logins: n.embedded.logins, repeat: n.embedded.repeatMQTT, log: n.log, clients: make(map[*mqttClient]struct{})}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	n.mqttMu.Lock()
 	defer n.mqttMu.Unlock()
@@ -198,7 +200,7 @@ func (m *MQTT) handle(raw net.Conn) {
 	if m.cfg.Known != nil {
 		m.cfg.Known(raw)
 	}
-	c := &mqttClient{user: connect.User, raw: raw, down: conn}
+	c := &mqttClient{user: connect.User, session: sessionName(connect.User, connect.ClientID), raw: raw, down: conn}
 	if !m.enter(c) {
 		m.Stats.Full.Add(1)
 		m.refuse(conn, refusal(refusedUnavailable))
@@ -214,7 +216,7 @@ func (m *MQTT) handle(raw net.Conn) {
 	if !stop() {
 		return // the door is closed, and the connection with it
 	}
-	if err := m.admit(c, connect, rights); err != nil {
+	if err := m.admit(ctx, c, connect, rights); err != nil {
 		m.log.Warn("MQTT client cannot be let in", "user", connect.User, "error", err)
 		m.refuse(conn, refusal(refusedUnavailable))
 	}
@@ -235,7 +237,7 @@ func (m *MQTT) refuse(conn net.Conn, err error) {
 }
 
 // admit connects a client to the server and carries what they say.
-func (m *MQTT) admit(c *mqttClient, connect *mqttConnect, rights MQTTRights) error {
+func (m *MQTT) admit(ctx context.Context, c *mqttClient, connect *mqttConnect, rights MQTTRights) error {
 	permissions, err := rights.permissions()
 	if err != nil {
 		return fmt.Errorf("rights of the user: %w", err)
@@ -245,6 +247,9 @@ func (m *MQTT) admit(c *mqttClient, connect *mqttConnect, rights MQTTRights) err
 		return errors.New("the embedded nats server is restarting")
 	}
 	defer m.logins.revoke(password)
+	if connect.flags&flagClean == 0 && c.session != "" {
+		m.resume(ctx, c)
+	}
 	up, err := net.DialTimeout("tcp", addr, doorTimeout)
 	if err != nil {
 		return err
@@ -255,10 +260,20 @@ func (m *MQTT) admit(c *mqttClient, connect *mqttConnect, rights MQTTRights) err
 	if user == "" {
 		user = "-" // the server refuses an empty one
 	}
-	if _, err := c.up.Write(connect.as(sessionName(c.user, connect.ClientID), user, password)); err != nil {
+	if _, err := c.up.Write(connect.as(c.session, user, password)); err != nil {
 		return err
 	}
 	m.Stats.Accepted.Add(1)
 	m.carry(c)
 	return nil
+}
+
+// resume prepares that a client goes on with its session.
+func (m *MQTT) resume(ctx context.Context, c *mqttClient) {
+	waiting, cancel := context.WithTimeout(ctx, repeatTimeout)
+	defer cancel()
+	m.replace(waiting, c)
+	if err := m.repeat(ctx, c.session); err != nil {
+		m.log.Warn("what an MQTT client has not acknowledged is not repeated at once", "user", c.user, "error", err)
+	}
 }

@@ -229,3 +229,48 @@ func TestMQTTRepeatsAfterARestart(t *testing.T) {
 		t.Errorf("repetitions took %v", took)
 	}
 }
+
+// What a client had not acknowledged when it lost its connection, or when it
+// makes another while the one before seems alive, comes first when it is back,
+// and soon (MQTT 3.1.1, section 4.4).
+func TestMQTTRepeatsAfterALostConnection(t *testing.T) {
+	for name, lose := range map[string]func(b *broker){
+		"lost":       func(b *broker) { b.mqtt.Disconnect(func(user string) bool { return user == "reader" }) },
+		"taken over": func(*broker) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startBroker(t, t.TempDir(), users{"reader": everything, "all": everything})
+			mute := func(o *mqtt.ClientOptions) { o.SetAutoAckDisabled(true) }
+			const count = 560 // more than the server sends ahead
+			reader := b.Dial(t, "reader", as("reader"), mqtttest.Persistent, ordered, mute)
+			heard := mqtttest.Subscribe(t, reader, "a/#", 1)
+			writer := b.Dial(t, "writer", as("all"))
+			send := func(from, to int) {
+				for i := from; i < to; i++ {
+					mqtttest.Publish(t, writer, fmt.Sprint("a/", i), 1, false, "")
+				}
+			}
+			send(0, 50)
+			for range 50 {
+				mqtttest.Next(t, heard)
+			}
+			began := time.Now()
+			lose(b)
+			if name == "lost" {
+				send(50, count)
+			}
+			_, messages := resume(t, b, "reader", as("reader"))
+			if name != "lost" {
+				send(50, count)
+			}
+			for i := range count {
+				if m := mqtttest.Next(t, messages); m.Topic() != fmt.Sprint("a/", i) || i < 50 && !m.Duplicate() {
+					t.Fatalf("message %d is on %s, marked as a repetition: %v", i, m.Topic(), m.Duplicate())
+				}
+			}
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("repetitions took %v", took)
+			}
+		})
+	}
+}
