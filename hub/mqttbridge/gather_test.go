@@ -1,9 +1,11 @@
 package mqttbridge
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,5 +89,57 @@ func TestReaderGathers(t *testing.T) {
 	}
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// Over TLS a read brings one record, however many have come: they are read
+// one after the other, and not one in each gathering. With one, the answer to
+// a ping could come too late behind the messages that the hub's own broker
+// sends ahead.
+func TestReaderGathersRecords(t *testing.T) {
+	server := httptest.NewTLSServer(nil) // for its certificate
+	server.Close()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: server.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	const records = 600
+	go func() {
+		far, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = far.Close() }()
+		for i := range records {
+			first, second := byte(2*i>>8), byte(2*i)
+			if _, err := far.Write([]byte{0x32, 6, 0, 1, 'a', first, second, 'x', 0x32, 6, 0, 1, 'a', first, second + 1, 'x'}); err != nil {
+				return
+			}
+		}
+	}()
+	near, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newPacketConn(near)
+	defer func() { _ = c.Close() }()
+	c.urgent = new(atomic.Bool)
+	taken, batches := 0, 0
+	c.take = func(batch []*arrival) bool {
+		for _, a := range batch {
+			if int(a.id) != taken {
+				t.Errorf("message %d after %d others", a.id, taken)
+			}
+			taken++
+		}
+		batches++
+		return false
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || taken != 2*records {
+		t.Errorf("%d messages of %d, then %v", taken, 2*records, err)
+	}
+	if batches > records/4 {
+		t.Errorf("%d records were taken in %d batches", records, batches)
 	}
 }

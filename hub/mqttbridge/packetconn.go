@@ -2,6 +2,7 @@ package mqttbridge
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -43,21 +44,24 @@ type packetConn struct {
 	net.Conn
 
 	// The reader's.
-	in     *bufio.Reader // of reader
-	urgent *atomic.Bool  // while true nothing is gathered; nil: always
-	last   time.Time     // when something was read
-	steady bool          // it comes often enough to be gathered
-	looked bool          // what is in the batch was gathered
-	alone  int           // reads before it is worth while to gather again
-	out    []byte        // to be handed out first
-	pass   int           // bytes of in to be handed out after that
-	skip   int           // bytes of in that disappear then
+	in      *bufio.Reader // of reader
+	urgent  *atomic.Bool  // while true nothing is gathered; nil: always
+	last    time.Time     // when something was read
+	steady  bool          // it comes often enough to be gathered
+	looking bool          // for what has come, without waiting for more
+	pieces  bool          // a read brings less than has come: one record of TLS
+	looked  bool          // what is in the batch was gathered
+	alone   int           // reads before it is worth while to gather again
+	out     []byte        // to be handed out first
+	pass    int           // bytes of in to be handed out after that
+	skip    int           // bytes of in that disappear then
 
 	// take gets the messages; nil: the client does. full: the broker may
 	// wait for acknowledgements before it sends more.
 	take  func(batch []*arrival) (full bool)
 	full  bool
 	batch []*arrival // not taken yet
+	bytes int        // that those take in memory
 	room  []arrival  // for the next ones
 	name  []byte     // scratch
 	known map[string]string
@@ -72,6 +76,7 @@ type packetConn struct {
 
 func newPacketConn(inner net.Conn) *packetConn {
 	c := &packetConn{Conn: inner}
+	_, c.pieces = inner.(*tls.Conn)
 	c.in = bufio.NewReaderSize(reader{c}, readBuffer)
 	c.changed.L = &c.mu
 	return c
@@ -82,7 +87,9 @@ func newPacketConn(inner net.Conn) *packetConn {
 type reader struct{ c *packetConn }
 
 func (r reader) Read(p []byte) (int, error) {
-	r.c.deliver()
+	if !r.c.looking {
+		r.c.deliver()
+	}
 	n, err := r.c.Conn.Read(p)
 	r.c.last = time.Now()
 	return n, err
@@ -156,27 +163,30 @@ func (c *packetConn) next() error {
 }
 
 // Gathering by the reader, so that one wake-up of all who handle messages is
-// for several of them: in a steady flow it looks every readGather for what has
-// come, and waits for the next byte as soon as that was one message or none.
-// The time of arrival is up to readGather later.
+// for several of them: in a steady flow it looks every readGather for all that
+// has come, and waits for the next byte as soon as that was one message or
+// none. The time of arrival is up to readGather later.
 const (
 	readGather = 10 * time.Millisecond
 	readLook   = 200 * time.Microsecond
 	steadyGap  = 5 * time.Millisecond // between reads, at most
 	aloneReads = 16                   // without gathering, where it brought nothing
+	mostLooked = 128 << 10            // bytes in memory that are taken together, of many records
 )
 
 // await reads what comes next, and gathers.
 func (c *packetConn) await() error {
+	if c.looked && c.pieces && c.bytes < mostLooked {
+		if came, err := c.look(); came {
+			return err
+		}
+	}
 	c.deliver() // which says whether the broker waits
 	before := c.last
 	c.looked = false
 	if c.steady && !c.full && c.urgent != nil && !c.urgent.Load() {
 		time.Sleep(readGather)
-		_ = c.Conn.SetReadDeadline(time.Now().Add(readLook))
-		_, err := c.in.Peek(1)
-		_ = c.Conn.SetReadDeadline(time.Time{})
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		if came, err := c.look(); came {
 			c.looked = true
 			return err
 		}
@@ -191,6 +201,19 @@ func (c *packetConn) await() error {
 		c.steady = c.last.Sub(before) < steadyGap
 	}
 	return nil
+}
+
+// look reads what has come, if something has, or the end.
+func (c *packetConn) look() (came bool, err error) {
+	c.looking = true
+	_ = c.Conn.SetReadDeadline(time.Now().Add(readLook))
+	_, err = c.in.Peek(1)
+	_ = c.Conn.SetReadDeadline(time.Time{})
+	c.looking = false
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return false, nil
+	}
+	return true, err
 }
 
 // length reads a remaining length: up to four bytes, the same as a uvarint.

@@ -51,6 +51,7 @@ func (c *packetConn) message(first byte, length int) error {
 		return unexpected(err)
 	}
 	c.room, c.batch = c.room[1:], append(c.batch, a)
+	c.bytes += len(a.topic) + len(a.payload) + arrivalBytes
 	return nil
 }
 
@@ -111,7 +112,7 @@ func (c *packetConn) deliver() {
 	}
 	c.full = c.take(c.batch)
 	clear(c.batch)
-	c.batch = c.batch[:0]
+	c.batch, c.bytes = c.batch[:0], 0
 }
 
 // fromClient is a message that the client has read: one of QoS 2, which the
