@@ -44,17 +44,18 @@ type packetConn struct {
 	net.Conn
 
 	// The reader's.
-	in      *bufio.Reader // of reader
-	urgent  *atomic.Bool  // while true nothing is gathered; nil: always
-	last    time.Time     // when something was read
-	steady  bool          // it comes often enough to be gathered
-	looking bool          // for what has come, without waiting for more
-	pieces  bool          // a read brings less than has come: one record of TLS
-	looked  bool          // what is in the batch was gathered
-	alone   int           // reads before it is worth while to gather again
-	out     []byte        // to be handed out first
-	pass    int           // bytes of in to be handed out after that
-	skip    int           // bytes of in that disappear then
+	in       *bufio.Reader // of reader
+	urgent   *atomic.Bool  // while true nothing is gathered; nil: always
+	last     time.Time     // when something was read
+	steady   bool          // it comes often enough to be gathered
+	looking  bool          // for what has come, without waiting for more
+	lowWater int           // bytes that wake the runtime's poller
+	pieces   bool          // a read brings less than has come: one record of TLS
+	looked   bool          // what is in the batch was gathered
+	alone    int           // reads before it is worth while to gather again
+	out      []byte        // to be handed out first
+	pass     int           // bytes of in to be handed out after that
+	skip     int           // bytes of in that disappear then
 
 	// take gets the messages; nil: the client does. full: the broker may
 	// wait for acknowledgements before it sends more.
@@ -75,7 +76,7 @@ type packetConn struct {
 }
 
 func newPacketConn(inner net.Conn) *packetConn {
-	c := &packetConn{Conn: inner}
+	c := &packetConn{Conn: inner, lowWater: 1}
 	_, c.pieces = inner.(*tls.Conn)
 	c.in = bufio.NewReaderSize(reader{c}, readBuffer)
 	c.changed.L = &c.mu
@@ -89,6 +90,7 @@ type reader struct{ c *packetConn }
 func (r reader) Read(p []byte) (int, error) {
 	if !r.c.looking {
 		r.c.deliver()
+		r.c.wake(1)
 	}
 	n, err := r.c.Conn.Read(p)
 	r.c.last = time.Now()
@@ -185,6 +187,7 @@ func (c *packetConn) await() error {
 	before := c.last
 	c.looked = false
 	if c.steady && !c.full && c.urgent != nil && !c.urgent.Load() {
+		c.wake(readBuffer / 2)
 		time.Sleep(readGather)
 		if came, err := c.look(); came {
 			c.looked = true
@@ -214,6 +217,14 @@ func (c *packetConn) look() (came bool, err error) {
 		return false, nil
 	}
 	return true, err
+}
+
+// wake the runtime's poller when so many bytes have come.
+func (c *packetConn) wake(bytes int) {
+	if c.lowWater != bytes {
+		c.lowWater = bytes
+		setLowWater(c.Conn, bytes)
+	}
 }
 
 // length reads a remaining length: up to four bytes, the same as a uvarint.
