@@ -130,7 +130,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 			return nil, err
 		}
 	}
-	br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"))
+	br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"), cfg.URL == EmbeddedURL)
 	return br, err
 }
 

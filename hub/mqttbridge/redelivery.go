@@ -27,23 +27,34 @@ const (
 // the message's rows are appended: it outlives the process, which is what
 // repetitions come from. After a power cut a repetition may be a second row.
 //
-// A broker may also give a repetition another identifier, and let new messages
-// have the old one before: the embedded one does, which begins to count anew
-// with each start. Then the slots are searched for the message, and what may
-// still be repeated is moved out of the way of new messages. Where that broker
-// was killed with the hub, it has forgotten what it sent last, and repeats it
-// without a mark: in a session that goes on, a message which was heard and not
-// acknowledged must come again, so that one with the same words is taken for
-// it.
+// The words of a message alone say little: a switch or a thermometer sends the
+// same ones again and again, and a new message must not be taken for an older
+// one, for that would lose a reading, where the other mistake has one twice.
+// A slot whose message was not acknowledged cannot belong to another. One that
+// was acknowledged can, where the broker gives identifiers again at once; most
+// count them up.
+//
+// The embedded broker (anew) gives repetitions other identifiers, and new
+// messages the old ones before: it begins to count anew with each start. Then
+// the slots are searched for the message, and what may still be repeated is
+// moved out of the way of new messages. Where it was killed with the hub, it
+// has forgotten what it sent last, and repeats it without a mark: in a session
+// that goes on, a message which was heard and not acknowledged must come
+// again, so that one with the same words is taken for it, and however many of
+// the same words there are, their number is right. Acknowledgements may be
+// forgotten as well; a message that was acknowledged is known again only where
+// no other has the same words, and else becomes a second row.
 //
 // It is for one goroutine.
 type redelivery struct {
 	file    *os.File
-	slots   []slot
-	session *link // whose messages are heard now
-	resumed bool  // that the broker went on with an older one
+	anew    bool   // identifiers say nothing after a start of the broker
+	slots   []slot // that of identifier 0 says whether the broker gives them again at once
+	session *link  // whose messages are heard now
+	resumed bool   // that the broker went on with an older one
 	// What was acknowledged and came before this time is not repeated.
 	over int64
+	last int64 // the newest time of arrival
 	// Hashes of what comes again, marked or not; some may have come already.
 	unacked map[uint64]struct{}
 	// Slots from 0 to used and from spare on are all that were ever used.
@@ -54,12 +65,18 @@ type redelivery struct {
 	scratch []byte
 }
 
-// The acknowledgements of this long may be lost with a connection or a broker;
-// no broker is thought to repeat what came so long before the newest message.
+// The acknowledgements of this long may be lost with a connection, or with the
+// embedded broker; no broker is thought to repeat what came so long before the
+// newest message.
 const (
-	lostAcks  = int64(10 * time.Second)
-	forgotten = int64(7 * 24 * time.Hour)
+	lostAcks     = int64(2 * time.Second)
+	lostAcksAnew = int64(10 * time.Second)
+	forgotten    = int64(7 * 24 * time.Hour)
 )
+
+// againMark is the hash of slot 0 once the broker has given an identifier
+// again within lostAcks.
+const againMark = 1
 
 type slot struct {
 	hash  uint64 // of topic and payload; 0: never used
@@ -71,12 +88,12 @@ type slot struct {
 }
 
 // openRedelivery opens the file, or makes it.
-func openRedelivery(path string) (*redelivery, error) {
+func openRedelivery(path string, anew bool) (*redelivery, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the memory of redeliveries: %w", err)
 	}
-	r := &redelivery{file: f, slots: make([]slot, packetIDs), spare: packetIDs, next: packetIDs - 1}
+	r := &redelivery{file: f, anew: anew, slots: make([]slot, packetIDs), spare: packetIDs, next: packetIDs - 1}
 	b := make([]byte, packetIDs*slotBytes)
 	n, err := io.ReadFull(f, b)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -106,16 +123,31 @@ func (r *redelivery) close() error { return r.file.Close() }
 func (r *redelivery) begin(session *link, resumed bool) {
 	r.session, r.resumed = session, resumed
 	r.unacked = make(map[uint64]struct{})
-	newest := int64(0)
-	for id := range r.slots {
+	for id := 1; id < len(r.slots); id++ {
 		s := &r.slots[id]
 		s.heard = false
-		newest = max(newest, s.time)
-		if resumed && s.hash != 0 && !s.acked {
+		r.last = max(r.last, s.time)
+		switch {
+		case s.hash == 0:
+		case !resumed:
+			r.set(id, slot{})
+		case !s.acked:
 			r.unacked[s.hash] = struct{}{}
 		}
 	}
-	r.over = newest - lostAcks
+	r.over = r.last - lostAcks
+	if r.anew {
+		r.over = r.last - lostAcksAnew
+	}
+}
+
+// again says whether the broker gives identifiers again at once.
+func (r *redelivery) again() bool { return r.slots[0].hash == againMark }
+
+// repeated says whether a message that is marked so is the one of the slot
+// with its identifier and its words.
+func (r *redelivery) repeated(s *slot) bool {
+	return !s.acked || s.time >= r.over && !r.again()
 }
 
 // awaited says whether the message of a slot may be repeated.
@@ -137,7 +169,7 @@ func messageHash(topic string, payload []byte) uint64 {
 // that is not known. It is to be written before the rows are appended.
 func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int64) int64 {
 	s := &r.slots[id]
-	if dup && s.hash == hash {
+	if dup && s.hash == hash && r.repeated(s) && (!r.anew || !s.acked || r.only(hash)) {
 		s.heard = true
 		return s.time
 	}
@@ -148,9 +180,13 @@ func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int6
 		next.time = r.slots[other].time
 		r.set(other, slot{})
 	}
-	if r.awaited(s) {
+	switch {
+	case r.anew && r.awaited(s):
 		r.move(*s)
+	case !dup && s.acked && next.time-s.time < lostAcks && !r.again():
+		r.set(0, slot{hash: againMark})
 	}
+	r.last = max(r.last, next.time)
 	r.used = max(r.used, int(id)+1)
 	r.set(int(id), next)
 	return next.time
@@ -161,17 +197,31 @@ func (r *redelivery) set(id int, s slot) {
 	r.changed = append(r.changed, uint16(id))
 }
 
+// only says that no more than one message is remembered that has these words.
+func (r *redelivery) only(hash uint64) bool {
+	n := 0
+	for id := range r.slots {
+		if r.slots[id].hash == hash {
+			n++
+		}
+	}
+	return n <= 1
+}
+
 // search finds the slot of a message under another identifier: rather one that
 // was not acknowledged, of these the oldest. -1: there is none.
 func (r *redelivery) search(dup bool, hash uint64) int {
-	if _, unacked := r.unacked[hash]; !dup && !unacked {
+	if _, unacked := r.unacked[hash]; !r.anew || !dup && !unacked {
 		return -1
 	}
-	found := -1
+	found, same := -1, 0
 	look := func(from, to int) {
 		for id := from; id < to; id++ {
 			s := &r.slots[id]
-			if s.hash != hash || s.heard || s.acked && (!dup || s.time < r.over) {
+			if s.hash != hash {
+				continue
+			}
+			if same++; s.heard || s.acked && (!dup || s.time < r.over) {
 				continue
 			}
 			if found < 0 || r.slots[found].acked && !s.acked || r.slots[found].acked == s.acked && s.time < r.slots[found].time {
@@ -179,8 +229,11 @@ func (r *redelivery) search(dup bool, hash uint64) int {
 			}
 		}
 	}
-	look(0, min(r.used, r.spare))
-	look(r.spare, packetIDs)
+	look(1, min(r.used, r.spare))
+	look(max(r.spare, 1), packetIDs)
+	if found >= 0 && r.slots[found].acked && same > 1 {
+		return -1
+	}
 	return found
 }
 
