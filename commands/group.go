@@ -57,7 +57,8 @@ type Group struct {
 	Rate     float64   `json:"rate,omitempty"`
 	StopAt   float64   `json:"stop_at,omitempty"` // StopAfterFailureShare
 	Created  time.Time `json:"created"`
-	Total    int       `json:"total"` // devices that matched when it was accepted
+	Node     string    `json:"node,omitempty"` // that has accepted it
+	Total    int       `json:"total"`          // devices that matched when it was accepted
 
 	State   GroupState    `json:"state"`
 	Reason  string        `json:"reason"`

@@ -42,7 +42,7 @@ func (d *Dispatcher) SendGroup(ctx context.Context, r GroupRequest) (g Group, ex
 	now := d.here(0).time
 	n := &Group{
 		ID: id, Selector: r.Selector, Spec: r.Spec, Digest: r.digest(), Operator: r.Operator,
-		Rate: r.Rate, StopAt: r.StopAfterFailureShare, Created: now, Total: len(members),
+		Rate: r.Rate, StopAt: r.StopAfterFailureShare, Created: now, Node: d.cfg.Node, Total: len(members),
 		State: GroupRunning, Reason: "accepted", ByState: map[State]int{},
 		Runner: d.cfg.Node, Lease: now.Add(groupLease),
 	}

@@ -219,7 +219,11 @@ func (a *app) printSent(c command) error {
 // uncertain adds to an error after which nobody knows whether the hub took
 // the command: how to find out, and how to repeat it without doing it twice.
 func (a *app) uncertain(err error, key, show string) error {
-	switch connect.CodeOf(err) {
+	code := connect.CodeOf(err)
+	if lostAnswer(err) {
+		code = connect.CodeUnavailable
+	}
+	switch code {
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled, connect.CodeInternal, connect.CodeUnknown, connect.CodeAborted:
 		if !neverSent(err) {
 			a.notef("The hub may have taken it: 'hubctl %s %s' tells, and sending it again with --key %s does it only once.", show, key, key)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -114,6 +115,24 @@ func TestCommandWaitExitsByOutcome(t *testing.T) {
 			wantContains(t, got.stderr, "lost the hub", "trying again")
 		})
 	}
+}
+
+// A stream that breaks off in the middle of a message, as when the hub is
+// killed, is a lost hub and no wrong command line.
+func TestCommandWaitOutlastsAKilledHub(t *testing.T) {
+	p := newPeer(t)
+	always(p, rpc.CommandServiceSendCommandProcedure, &operatorv1.SendCommandRequest{}, &operatorv1.SendCommandResponse{Command: &operatorv1.Command{Id: "c1", State: queued}})
+	var tries atomic.Int32
+	streams(p, rpc.CommandServiceWatchCommandsProcedure, func(_ context.Context, r *operatorv1.WatchCommandsRequest, send func(*operatorv1.WatchCommandsResponse)) error {
+		if tries.Add(1) == 1 {
+			send(&operatorv1.WatchCommandsResponse{Command: &operatorv1.Command{Id: r.Id, State: sent}})
+			panic(http.ErrAbortHandler)
+		}
+		send(&operatorv1.WatchCommandsResponse{Command: &operatorv1.Command{Id: r.Id, State: operatorv1.CommandState_COMMAND_STATE_SUCCEEDED}})
+		return nil
+	})
+	got := p.hubctl("command", "send", "pump-1", "go", "--wait").want(t, exitOK)
+	wantContains(t, got.stderr, "lost the hub", "trying again")
 }
 
 func TestCommandWaitCanBeInterrupted(t *testing.T) {

@@ -33,6 +33,9 @@ func (a *app) explain(err error) (string, int) {
 			return text, exitUnreachable
 		}
 	}
+	if lostAnswer(err) {
+		return fmt.Sprintf("the answer of %s broke off (%s)", a.settings.Hub, ce.Message()), exitUnreachable
+	}
 	if https, ok := strings.CutPrefix(a.settings.Hub, "http://"); ok && ce.Code() == connect.CodeInternal && ce.Message() == badRequest {
 		return fmt.Sprintf("%s answers %s, as a port that speaks TLS does: use https://%s", a.settings.Hub, badRequest, https), exitUnreachable
 	}

@@ -100,12 +100,21 @@ func watchOnce[Req, Res any](ctx context.Context, req *Req,
 }
 
 func worthRetrying(err error) bool {
+	if lostAnswer(err) {
+		return true
+	}
 	switch connect.CodeOf(err) {
 	case connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeNotFound, connect.CodeInvalidArgument,
 		connect.CodeUnimplemented, connect.CodeFailedPrecondition, connect.CodeOutOfRange:
 		return false
 	}
 	return true
+}
+
+// lostAnswer reports that an answer has broken off. Connect's client calls
+// that an invalid argument, as if the hub had said so.
+func lostAnswer(err error) bool {
+	return connect.CodeOf(err) == connect.CodeInvalidArgument && !connect.IsWireError(err)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -140,6 +140,7 @@ func New(deps Deps) (*Server, error) {
 	options := connect.WithHandlerOptions(
 		connect.WithInterceptors(&guard{s}),
 		withBoundedGzip(),
+		withStrictJSON(),
 		connect.WithSendMaxBytes(maxResponseBytes),
 		connect.WithCompressMinBytes(minCompressBytes),
 	)

@@ -85,6 +85,12 @@ func TestAuditIsCompleteAfterAKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, _, err := h.commands.SendGroup(ctx, commands.GroupRequest{Selector: "site=a", Key: "lost-group", Operator: "bob", Spec: spec}); err != nil {
+		t.Fatal(err)
+	}
+	must(c.commands.SendGroupCommand(ctx, req(&operatorv1.SendGroupCommandRequest{
+		Selector: "site=a", Key: "kept-group", Spec: &operatorv1.CommandSpec{Name: "set-relay"},
+	})))(t)
 	must(c.commands.SendCommand(ctx, req(toDevice("a-0", "after"))))(t)
 	// Repeated, as a caller does who has got no answer: that is another call.
 	must(c.commands.SendCommand(ctx, req(toDevice("a-0", "lost"))))(t)
@@ -98,9 +104,11 @@ func TestAuditIsCompleteAfterAKill(t *testing.T) {
 		got = append(got, strings.Join([]string{r.GetOperator(), r.GetMethod(), r.GetSubject(), r.GetOutcome(), r.GetDetail()}, "|"))
 	}
 	want := []string{
+		"bob|CommandService/SendGroupCommand|site=a|ok|command=set-relay group=lost-group devices=1 existed=false; written after the hub was killed",
 		"bob|CommandService/SendCommand|a-0|ok|command=set-relay id=lost existed=false; written after the hub was killed",
 		"ann|CommandService/SendCommand|a-0|ok|command=set-relay id=lost existed=true",
 		"ann|CommandService/SendCommand|a-0|ok|command=set-relay id=after existed=false",
+		"ann|CommandService/SendGroupCommand|site=a|ok|command=set-relay group=kept-group devices=1 existed=false",
 		"ann|CommandService/SendCommand|a-0|ok|command=set-relay id=before existed=false",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,24 +25,33 @@ const (
 
 const (
 	sendCommandMethod = "CommandService/SendCommand"
+	sendGroupMethod   = "CommandService/SendGroupCommand"
 	mended            = "; written after the hub was killed"
 )
 
 // mendAudit writes the records of commands that were accepted right before
 // this hub was killed: a record follows its command, and may not have got to
-// the disk. It looks at what this node
-// had accepted before started, so that no call is under way any more.
+// the disk. It looks at what this node had accepted before started, so that no
+// call is under way any more.
 func (s *Server) mendAudit(ctx context.Context, started time.Time) error {
 	select {
 	case <-s.deps.Commands.Ready():
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	accepted, err := s.lastAccepted(ctx, started)
+	status, err := s.deps.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.mendCommands(ctx, status.GetNode(), started), s.mendGroups(ctx, status.GetNode(), started))
+}
+
+func (s *Server) mendCommands(ctx context.Context, node string, started time.Time) error {
+	accepted, err := s.lastAccepted(ctx, node, started)
 	if err != nil || len(accepted) == 0 {
 		return err
 	}
-	recorded, err := s.recordedSince(ctx, accepted[len(accepted)-1].Created.Add(-mendSlack))
+	recorded, err := s.recordedSince(ctx, accepted[len(accepted)-1].Created.Add(-mendSlack), sendCommandMethod, " id=")
 	if err != nil {
 		return err
 	}
@@ -64,11 +75,7 @@ func (s *Server) mendAudit(ctx context.Context, started time.Time) error {
 
 // lastAccepted are the commands that operators gave to this node in the last
 // mendBack before it ended, the newest first.
-func (s *Server) lastAccepted(ctx context.Context, started time.Time) (accepted []commands.Command, err error) {
-	status, err := s.deps.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) lastAccepted(ctx context.Context, node string, started time.Time) (accepted []commands.Command, err error) {
 	page := commands.Page{Size: commands.MaxPageSize}
 	for looked := 0; looked < mendMost; looked += page.Size {
 		list, next, err := s.deps.Commands.List(ctx, commands.Filter{}, page)
@@ -77,7 +84,7 @@ func (s *Server) lastAccepted(ctx context.Context, started time.Time) (accepted 
 		}
 		for i := range list {
 			c := &list[i]
-			if c.Operator == "" || c.Group != "" || len(c.Events) == 0 || c.Events[0].Node != status.GetNode() || !c.Created.Before(started) {
+			if c.Operator == "" || c.Group != "" || len(c.Events) == 0 || c.Events[0].Node != node || !c.Created.Before(started) {
 				continue // of a group there is one record
 			}
 			if len(accepted) > 0 && c.Created.Before(accepted[0].Created.Add(-mendBack)) {
@@ -93,9 +100,45 @@ func (s *Server) lastAccepted(ctx context.Context, started time.Time) (accepted 
 	return accepted, nil
 }
 
-// recordedSince are the ids of the commands whose acceptance is in the audit
-// log since then.
-func (s *Server) recordedSince(ctx context.Context, since time.Time) (map[string]bool, error) {
+// mendGroups does for group commands what mendCommands does for the others.
+func (s *Server) mendGroups(ctx context.Context, node string, started time.Time) error {
+	groups, _, err := s.deps.Commands.ListGroups(ctx, func(g *commands.Group) bool {
+		return g.Operator != "" && g.Node == node && g.Created.Before(started)
+	}, commands.Page{Size: commands.MaxPageSize})
+	if err != nil {
+		return fmt.Errorf("list the newest groups: %w", err)
+	}
+	if i := slices.IndexFunc(groups, func(g commands.Group) bool { return g.Created.Before(groups[0].Created.Add(-mendBack)) }); i > 0 {
+		groups = groups[:i]
+	}
+	if len(groups) == 0 {
+		return nil
+	}
+	recorded, err := s.recordedSince(ctx, groups[len(groups)-1].Created.Add(-mendSlack), sendGroupMethod, " group=")
+	if err != nil {
+		return err
+	}
+	for i := range slices.Backward(groups) {
+		g := &groups[i]
+		if recorded[g.ID] {
+			continue
+		}
+		rec := registry.Record{
+			Time: g.Created, Operator: g.Operator, Method: sendGroupMethod, Subject: g.Selector, Outcome: "ok",
+			Detail: acceptedGroupDetail(g, false) + mended,
+		}
+		if err := s.writeAudit(ctx, s.deps.Registry.BeginAudit(rec)); err != nil {
+			return err
+		}
+		s.log.Warn("a group command that was accepted right before the hub was killed was missing from the audit log, and is in it now",
+			"group", g.ID, "operator", g.Operator)
+	}
+	return nil
+}
+
+// recordedSince are the ids, behind key in the details, of what a method has
+// accepted since then by the audit log.
+func (s *Server) recordedSince(ctx context.Context, since time.Time, method, key string) (map[string]bool, error) {
 	ids := make(map[string]bool)
 	page := uint64(0)
 	for looked := 0; looked < mendMost; looked += registry.MaxAuditPage {
@@ -107,8 +150,8 @@ func (s *Server) recordedSince(ctx context.Context, since time.Time) (map[string
 		for i := range records {
 			rec := &records[i]
 			older = older && rec.Time.Before(since) && !strings.HasSuffix(rec.Detail, mended)
-			if rec.Method == sendCommandMethod {
-				ids[acceptedID(rec.Detail)] = true
+			if rec.Method == method {
+				ids[acceptedID(rec.Detail, key)] = true
 			}
 		}
 		if page = next; page == 0 || older {
@@ -118,12 +161,12 @@ func (s *Server) recordedSince(ctx context.Context, since time.Time) (map[string
 	return ids, nil
 }
 
-// acceptedID is the id in an acceptedDetail of a command that had not existed;
-// "": there is none.
-func acceptedID(detail string) string {
-	_, rest, _ := strings.Cut(detail, " id=")
+// acceptedID is the id in the detail of what had not existed; "": there is
+// none.
+func acceptedID(detail, key string) string {
+	_, rest, _ := strings.Cut(detail, key)
 	id, rest, _ := strings.Cut(rest, " ")
-	if !strings.HasPrefix(rest, "existed=false") {
+	if !strings.Contains(rest, "existed=false") {
 		return ""
 	}
 	return id

@@ -18,11 +18,12 @@ func waiting(wait, ttl time.Duration) *operatorv1.SendCommandRequest {
 	return m
 }
 
-// One call brings a command and its end.
+// One call brings a command and its end, also when that takes longer than the
+// server lets an answer take (WriteTimeout, of which HTTP/2 makes an end).
 func TestSendWaitsForTheEnd(t *testing.T) {
 	h := newHub(t)
 	h.device("a-0", "a")
-	got := h.as(h.admin).send(t, waiting(30*time.Second, time.Second)).GetCommand()
+	got := h.as(h.admin).send(t, waiting(30*time.Second, 4*time.Second)).GetCommand()
 	if got.GetState() != operatorv1.CommandState_COMMAND_STATE_EXPIRED || got.GetEnded() == nil {
 		t.Errorf("answered with %v", got)
 	}

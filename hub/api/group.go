@@ -36,8 +36,13 @@ func (s *commandService) SendGroupCommand(ctx context.Context, req *connect.Requ
 	if err != nil {
 		return nil, err
 	}
-	callOf(ctx).note(fmt.Sprintf("command=%s group=%s devices=%d existed=%t", g.Spec.Name, g.ID, g.Total, existed))
+	callOf(ctx).note(acceptedGroupDetail(&g, existed))
 	return connect.NewResponse(&operatorv1.SendGroupCommandResponse{Group: groupProto(&g), Existed: existed}), nil
+}
+
+// acceptedGroupDetail is acceptedDetail for a group command.
+func acceptedGroupDetail(g *commands.Group, existed bool) string {
+	return fmt.Sprintf("command=%s group=%s devices=%d existed=%t", g.Spec.Name, g.ID, g.Total, existed)
 }
 
 func (s *commandService) GetGroup(ctx context.Context, req *connect.Request[operatorv1.GetGroupRequest]) (*connect.Response[operatorv1.GetGroupResponse], error) {

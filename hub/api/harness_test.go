@@ -166,6 +166,7 @@ func (h *hub) serve(change []func(*api.Deps)) {
 	h.server = must(api.New(deps))(h.t)
 	h.http = httptest.NewUnstartedServer(h.server)
 	h.http.EnableHTTP2 = true
+	h.http.Config.WriteTimeout = 3 * time.Second // as the hub has one, and shorter than what waits
 	h.http.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	h.http.StartTLS()
 	h.t.Cleanup(func() {

@@ -99,11 +99,20 @@ func detailOf(msg any) string {
 			detail = strings.TrimSpace(detail + " no_rebirth")
 		}
 	case *operatorv1.SendGroupCommandRequest:
-		detail = "command=" + m.GetSpec().GetName()
+		detail = "command=" + m.GetSpec().GetName() + keyDetail(m.GetKey())
 	case *operatorv1.SendCommandRequest:
-		detail = "command=" + m.GetSpec().GetName()
+		detail = "command=" + m.GetSpec().GetName() + keyDetail(m.GetKey())
 	}
 	return clip(detail, maxAuditDetail)
+}
+
+// keyDetail names the key of a command that was refused: one that was accepted
+// has it as its id.
+func keyDetail(key string) string {
+	if key == "" {
+		return ""
+	}
+	return " key=" + key
 }
 
 func labelChanges(set map[string]string, remove []string) string {

@@ -3066,7 +3066,8 @@ type SendCommandRequest struct {
 	Key      string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // idempotency key, [A-Za-z0-9_.:-]{1,64}; becomes the id; empty: generated
 	// How long the answer waits for the command's end, to 60 s; 0: not at all.
 	// It comes with the end, or after that time with the command as it then
-	// stands, which is no error: the command goes on.
+	// stands, which is no error: the command goes on. A call that waits is one
+	// of the 256 that an operator may have under way.
 	Wait          *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
