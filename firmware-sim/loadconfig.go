@@ -87,8 +87,10 @@ func (c *LoadConfig) complete() error {
 	switch {
 	case c.Devices < 1 || c.Devices > maxLoadDevices:
 		return fmt.Errorf("a load has 1 to %d devices, not %d", maxLoadDevices, c.Devices)
-	case c.Rate < 0:
-		return fmt.Errorf("rate %v is negative", c.Rate)
+	case !(c.Rate >= 0) || math.IsInf(c.Rate, 0): // NaN is none of these
+		return fmt.Errorf("a rate is 0 or more rows a second, not %v", c.Rate)
+	case c.FramesAtFirst > 0 && !c.Idle:
+		return errors.New("frames at first are for devices that then hold still: it takes idle too")
 	case c.Think < 0 || c.Think > maxLoadTime:
 		return fmt.Errorf("a device thinks for up to %v, not %v", maxLoadTime, c.Think)
 	case c.Think > 0 && (c.Rate > 0 || c.Idle):

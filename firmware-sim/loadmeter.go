@@ -24,7 +24,7 @@ type loadMeter struct {
 	collects  bool // the hub collects its garbage when it is asked to
 
 	connecting    time.Duration
-	rowsBefore    uint64 // stored
+	before        hubRows
 	rowsStored    uint64 // since then
 	storedAt      time.Time
 	atStart       processUse // before the devices connected
@@ -49,7 +49,7 @@ func newLoadMeter(ctx context.Context, cfg *LoadConfig) (*loadMeter, error) {
 		m.close()
 		return nil, err
 	}
-	m.rowsBefore = rows
+	m.before = rows
 	if m.pid != 0 {
 		if m.atStart, err = m.first(ctx); err != nil {
 			m.close()
@@ -61,13 +61,20 @@ func newLoadMeter(ctx context.Context, cfg *LoadConfig) (*loadMeter, error) {
 
 func (m *loadMeter) close() { m.transport.CloseIdleConnections() }
 
-// rows that the hub has stored since it was started.
-func (m *loadMeter) rows(ctx context.Context) (uint64, error) {
+// hubRows is how many rows a hub has stored since it was started.
+type hubRows struct {
+	stored  uint64
+	started time.Time
+	empty   bool // nothing waits to be stored
+}
+
+func (m *loadMeter) rows(ctx context.Context) (hubRows, error) {
 	answer, err := m.status.GetStatus(ctx, connect.NewRequest(&operatorv1.GetStatusRequest{}))
 	if err != nil {
-		return 0, fmt.Errorf("status of the hub: %w", err)
+		return hubRows{}, fmt.Errorf("status of the hub: %w", err)
 	}
-	return answer.Msg.RowsStored + answer.Msg.RowsQuarantined, nil
+	s := answer.Msg
+	return hubRows{s.RowsStored + s.RowsQuarantined, s.Started.AsTime(), s.Ready && s.Buffer.GetChunks() == 0}, nil
 }
 
 func (m *loadMeter) connected(took time.Duration) { m.connecting = took }
@@ -100,24 +107,34 @@ func (m *loadMeter) use() processUse {
 }
 
 // stored waits until the hub has stored what it has acknowledged, for as long
-// as that goes on: a hub may take several times what its store does.
+// as that goes on: a hub may take several times what its store does. A hub that
+// was started again counts anew: it has stored everything when nothing waits.
 func (m *loadMeter) stored(ctx context.Context, r *loadRun) error {
 	want := uint64(r.acked.Load()-r.rejected.Load()) * uint64(r.cfg.RowsPerFrame)
 	deadline := time.Now().Add(loadDrainTimeout)
 	for {
-		rows, err := m.rows(ctx)
-		if err != nil {
+		now, err := m.rows(ctx)
+		again := err == nil && !now.started.Equal(m.before.started)
+		stored := m.rowsStored
+		switch {
+		case err != nil && time.Now().After(deadline):
 			return err
+		case again && now.empty:
+			stored = want
+		case again:
+			stored = min(now.stored, want)
+		case err == nil:
+			stored = now.stored - m.before.stored
 		}
-		if rows-m.rowsBefore > m.rowsStored {
+		if stored != m.rowsStored {
 			deadline = time.Now().Add(loadDrainTimeout)
 		}
-		m.rowsStored, m.storedAt = rows-m.rowsBefore, time.Now()
-		if m.rowsStored >= want {
+		m.rowsStored, m.storedAt = stored, time.Now()
+		if stored >= want && (!again || now.empty) && err == nil {
 			return nil
 		}
 		if m.storedAt.After(deadline) {
-			return fmt.Errorf("%d of %d acknowledged rows are stored, and none in the last %v", m.rowsStored, want, loadDrainTimeout)
+			return fmt.Errorf("%d of %d acknowledged rows are stored, and none in the last %v", stored, want, loadDrainTimeout)
 		}
 		if !sleep(ctx, 50*time.Millisecond) {
 			return ctx.Err()

@@ -57,6 +57,9 @@ credential.`,
 			if err := out.check(); err != nil {
 				return err
 			}
+			if config.Idle && cmd.Flags().Changed("rate") {
+				return errors.New("devices that hold still have no rate: leave out --rate or --idle")
+			}
 			config.WaitUntilStored = true
 			config.Progress = func(what string, done, of int) {
 				_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s %d of %d devices\n", what, done, of)
