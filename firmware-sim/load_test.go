@@ -243,7 +243,7 @@ func TestLoadConfigIsChecked(t *testing.T) {
 	for want, change := range map[string]func(*firmwaresim.LoadConfig){
 		"is no URL":       func(c *firmwaresim.LoadConfig) { c.Hub = "http://127.0.0.1:1" },
 		"devices, not 0":  func(c *firmwaresim.LoadConfig) { c.Devices = 0 },
-		"0 or more":        func(c *firmwaresim.LoadConfig) { c.Rate = -1 },
+		"0 or more":       func(c *firmwaresim.LoadConfig) { c.Rate = -1 },
 		"rows, not 1001":  func(c *firmwaresim.LoadConfig) { c.RowsPerFrame = 1001 },
 		"fields, not 257": func(c *firmwaresim.LoadConfig) { c.FieldsPerRow = 257 },
 		"lasts up to":     func(c *firmwaresim.LoadConfig) { c.For = 0 },
