@@ -212,6 +212,11 @@ Whether the device got it is not known. It is not sent again; should the device'
 		Enabled: true, Presence: &operatorv1.Presence{Since: timestamppb.New(time.Now().Add(-2 * time.Hour)), Reason: "heartbeat missed"}}})
 	wantContains(t, p.hubctl("command", "why", "c1").want(t, exitOK).out, "It waits for the device, which went offline 2 h ago (heartbeat missed); it expires in")
 
+	// One that is not sent again, on a connection that is gone.
+	cmd.State, cmd.Spec.Replay = sent, operatorv1.ReplayClass_REPLAY_CLASS_ONCE
+	events = []*operatorv1.CommandEvent{{Time: timestamppb.Now(), State: sent, SessionEpoch: 42}}
+	wantContains(t, p.hubctl("command", "why", "c1").want(t, exitOK).out, "The connection that it was sent on is gone, and a command of the class once is not sent again", "TIMED_OUT within 30 s")
+
 	// One that the device has: by when its answer must come.
 	cmd.State, cmd.Spec.Timeout = operatorv1.CommandState_COMMAND_STATE_RUNNING, durationpb.New(time.Hour)
 	events = []*operatorv1.CommandEvent{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -231,6 +232,9 @@ func (a *app) waitsFor(ctx context.Context, api *connection.Clients, c command, 
 		}
 	}
 	switch {
+	case err == nil && sentInVain(c, events, d.GetPresence()):
+		return "The connection that it was sent on is gone, and a command of the class once is not sent again: whether the device got it is not known. " +
+			"The hub ends it TIMED_OUT within " + span(c.GetSpec().GetTimeout().AsDuration()) + " of that, unless the device says something about it."
 	case c.State == operatorv1.CommandState_COMMAND_STATE_SENT:
 		return "It waits for the word of the device" + where + " that it has it" + left + "."
 	case err != nil:
@@ -239,6 +243,20 @@ func (a *app) waitsFor(ctx context.Context, api *connection.Clients, c command, 
 		return "It waits for the device" + strings.TrimSuffix(where, ",") + left + "."
 	}
 	return "The device is online; it waits for its turn" + left + "."
+}
+
+// sentInVain reports that a command of the class once was sent on a session
+// that is over.
+func sentInVain(c command, events []*operatorv1.CommandEvent, p *operatorv1.Presence) bool {
+	if c.State != operatorv1.CommandState_COMMAND_STATE_SENT || c.GetSpec().GetReplay() != operatorv1.ReplayClass_REPLAY_CLASS_ONCE {
+		return false
+	}
+	for _, e := range slices.Backward(events) {
+		if e.GetState() == operatorv1.CommandState_COMMAND_STATE_SENT {
+			return !p.GetOnline() || p.GetSessionEpoch() > e.GetSessionEpoch()
+		}
+	}
+	return false
 }
 
 // whereabouts of a device that cannot answer now, as a clause between commas;

@@ -13,7 +13,8 @@ import (
 const maxIDBytes = 64
 
 // deviceID is the id that gear gets by default: its name with other
-// characters as '-', behind the prefix. Different gear may make one id.
+// characters as '-', behind the prefix. Different gear may make one id. It does
+// not begin with '-', which command lines take for a flag.
 func deviceID(prefix, gear string) string {
 	var b strings.Builder
 	b.WriteString(prefix)
@@ -27,6 +28,9 @@ func deviceID(prefix, gear string) string {
 		default:
 			b.WriteByte('-')
 		}
+	}
+	if id := b.String(); strings.HasPrefix(id, "-") {
+		return "_" + id[1:]
 	}
 	return b.String()
 }
