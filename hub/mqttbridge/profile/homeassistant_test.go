@@ -3,6 +3,7 @@ package profile
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ garden: motion=bool:true
 sensorBedroomT: temperature=double:23.2
 sensorBedroomH: humidity=double:43.7
 irrigation: state=bool:false
-kitchen: state=bool:true
+kitchen: state=bool:true brightness=double:255
 `)
 	for _, m := range samples(t, "homeassistant/discovery.txt") {
 		_, ok := homeassistantKind().Recognise(m)
@@ -286,5 +287,37 @@ func TestHomeassistantMemoryIsBounded(t *testing.T) {
 	}
 	if len(p.gear)+len(p.states)+len(p.watches)+p.memory != 0 {
 		t.Errorf("%d gear, %d states, %d watches, %d bytes are left", len(p.gear), len(p.states), len(p.watches), p.memory)
+	}
+}
+
+// A light that tells its brightness beside its state has both; one that is off
+// tells none, and that is well.
+func TestHomeAssistantLightHasItsBrightness(t *testing.T) {
+	p := testHomeassistant("lamp/#")
+	const config = `{"~":"lamp","cmd_t":"~/set","stat_t":"~/state","schema":"json","brightness":true}`
+	for _, c := range []struct{ topic, payload, want string }{
+		{"homeassistant/light/lamp/config", config, ""},
+		{"lamp/state", `{"state":"ON","brightness":200}`, "brightness state"},
+		{"lamp/state", `{"state":"OFF"}`, "state"},
+	} {
+		reports, err := p.Decode(text(c.topic, c.payload), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fields []string
+		for _, r := range reports {
+			if r.Problem != "" {
+				t.Errorf("%s: %s", c.payload, r.Problem)
+			}
+			for _, row := range r.Rows {
+				for _, f := range row.Fields {
+					fields = append(fields, f.Name)
+				}
+			}
+		}
+		slices.Sort(fields)
+		if got := strings.Join(fields, " "); got != c.want {
+			t.Errorf("%s: %q, want %q", c.payload, got, c.want)
+		}
 	}
 }

@@ -48,7 +48,7 @@ func (p *homeassistant) configure(t discoveryTopic, m Message) (Report, error) {
 	topic := strings.Clone(m.Topic)
 	if t.component == "device" {
 		p.components(g, t, topic, c, &wrong)
-	} else if err := p.add(g, t.component, t.object, topic, c, t.node == ""); err != nil {
+	} else if err := p.addWhole(g, t.component, t.object, topic, c, t.node == ""); err != nil {
 		wrong.add(err.Error())
 	}
 	if len(g.entities) == 0 {
@@ -74,13 +74,33 @@ func (p *homeassistant) components(g *entityGear, t discoveryTopic, topic string
 		delete(whole, "components")
 		maps.Copy(whole, own)
 		platform, _ := own["platform"].(string)
-		if err := p.add(g, platform, object, topic, whole, false); err != nil {
+		if err := p.addWhole(g, platform, object, topic, whole, false); err != nil {
 			wrong.add(err.Error())
 		}
 	}
 	if len(components) == 0 {
 		wrong.add("the discovery message of device " + quoted(t.object) + " has no components")
 	}
+}
+
+// addWhole adds an entity, and the brightness of a light that tells it in the
+// same message (www.home-assistant.io/integrations/light.mqtt, "JSON schema").
+func (p *homeassistant) addWhole(g *entityGear, component, object, config string, c entityConfig, alone bool) error {
+	if err := p.add(g, component, object, config, c, alone); err != nil {
+		return err
+	}
+	if schema, _ := c["schema"].(string); component != "light" || schema != "json" || c["brightness"] != true {
+		return nil
+	}
+	level := entityConfig{"state_topic": c["state_topic"], "value_template": "{{ value_json.brightness }}", "state_class": "measurement", "name": "brightness"}
+	if base, ok := c["~"]; ok {
+		level["~"] = base
+	}
+	name := "brightness"
+	if !alone {
+		name = object + "_" + name
+	}
+	return p.add(g, "sensor", name, config, level, false)
 }
 
 // add an entity. Entities that make one field name are all left out, so that

@@ -77,7 +77,7 @@ func TestSamplesOfEveryKindAreRecognised(t *testing.T) {
 		{"homeassistant", []string{
 			"homeassistant/binary_sensor/garden/config", // taken away
 			"homeassistant/binary_sensor/garden/state", "homeassistant/light/kitchen/state", "homeassistant/sensor/sensorBedroom/state", "homeassistant/switch/irrigation/state",
-		}, `{"state-filters":["#"]} garden:1 irrigation:1 kitchen:1 sensorBedroomH:1 sensorBedroomT:1
+		}, `{"state-filters":["#"]} garden:1 irrigation:1 kitchen:2 sensorBedroomH:1 sensorBedroomT:1
 `},
 		{"influx", nil, `{"topic":"telegraf/{gear}/+"} web01:7
 `},
