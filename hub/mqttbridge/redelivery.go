@@ -69,14 +69,17 @@ type redelivery struct {
 // embedded broker; no broker is thought to repeat what came so long before the
 // newest message.
 const (
-	lostAcks     = int64(2 * time.Second)
+	lostAcks     = int64(time.Minute) // a dead link is noticed within two keep-alives
 	lostAcksAnew = int64(10 * time.Second)
 	forgotten    = int64(7 * 24 * time.Hour)
 )
 
 // againMark is the hash of slot 0 once the broker has given an identifier
-// again within lostAcks.
-const againMark = 1
+// again within againWithin, which one that counts them up does not.
+const (
+	againMark   = 1
+	againWithin = int64(2 * time.Second)
+)
 
 type slot struct {
 	hash  uint64 // of topic and payload; 0: never used
@@ -145,9 +148,15 @@ func (r *redelivery) begin(session *link, resumed bool) {
 func (r *redelivery) again() bool { return r.slots[0].hash == againMark }
 
 // repeated says whether a message that is marked so is the one of the slot
-// with its identifier and its words.
-func (r *redelivery) repeated(s *slot) bool {
-	return !s.acked || s.time >= r.over && !r.again()
+// with its identifier and its words. Where the identifier before was given
+// later than this one, the broker has counted all through them, and comes to
+// this one again.
+func (r *redelivery) repeated(id uint16) bool {
+	s, before := &r.slots[id], &r.slots[packetIDs-1]
+	if id > 1 {
+		before = &r.slots[id-1]
+	}
+	return !s.acked || s.time >= r.over && !r.again() && before.time <= s.time
 }
 
 // awaited says whether the message of a slot may be repeated.
@@ -169,7 +178,7 @@ func messageHash(topic string, payload []byte) uint64 {
 // that is not known. It is to be written before the rows are appended.
 func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int64) int64 {
 	s := &r.slots[id]
-	if dup && s.hash == hash && r.repeated(s) && (!r.anew || !s.acked || r.only(hash)) {
+	if dup && s.hash == hash && r.repeated(id) && (!r.anew || !s.acked || r.only(hash)) {
 		s.heard = true
 		return s.time
 	}
@@ -183,7 +192,7 @@ func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int6
 	switch {
 	case r.anew && r.awaited(s):
 		r.move(*s)
-	case !dup && s.acked && next.time-s.time < lostAcks && !r.again():
+	case !dup && s.acked && next.time-s.time < againWithin && !r.again():
 		r.set(0, slot{hash: againMark})
 	}
 	r.last = max(r.last, next.time)

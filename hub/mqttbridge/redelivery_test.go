@@ -62,6 +62,16 @@ func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
 	r.begin(nil, true)
 	want(arrive(r, 2, true, a+2), now)
 
+	// All identifiers were given, and the next is the one of an older message.
+	r.begin(nil, true)
+	older := arrive(r, 41, false, a+4)
+	r.acked(41, a+4)
+	arrive(r, 40, false, a+5)
+	want(arrive(r, 41, true, a+4), now)
+	if older == now {
+		t.Error("taken for an older one")
+	}
+
 	// Many are written at once, those between them as they are.
 	ids := []uint16{300, 2, 70, 301, 9000, 65535, 71}
 	for _, id := range ids {
