@@ -83,7 +83,8 @@ func (r *Registry) ListAudit(ctx context.Context, limit int, page uint64) (recor
 		return nil, 0, fmt.Errorf("%w: a page has 1 to %d records, not %d", ErrInvalid, MaxAuditPage, limit)
 	}
 	if err := r.auditing.flush(ctx); err != nil {
-		return nil, 0, fmt.Errorf("write the newest audit records: %w", err)
+		// A log that cannot be written can still be read.
+		r.logger.Warn("the newest audit records are not written yet, and not listed", "error", err)
 	}
 	info, err := r.audit.Info(ctx)
 	if err != nil {

@@ -157,14 +157,14 @@ func (a *auditing) follow(group []auditLine, sent jetstream.PubAckFuture, err er
 func (a *auditing) settleLocked(group []auditLine, err error) (pause bool) {
 	a.failing = err != nil
 	var again []auditLine
-	bytes := 0
+	size := 0
 	for _, line := range group {
 		if line.written == nil {
-			again, bytes = append(again, line), bytes+len(line.data)
+			again, size = append(again, line), size+len(line.data)
 		}
 	}
 	if err == nil || a.closed || len(again) == 0 {
-		if a.owed -= bytes; err != nil && len(again) > 0 {
+		if a.owed -= size; err != nil && len(again) > 0 {
 			a.log.Error("audit records are not written; the next start makes them good", "records", len(again), "error", err)
 		}
 		return false
