@@ -113,7 +113,7 @@ type Command struct {
 	// The device's answer. Confirmed: the end is the device's own word, and
 	// final. An end without it gives way to a later word of the device.
 	Confirmed bool    `json:"confirmed,omitempty"`
-	Code      uint32  `json:"code,omitempty"` // google.rpc.Code, 0 to 16
+	Code      uint32  `json:"code,omitempty"` // google.rpc.Code, 1 to 16, of FAILED and REJECTED; else 0
 	Message   string  `json:"message,omitempty"`
 	Result    Payload `json:"result,omitzero"`
 

@@ -286,7 +286,7 @@ func TestResultsAreBounded(t *testing.T) {
 		Phase: failed, Code: 99, Message: strings.Repeat("ä", 2000),
 		Result: &devicev1.CommandUpdate_Protobuf{Protobuf: make([]byte, commands.MaxPayloadBytes+1)},
 	})
-	if len(c.Result.Protobuf) != 0 || len(c.Message) > commands.MaxMessageBytes || !strings.Contains(c.Message, "16385 bytes") || c.Code != 2 {
+	if len(c.Result.Protobuf) != 0 || len(c.Message) > commands.MaxMessageBytes || !strings.Contains(c.Message, "16385 bytes") || !strings.Contains(c.Message, "code 99") || c.Code != 2 {
 		t.Errorf("%d bytes, code %d, message of %d bytes", len(c.Result.Protobuf), c.Code, len(c.Message))
 	}
 	c = answer(&devicev1.CommandUpdate{Phase: failed, Code: 5, Message: "no", Result: &devicev1.CommandUpdate_Json{Json: "{"}})

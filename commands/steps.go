@@ -123,6 +123,12 @@ type word struct {
 	result   Payload
 }
 
+// The codes of google.rpc.Code that mean an error are 1 to maxCode.
+const (
+	codeUnknown = 2
+	maxCode     = 16
+)
+
 // newWord cleans an update: what is out of bounds is cut, and says so.
 func newWord(u *devicev1.CommandUpdate, a at) (word, error) {
 	w := word{at: a, progress: min(u.GetProgressPercent(), 100), code: u.GetCode(), message: u.GetMessage()}
@@ -142,24 +148,31 @@ func newWord(u *devicev1.CommandUpdate, a at) (word, error) {
 	default:
 		return word{}, fmt.Errorf("%w: command phase %d", ErrInvalid, u.GetPhase())
 	}
-	if w.code > 16 {
-		w.code = 2 // UNKNOWN
+	if w.state == Canceled {
+		w.code = 0
 	}
-	if (w.state == Failed || w.state == Rejected) && w.code == 0 {
-		w.code = 2
+	var notes []string
+	switch {
+	case w.code > maxCode:
+		notes = append(notes, fmt.Sprintf("code %d is none of 1 to %d", w.code, maxCode))
+		w.code = codeUnknown
+	case w.code == 0 && (w.state == Failed || w.state == Rejected):
+		w.code = codeUnknown
 	}
-	w.message = cut(w.message, MaxMessageBytes)
-	if w.state == Running {
-		return w, nil
+	if w.state != Running {
+		w.result = Payload{JSON: u.GetJson(), Protobuf: u.GetProtobuf()}
 	}
-	w.result = Payload{JSON: u.GetJson(), Protobuf: u.GetProtobuf()}
 	switch n := len(w.result.JSON) + len(w.result.Protobuf); {
 	case n > MaxPayloadBytes:
 		w.result = Payload{}
-		w.note(fmt.Sprintf("the result of %d bytes is over %d and was dropped", n, MaxPayloadBytes))
+		notes = append(notes, fmt.Sprintf("the result of %d bytes is over %d and was dropped", n, MaxPayloadBytes))
 	case w.result.JSON != "" && !json.Valid([]byte(w.result.JSON)):
 		w.result = Payload{Protobuf: []byte(w.result.JSON)}
-		w.note("the result is not JSON and is kept as bytes")
+		notes = append(notes, "the result is not JSON and is kept as bytes")
+	}
+	w.message = cut(w.message, MaxMessageBytes)
+	if len(notes) > 0 {
+		w.note(strings.Join(notes, "; "))
 	}
 	return w, nil
 }

@@ -152,7 +152,7 @@ func (x *executor) accept(e *entry, cmd *devicev1.Command) error {
 		return Reject(CodeUnimplemented, fmt.Sprintf("no command of the name %.80q", cmd.Name))
 	}
 	if len(cmd.GetJson())+len(cmd.GetProtobuf()) > MaxPayloadBytes {
-		return Reject(CodeInvalidArgument, fmt.Sprintf("the payload is over %d bytes", MaxPayloadBytes))
+		return Reject(CodeResourceExhausted, fmt.Sprintf("the payload is over %d bytes", MaxPayloadBytes))
 	}
 	args, err := arguments(cmd.GetJson())
 	if err != nil {

@@ -10,6 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 )
 
@@ -19,6 +22,7 @@ type ledger struct {
 	lines []string
 	fail  error
 	stall bool // Update waits for the end of its context
+	last  *devicev1.CommandUpdate
 }
 
 func (l *ledger) note(format string, args ...any) {
@@ -32,6 +36,9 @@ func (l *ledger) Disconnected(device string, epoch uint64) { l.note("-%s %d", de
 
 func (l *ledger) Update(ctx context.Context, device string, epoch uint64, u *devicev1.CommandUpdate) (bool, error) {
 	l.note("%s %d %s %d", device, epoch, u.GetId(), u.GetPhase())
+	l.mu.Lock()
+	l.last = u
+	l.mu.Unlock()
 	if l.stall {
 		<-ctx.Done()
 		return false, ctx.Err()
@@ -77,10 +84,6 @@ func TestBadUpdatesAreForbidden(t *testing.T) {
 		"long id":        {Id: strings.Repeat("x", 65), Phase: 1},
 		"id with a line": {Id: "a\nb", Phase: 1},
 		"no phase":       {Id: "c"},
-		"progress":       {Id: "c", Phase: 2, ProgressPercent: 101},
-		"code":           {Id: "c", Phase: 4, Code: 17},
-		"long message":   {Id: "c", Phase: 4, Message: strings.Repeat("x", 1025)},
-		"long result":    {Id: "c", Phase: 3, Result: &devicev1.CommandUpdate_Json{Json: strings.Repeat("x", 16<<10+1)}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w, l := newWorld(t, Limits{}), new(ledger)
@@ -93,6 +96,60 @@ func TestBadUpdatesAreForbidden(t *testing.T) {
 				t.Errorf("recorded: %v", l.lines)
 			}
 		})
+	}
+}
+
+// A device repeats an end until it is acknowledged: one that breaks a bound is
+// taken, for Commands to cut, and ends no session.
+func TestEndsOutOfBoundsAreTaken(t *testing.T) {
+	long := strings.Repeat("x", 16<<10+1)
+	for name, u := range map[string]*devicev1.CommandUpdate{
+		"code":         {Id: "c", Phase: 4, Code: 17},
+		"progress":     {Id: "c", Phase: 3, ProgressPercent: 101},
+		"long message": {Id: "c", Phase: 4, Message: long},
+		"long json":    {Id: "c", Phase: 3, Result: &devicev1.CommandUpdate_Json{Json: long}},
+		"long bytes":   {Id: "c", Phase: 3, Result: &devicev1.CommandUpdate_Protobuf{Protobuf: []byte(long)}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w, l := newWorld(t, Limits{}), new(ledger)
+			w.deps.Commands = l
+			c := w.connect(newPipe(), 0)
+			c.command(u)
+			if got := c.next().GetCommandAck().GetId(); got != "c" {
+				t.Errorf("%s: CommandAck of %q", name, got)
+			}
+			c.leave()
+			if !proto.Equal(l.last, u) {
+				t.Errorf("%s: told %v", name, l.last)
+			}
+		})
+	}
+}
+
+// Text that was cut within a character is mended, not refused.
+func TestUpdatesWithBrokenTextAreMended(t *testing.T) {
+	for name, test := range map[string]struct{ body, want string }{
+		"message":     {"\x0a\x01c\x10\x04\x20\x09\x2a\x03ab\xc3", "id:\"c\" phase:COMMAND_PHASE_FAILED code:9 message:\"ab\uFFFD\""},
+		"json":        {"\x0a\x01c\x10\x03\x32\x02a\xff", "id:\"c\" phase:COMMAND_PHASE_SUCCEEDED protobuf:\"a\\xff\""},
+		"both":        {"\x0a\x01c\x10\x03\x2a\x01\xff\x32\x01\xff", "id:\"c\" phase:COMMAND_PHASE_SUCCEEDED message:\"\uFFFD\" protobuf:\"\\xff\""},
+		"an id":       {"\x0a\x01\xff\x10\x03", ""},
+		"no message":  {"\x0a\x01c\x10\x04\x2a\x09ab", ""},
+		"a wrong tag": {"\x0a\x01c\x10\x04\x2a\x01\xff\x00", ""},
+	} {
+		u, err := parseUpdate([]byte(test.body))
+		if test.want == "" {
+			if err == nil {
+				t.Errorf("%s: taken as %v", name, u)
+			}
+			continue
+		}
+		want := new(devicev1.CommandUpdate)
+		if err := prototext.Unmarshal([]byte(test.want), want); err != nil {
+			t.Fatal(err)
+		}
+		if err != nil || !proto.Equal(u, want) {
+			t.Errorf("%s: %v, %v; want %v", name, u, err, want)
+		}
 	}
 }
 
