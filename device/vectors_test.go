@@ -65,7 +65,17 @@ type renewalVector struct {
 type frameVectors struct {
 	Telemetry     string `json:"telemetry"`
 	TelemetryText string `json:"telemetry_means"`
+	Simple        string `json:"telemetry_simple"`
+	SimpleText    string `json:"telemetry_simple_means"`
 	Ack           string `json:"ack"`
+	Reject        string `json:"reject"`
+	RejectText    string `json:"reject_means"`
+	Throttle      string `json:"throttle"`
+	ThrottleText  string `json:"throttle_means"`
+
+	Describe       string `json:"describe"`
+	DescribeText   string `json:"describe_means"`
+	DescribeDigest string `json:"describe_digest"`
 
 	Command       string `json:"command"`
 	CommandText   string `json:"command_means"`
@@ -74,9 +84,13 @@ type frameVectors struct {
 	RunningText   string `json:"command_update_running_means"`
 	Succeeded     string `json:"command_update_succeeded"`
 	SucceededText string `json:"command_update_succeeded_means"`
+	Failed        string `json:"command_update_failed"`
+	FailedText    string `json:"command_update_failed_means"`
 	Rejected      string `json:"command_update_rejected"`
 	RejectedText  string `json:"command_update_rejected_means"`
 	CommandCancel string `json:"command_cancel"`
+	Canceled      string `json:"command_update_canceled"`
+	CanceledText  string `json:"command_update_canceled_means"`
 	CommandAck    string `json:"command_ack"`
 }
 
@@ -102,11 +116,40 @@ func buildVectors(t *testing.T) vectors {
 	v.Renewal = renewalOf(t, c, tr, master)
 	v.Frames = frameVectors{
 		Telemetry:     telemetryFrame(t),
+		Simple:        simpleFrame(t),
+		SimpleText:    "seq 1; default measurement; one row at T=1800000000: temperature (float) 21.5; dropped_rows 3",
 		TelemetryText: "seq 7; default measurement; 3 rows at T, T+1s, T+2.5s with T=1800000000; temperature 21.5 21.625 21.75; open (int) 1 in row 1 alone",
 		Ack:           frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Ack{Ack: &devicev1.Ack{Seq: 7}}}),
+		Reject: frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Reject{Reject: &devicev1.Reject{
+			Seq: 8, Code: devicev1.RejectCode_REJECT_CODE_TIME_OUT_OF_RANGE, Detail: "time of row 0", ServerTimeUnixNs: vectorTime}}}),
+		RejectText: `seq 8; time out of range; detail "time of row 0"; the hub's clock T`,
+		Throttle: frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_Throttle{Throttle: &devicev1.Throttle{
+			PauseMs: 1500, ResumeSeq: 9}}}),
+		ThrottleText: "send nothing for 1500 ms, then again from seq 9",
 	}
+	v.Frames.addDescribe(t)
 	v.Frames.addCommands(t)
 	return v
+}
+
+// addDescribe adds a description, and the digest of its message: of the frame
+// without its first two bytes, tag and length.
+func (f *frameVectors) addDescribe(t *testing.T) {
+	t.Helper()
+	d := &devicev1.Describe{
+		Firmware: "example 1.0",
+		Fields:   []*devicev1.FieldDescription{{Name: "temperature", Unit: "Cel", Kind: devicev1.Kind_KIND_FLOAT}},
+		Commands: []*devicev1.CommandDescription{{Name: "set-relay", Arguments: []*devicev1.ArgumentDescription{
+			{Name: "on", Kind: devicev1.Kind_KIND_BOOL, Required: true}}}},
+	}
+	f.Describe = frameHex(t, &devicev1.DeviceFrame{Frame: &devicev1.DeviceFrame_Describe{Describe: d}})
+	f.DescribeText = "firmware example 1.0; field temperature in Cel, float; command set-relay with the argument on, bool, required"
+	message, err := hex.DecodeString(f.Describe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(message[2:])
+	f.DescribeDigest = hex.EncodeToString(digest[:])
 }
 
 // addCommands adds the frames of one command, in the order of its life, and
@@ -126,9 +169,13 @@ func (f *frameVectors) addCommands(t *testing.T) {
 	f.RunningText = `40 percent; message "closing"`
 	f.Succeeded = update(&devicev1.CommandUpdate{Phase: devicev1.CommandPhase_COMMAND_PHASE_SUCCEEDED, Result: &devicev1.CommandUpdate_Json{Json: `{"was":false}`}})
 	f.SucceededText = `result {"was":false}`
+	f.Failed = update(&devicev1.CommandUpdate{Phase: devicev1.CommandPhase_COMMAND_PHASE_FAILED, Code: 10, Message: "interrupted by a restart"})
+	f.FailedText = `code 10; message "interrupted by a restart"`
 	f.Rejected = update(&devicev1.CommandUpdate{Phase: devicev1.CommandPhase_COMMAND_PHASE_REJECTED, Code: 12, Message: "no such command"})
 	f.RejectedText = `code 12; message "no such command"`
 	f.CommandCancel = frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_CommandCancel{CommandCancel: &devicev1.CommandCancel{Id: id}}})
+	f.Canceled = update(&devicev1.CommandUpdate{Phase: devicev1.CommandPhase_COMMAND_PHASE_CANCELED, Message: "it had not begun"})
+	f.CanceledText = `message "it had not begun"`
 	f.CommandAck = frameHex(t, &devicev1.HubFrame{Frame: &devicev1.HubFrame_CommandAck{CommandAck: &devicev1.CommandAck{Id: id}}})
 }
 
@@ -178,6 +225,18 @@ func telemetryFrame(t *testing.T) string {
 				{Name: "open", Ints: []int64{1}, Rows: []uint32{1}},
 			},
 		}},
+	}}})
+}
+
+func simpleFrame(t *testing.T) string {
+	t.Helper()
+	return frameHex(t, &devicev1.DeviceFrame{Frame: &devicev1.DeviceFrame_Telemetry{Telemetry: &devicev1.Telemetry{
+		Seq: 1,
+		Series: []*devicev1.Series{{
+			BaseTimeUnixNs: vectorTime,
+			Columns:        []*devicev1.Column{{Name: "temperature", Floats: []float32{21.5}}},
+		}},
+		DroppedRows: 3,
 	}}})
 }
 

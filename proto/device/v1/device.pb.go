@@ -209,7 +209,7 @@ const (
 	CommandPhase_COMMAND_PHASE_RUNNING     CommandPhase = 2 // progress
 	CommandPhase_COMMAND_PHASE_SUCCEEDED   CommandPhase = 3
 	CommandPhase_COMMAND_PHASE_FAILED      CommandPhase = 4
-	CommandPhase_COMMAND_PHASE_REJECTED    CommandPhase = 5 // unknown name or bad arguments; nothing was done
+	CommandPhase_COMMAND_PHASE_REJECTED    CommandPhase = 5 // unknown name, bad arguments, no room; nothing was done
 	CommandPhase_COMMAND_PHASE_CANCELED    CommandPhase = 6 // stopped on a CommandCancel
 )
 
@@ -577,7 +577,7 @@ func (*HubFrame_CommandAck) isHubFrame_Frame() {}
 type Challenge struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	HubNonce         []byte                 `protobuf:"bytes,1,opt,name=hub_nonce,json=hubNonce,proto3" json:"hub_nonce,omitempty"`                               // 32 random bytes
-	ServerTimeUnixNs uint64                 `protobuf:"fixed64,2,opt,name=server_time_unix_ns,json=serverTimeUnixNs,proto3" json:"server_time_unix_ns,omitempty"` // the clock of a device that has none
+	ServerTimeUnixNs uint64                 `protobuf:"fixed64,2,opt,name=server_time_unix_ns,json=serverTimeUnixNs,proto3" json:"server_time_unix_ns,omitempty"` // not to be used before the hub is proved; the Welcome has a newer one
 	Protocol         string                 `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`                                               // "tetherline.v1"
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -739,8 +739,8 @@ func (x *Hello) GetHeartbeatWishS() uint32 {
 // sends no reading and obeys no command.
 type Welcome struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
-	HubProof           []byte                 `protobuf:"bytes,1,opt,name=hub_proof,json=hubProof,proto3" json:"hub_proof,omitempty"` // 32 bytes
-	ServerTimeUnixNs   uint64                 `protobuf:"fixed64,2,opt,name=server_time_unix_ns,json=serverTimeUnixNs,proto3" json:"server_time_unix_ns,omitempty"`
+	HubProof           []byte                 `protobuf:"bytes,1,opt,name=hub_proof,json=hubProof,proto3" json:"hub_proof,omitempty"`                                  // 32 bytes
+	ServerTimeUnixNs   uint64                 `protobuf:"fixed64,2,opt,name=server_time_unix_ns,json=serverTimeUnixNs,proto3" json:"server_time_unix_ns,omitempty"`    // the clock of a device that has none
 	SessionEpoch       uint64                 `protobuf:"varint,3,opt,name=session_epoch,json=sessionEpoch,proto3" json:"session_epoch,omitempty"`                     // grows with every session of this device
 	HeartbeatIntervalS uint32                 `protobuf:"varint,4,opt,name=heartbeat_interval_s,json=heartbeatIntervalS,proto3" json:"heartbeat_interval_s,omitempty"` // the hub pings this often; silence of interval + 10 s is a dead hub
 	WindowFrames       uint32                 `protobuf:"varint,5,opt,name=window_frames,json=windowFrames,proto3" json:"window_frames,omitempty"`                     // Telemetry frames in flight without an Ack, at most
@@ -1213,7 +1213,7 @@ func (x *FieldDescription) GetDescription() string {
 
 type CommandDescription struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // as field names, and "-" and "." inside
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // [A-Za-z_][A-Za-z0-9_.-]{0,63}
 	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	Arguments     []*ArgumentDescription `protobuf:"bytes,3,rep,name=arguments,proto3" json:"arguments,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1583,14 +1583,14 @@ func (x *Renew) GetSealedSecret() []byte {
 // Command asks the device to do something, at most once per id.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // up to 64 bytes of printable ASCII
-	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // 1 to 64 bytes of printable ASCII
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // [A-Za-z_][A-Za-z0-9_.-]{0,63}
 	// Types that are valid to be assigned to Payload:
 	//
 	//	*Command_Json
 	//	*Command_Protobuf
 	Payload       isCommand_Payload `protobuf_oneof:"payload"`
-	TimeoutMs     uint32            `protobuf:"varint,5,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // the result is awaited this long from DELIVERED on
+	TimeoutMs     uint32            `protobuf:"varint,5,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // the end is awaited this long from DELIVERED on: 100 to 86,400,000; 0: no limit
 	Attempt       uint32            `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`                      // from 1; above 1 the device may have seen the id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1695,13 +1695,14 @@ func (*Command_Json) isCommand_Payload() {}
 
 func (*Command_Protobuf) isCommand_Payload() {}
 
-// CommandUpdate is the device's word on a command.
+// CommandUpdate is the device's word on a command. The hub cuts what is over a
+// limit; it closes the session only where id or phase is missing.
 type CommandUpdate struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Phase           CommandPhase           `protobuf:"varint,2,opt,name=phase,proto3,enum=tetherline.device.v1.CommandPhase" json:"phase,omitempty"`
 	ProgressPercent uint32                 `protobuf:"varint,3,opt,name=progress_percent,json=progressPercent,proto3" json:"progress_percent,omitempty"` // 0 to 100, with RUNNING
-	Code            uint32                 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`                                              // as google.rpc.Code, 0 to 16, with FAILED and REJECTED
+	Code            uint32                 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`                                              // google.rpc.Code, 1 to 16, with FAILED and REJECTED; 0 there is recorded as 2
 	Message         string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`                                         // for people, to 1 KiB
 	// Types that are valid to be assigned to Result:
 	//
