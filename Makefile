@@ -30,7 +30,7 @@ test: test-deps ## install what the tests need, then run all of them with the ra
 soak: test-deps ## the long forms of the tests against loss: 200 devices for 30 s, InfluxDB away for 20 s
 	TETHERLINE_TEST_LONG=1 go test -race -count=1 -v -timeout 15m -run 'Acknowledged|KillingTheHub' ./hub
 
-test-deps: ## install what the tests need: InfluxDB, into the cache, and Mosquitto (as root)
+test-deps: ## install what the tests need: InfluxDB, into the cache; Mosquitto and the headers of OpenSSL (as root)
 	@deploy/test-deps
 
 chaos: test-deps ## 10,000 commands to 500 devices on bad links, hub and devices killed all the while; CHAOS_SEED=n repeats a schedule
