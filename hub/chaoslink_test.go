@@ -9,6 +9,8 @@ import (
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"github.com/tetherline/tetherline/hub/hubtest"
 )
 
 // link is a way to the hub on which things go wrong.
@@ -21,7 +23,7 @@ type link struct {
 func newLink(t testing.TB, addr string) *link {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	l := &link{t: t, proxy: toxiproxy.NewProxy(server, "link", "127.0.0.1:0", addr)}
+	l := &link{t: t, proxy: toxiproxy.NewProxy(server, "link", hubtest.FreeAddr(t), addr)}
 	if err := l.proxy.Start(); err != nil {
 		t.Fatalf("open a link: %v", err)
 	}

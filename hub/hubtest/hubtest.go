@@ -6,9 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,12 +19,13 @@ import (
 	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/device/client"
 	"github.com/tetherline/tetherline/hub"
+	"github.com/tetherline/tetherline/hub/porttest"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 	"github.com/tetherline/tetherline/proto/operator/v1/operatorv1connect"
 )
 
 // Patience is how long a test waits for something that must come.
-const Patience = 60 * time.Second
+const Patience = 3 * time.Minute
 
 // Config is the config of a hub for tests: the embedded store, a free
 // loopback port, a folder of its own.
@@ -264,10 +263,5 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 // that must come back on the same one.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return fmt.Sprint(l.Addr())
+	return porttest.Free(t)
 }

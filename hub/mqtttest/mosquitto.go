@@ -16,10 +16,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tetherline/tetherline/hub/porttest"
 )
 
 // Patience is how long a test waits for something that must come.
-const Patience = 60 * time.Second
+const Patience = 3 * time.Minute
 
 // startTries: the free port that was found may be taken before Mosquitto
 // binds it.
@@ -79,7 +81,7 @@ func StartMosquitto(t testing.TB, o MosquittoOptions) *Broker {
 		b.TLS = b.makeCertificates(t, o.ClientCertTLS)
 	}
 	for try := 1; ; try++ {
-		b.setAddr(freeAddr(t))
+		b.setAddr(porttest.Free(t))
 		b.writeConfig(t, o)
 		err := b.run()
 		if err == nil {
@@ -191,17 +193,6 @@ func (b *Broker) end(t testing.TB, signal syscall.Signal) {
 		t.Errorf("mosquitto did not end within %v", Patience)
 	}
 	b.cmd = nil
-}
-
-// freeAddr is a loopback address that nobody listens on now.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // tail keeps the last part of a log.

@@ -14,6 +14,11 @@ import (
 // connects again.
 const resendPause = 200 * time.Millisecond
 
+// pingTimeout is how long a client with an Outbox waits for the answer to a
+// ping. The broker gives it behind what was published before it: one that is
+// slow must not have everything sent again and again.
+const pingTimeout = 10 * time.Second
+
 // Outbox holds what a client has published with QoS 1 and no broker has
 // acknowledged yet. Unlike the tokens of the client, which complete when a
 // message is sent again, it is emptied by PUBACKs alone. All methods may run
@@ -36,7 +41,7 @@ func Resends(out *Outbox) Option {
 	return func(o *mqtt.ClientOptions) {
 		o.SetReconnectingHandler(func(mqtt.Client, *mqtt.ClientOptions) { out.repeat() })
 		o.SetCleanSession(false).SetStore(out)
-		o.SetAutoReconnect(true).SetMaxReconnectInterval(resendPause).SetKeepAlive(2 * time.Second).SetPingTimeout(2 * time.Second)
+		o.SetAutoReconnect(true).SetMaxReconnectInterval(resendPause).SetKeepAlive(2 * time.Second).SetPingTimeout(pingTimeout)
 	}
 }
 
@@ -93,13 +98,17 @@ func (o *Outbox) Repeated(topic, payload string) bool {
 	return o.repeated[message{topic, payload}]
 }
 
-// Wait until every message is acknowledged, and fail the test when they are
-// not within Patience.
+// Wait until every message is acknowledged, and fail the test when none has
+// been for as long as Patience.
 func (o *Outbox) Wait(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(Patience); o.Len() > 0; {
+	deadline, least := time.Now().Add(Patience), o.Len()
+	for n := least; n > 0; n = o.Len() {
+		if n < least {
+			deadline, least = time.Now().Add(Patience), n
+		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d messages are not acknowledged within %v", o.Len(), Patience)
+			t.Fatalf("%d messages are not acknowledged, and none has been for %v", n, Patience)
 		}
 		time.Sleep(5 * time.Millisecond) // between polls with a deadline
 	}
