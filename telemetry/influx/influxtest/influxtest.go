@@ -82,7 +82,7 @@ func Start(tb testing.TB, opts ...Option) *Server {
 		tb:     tb,
 		binary: findBinary(tb),
 		dir:    tb.TempDir(),
-		http:   &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+		http:   &http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
 	for _, o := range opts {
 		o(&s.opts)
