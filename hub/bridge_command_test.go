@@ -37,6 +37,7 @@ const switchable = `    profiles:
 // ledger has no command twice, and every command has an end. The hub's own
 // broker is killed with it.
 func TestBridgeCommandsRunAtMostOnce(t *testing.T) {
+	t.Parallel()
 	const commands, kills = 120, 4
 	onEachBroker(t, mqtttest.MosquittoOptions{}, func(t *testing.T, s *site) {
 		cfg := hubtest.Config(t)
@@ -122,6 +123,7 @@ func TestBridgeCommandsRunAtMostOnce(t *testing.T) {
 // A plug whose field changes its type: InfluxDB refuses that row, which goes
 // into quarantine with its words, and takes all others.
 func TestBridgeFieldThatChangesItsType(t *testing.T) {
+	t.Parallel()
 	db := influxtest.Start(t)
 	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	cfg := influxConfig(t, db)
@@ -155,6 +157,7 @@ func TestBridgeFieldThatChangesItsType(t *testing.T) {
 // The bridge is in the status and on /metrics; the hub is ready without its
 // brokers.
 func TestBridgeTellsHowItDoes(t *testing.T) {
+	t.Parallel()
 	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	cfg := hubtest.Config(t)
 	cfg.LogLevel = "error"

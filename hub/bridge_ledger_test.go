@@ -27,6 +27,7 @@ func (s *site) onTheirWay() int {
 // sends more: not one is missing, none is there twice. The hub's own broker
 // stops with the hub.
 func TestBridgeOverABrokerThatStops(t *testing.T) {
+	t.Parallel()
 	onEachBroker(t, mqtttest.MosquittoOptions{Persistent: true}, func(t *testing.T, s *site) {
 		db := influxtest.Start(t)
 		cfg := influxConfig(t, db)
@@ -62,6 +63,7 @@ func TestBridgeOverABrokerThatStops(t *testing.T) {
 // The hub is killed while messages wait in the broker and while gear sends
 // more. The hub's own broker is killed with it.
 func TestBridgeOverAHubThatIsKilled(t *testing.T) {
+	t.Parallel()
 	onEachBroker(t, mqtttest.MosquittoOptions{}, func(t *testing.T, s *site) {
 		db := influxtest.Start(t)
 		cfg := influxConfig(t, db)
@@ -87,6 +89,7 @@ func TestBridgeOverAHubThatIsKilled(t *testing.T) {
 // InfluxDB is away until the buffer is full, and longer: nothing is
 // acknowledged then, what waits in memory is bounded, and nothing is lost.
 func TestBridgeOverAStoreThatIsAway(t *testing.T) {
+	t.Parallel()
 	onEachBroker(t, mqtttest.MosquittoOptions{MaxInflight: 500}, func(t *testing.T, s *site) {
 		db := influxtest.Start(t)
 		cfg := influxConfig(t, db)
@@ -130,6 +133,7 @@ func TestBridgeOverAStoreThatIsAway(t *testing.T) {
 // The link between gear and broker is cut, and then swallows everything, while
 // the gear sends.
 func TestBridgeOverABadLinkOfGear(t *testing.T) {
+	t.Parallel()
 	onBothBrokers(t, func(t *testing.T, s *site) {
 		db := influxtest.Start(t)
 		cfg := influxConfig(t, db)
@@ -160,6 +164,7 @@ func TestBridgeOverABadLinkOfGear(t *testing.T) {
 // The link to the broker is cut, and then swallows everything. The hub's own
 // broker is in the same process: there is no such link.
 func TestBridgeOverABadLink(t *testing.T) {
+	t.Parallel()
 	db := influxtest.Start(t)
 	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	way := newLink(t, broker.Addr)

@@ -15,6 +15,7 @@ import (
 // the hub what was acknowledged last, and of messages with the same words some
 // may be there twice.
 func TestBridgeLosesNoneOfTheSameWords(t *testing.T) {
+	t.Parallel()
 	onEachBroker(t, mqtttest.MosquittoOptions{MaxInflight: 500}, func(t *testing.T, s *site) {
 		db := influxtest.Start(t)
 		cfg := influxConfig(t, db)

@@ -56,6 +56,7 @@ func sample(t *testing.T, h hubtest.Endpoint, r *operatorv1.SampleBrokerRequest,
 // same devices, with the same fields, online and stored. Before, nothing of it
 // was.
 func TestBridgeSampleBecomesDevices(t *testing.T) {
+	t.Parallel()
 	b := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	gear := b.Dial(t, "site")
 	send := func(retained bool) {
@@ -139,6 +140,7 @@ const plugs = `    profiles:
 // Gear is unknown, and nothing of it stored, until an operator allows it; a
 // sample of the broker by its name leaves the hub's own session alone.
 func TestBridgeGearIsUnknownUntilAllowed(t *testing.T) {
+	t.Parallel()
 	b := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	cfg := hubtest.Config(t)
 	bridgeTo(t, &cfg, b.URL, plugs)
@@ -182,6 +184,7 @@ func TestBridgeGearIsUnknownUntilAllowed(t *testing.T) {
 
 // The hub's own broker can be sampled as any other.
 func TestBridgeSamplesTheEmbeddedBroker(t *testing.T) {
+	t.Parallel()
 	h, broker := startMQTTHub(t, mqttUsersFile(t, "plug-1"), func(c *hub.Config) {})
 	gear := broker.Dial(t, "plug-1", mqtttest.As("plug-1", "plug-1"))
 	got := sample(t, h.Endpoint, &operatorv1.SampleBrokerRequest{Broker: "embedded", Duration: durationpb.New(3 * time.Second)}, func() {

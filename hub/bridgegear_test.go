@@ -66,6 +66,7 @@ var gearCommands = []struct{ device, name, args, end, reason string }{
 // it comes to its right end: by its answer where it gives one, and by the word
 // that it gives none where it does not. So on either broker.
 func TestBridgeCommandsOfEveryKind(t *testing.T) {
+	t.Parallel()
 	onBothBrokers(t, func(t *testing.T, s *site) {
 		cfg := hubtest.Config(t)
 		cfg.LogLevel = "error"
@@ -84,8 +85,12 @@ func TestBridgeCommandsOfEveryKind(t *testing.T) {
 			})
 		}
 		for _, c := range gearCommands {
+			timeout := hubtest.Patience
+			if c.end == "" || c.end == "TIMED_OUT" {
+				timeout = 5 * time.Second
+			}
 			answer, err := h.Commands.SendCommand(t.Context(), connect.NewRequest(&operatorv1.SendCommandRequest{
-				DeviceId: c.device, Spec: &operatorv1.CommandSpec{Name: c.name, Payload: &operatorv1.CommandSpec_Json{Json: c.args}, Timeout: durationpb.New(5 * time.Second)},
+				DeviceId: c.device, Spec: &operatorv1.CommandSpec{Name: c.name, Payload: &operatorv1.CommandSpec_Json{Json: c.args}, Timeout: durationpb.New(timeout)},
 			}))
 			if err != nil {
 				t.Fatalf("%s %s: %v", c.device, c.name, err)
@@ -100,8 +105,14 @@ func TestBridgeCommandsOfEveryKind(t *testing.T) {
 				t.Errorf("%s %s %s is %s: %s; want %s, %q", c.device, c.name, c.args, end, got.Reason, c.end, c.reason)
 			}
 		}
-		if b := barn(t, h.Endpoint); len(b.Problems) != 0 || b.UnknownGear != 0 {
-			t.Errorf("problems of the bridge: %v", b.Problems)
+		b := barn(t, h.Endpoint)
+		for _, p := range b.Problems {
+			if !awaitsBirth(p) {
+				t.Errorf("a problem of the bridge: %v", p)
+			}
+		}
+		if b.UnknownGear != 0 {
+			t.Errorf("%d unknown gear", b.UnknownGear)
 		}
 	})
 }

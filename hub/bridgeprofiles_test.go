@@ -48,6 +48,7 @@ const sampleProfiles = `    profiles:
 // devices with the right fields, types, units and times, whichever the broker.
 // A restart, at which the broker sends what it retains, adds no row.
 func TestBridgeTakesWhatRealGearSends(t *testing.T) {
+	t.Parallel()
 	golden, err := os.ReadFile("testdata/bridgesamples.txt")
 	if err != nil {
 		t.Fatal(err)

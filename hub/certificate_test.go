@@ -57,6 +57,7 @@ func TestOwnCertificateIsReloaded(t *testing.T) {
 // Devices trust the hub's own CA for years: it stays over restarts, while the
 // certificate below it may change, and follows the names in the config.
 func TestOwnCAStaysOverRestarts(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	h := hubtest.Start(t, cfg)
 	ca, key := readFile(t, cfg.Data, "ca.pem"), readFile(t, cfg.Data, "ca.key")
@@ -99,6 +100,7 @@ func wantNoStart(t testing.TB, cfg hub.Config, words ...string) {
 // A master key that others can read, or that is gone, stops the start with
 // what to do about it; nothing is made in its place.
 func TestMasterKeyIsGuarded(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	h := hubtest.Start(t, cfg)
 	h.CreateDevice(t, "dev-1")
@@ -129,6 +131,7 @@ func TestMasterKeyIsGuarded(t *testing.T) {
 // Devices trust ca.pem: when the file is lost, the one that takes its place
 // has the same name and key, so that those who hold the old one go on.
 func TestLostCACertificateLocksNobodyOut(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	first := hubtest.Start(t, cfg)
 	roots := first.Roots

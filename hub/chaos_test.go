@@ -27,6 +27,7 @@ var chaosSeed = flag.Uint64("chaos.seed", 0, "seed of the schedule of TestChaos;
 // end, no id runs twice on any device, and none gets stuck. The schedule comes
 // from the seed alone: -chaos.seed repeats it. `make chaos` is the long form.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	scale := ciScale
 	if long {
 		scale = soakScale

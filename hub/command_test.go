@@ -14,6 +14,7 @@ import (
 // A command travels down the connection of the readings, runs once, and its
 // result comes back.
 func TestCommandRunsAndItsResultComesBack(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	cfg := h.Client(h.CreateDevice(t, "relay-1"))
 	ran := make(chan bool, 10)

@@ -17,6 +17,7 @@ import (
 // A command that an operator was told is accepted has its record in the audit
 // log, and its end, wherever the hub was killed.
 func TestCommandsAreAuditedThroughKills(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	cfg.Listen = hubtest.FreeAddr(t)
 	h := hubtest.StartProcess(t, cfg)

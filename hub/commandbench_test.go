@@ -171,7 +171,7 @@ func (h hubTrip) trip(b *testing.B) time.Duration {
 	defer cancel()
 	began := time.Now()
 	answer, err := h.desk.Commands.SendCommand(ctx, connect.NewRequest(&operatorv1.SendCommandRequest{
-		DeviceId: h.device, Wait: durationpb.New(hubtest.Patience),
+		DeviceId: h.device, Wait: durationpb.New(time.Minute), // the longest there is
 		Spec: &operatorv1.CommandSpec{Name: "set-relay", Payload: &operatorv1.CommandSpec_Json{Json: `{"on":true}`}},
 	}))
 	if err != nil {

@@ -3,10 +3,12 @@ package hub_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -18,14 +20,36 @@ import (
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
-// buildHubctl builds the operator's tool as users have it.
-func buildHubctl(t testing.TB) (path string) {
+// builtPrograms are what users have, built once for all tests.
+var builtPrograms struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// programs is the folder of hubd, hubctl and firmware-sim.
+func programs(t testing.TB) (bin string) {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "hubctl")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "../cmd/hubctl").CombinedOutput(); err != nil {
-		t.Fatalf("build hubctl: %v\n%s", err, out)
+	b := &builtPrograms
+	b.once.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "tetherline-programs-"); b.err != nil {
+			return
+		}
+		if out, err := exec.Command("go", "build", "-o", b.dir+string(filepath.Separator), "../cmd/...").CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if b.err != nil {
+		t.Fatalf("build the programs: %v", b.err)
 	}
-	return path
+	return b.dir
+}
+
+// removePrograms is for the end of all tests.
+func removePrograms() {
+	if dir := builtPrograms.dir; dir != "" {
+		_ = os.RemoveAll(dir)
+	}
 }
 
 // desk is an operator's place: the API, and hubctl as a program of its own.

@@ -142,9 +142,10 @@ func silence(t *testing.T, d *desk, c device.Credential, send func()) {
 // However a command ends, the API, hubctl's lists, its exit code and the
 // story of why agree.
 func TestEveryEndIsShownTheSameEverywhere(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	h := hubtest.Start(t, cfg)
-	d := &desk{Endpoint: h.Endpoint, hubctl: buildHubctl(t), ca: filepath.Join(cfg.Data, "ca.pem")}
+	d := &desk{Endpoint: h.Endpoint, hubctl: filepath.Join(programs(t), "hubctl"), ca: filepath.Join(cfg.Data, "ca.pem")}
 	t.Run("scenes", func(t *testing.T) {
 		for _, s := range scenes {
 			t.Run(s.name, func(t *testing.T) {

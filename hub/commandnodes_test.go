@@ -46,6 +46,7 @@ func twoNodes(t *testing.T) (a, b *hubtest.Hub) {
 // node. Here it goes where the device is, whichever node was asked and
 // whatever the old one still believes.
 func TestHono2576_CommandFollowsTheDeviceToAnotherNode(t *testing.T) {
+	t.Parallel()
 	a, b := twoNodes(t)
 	c := a.CreateDevice(t, "pump")
 	// The connection to the first node dies without a sign.

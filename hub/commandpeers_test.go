@@ -23,6 +23,7 @@ import (
 // the device's own word: neither accepting, nor sending into a connection
 // that takes it, is delivery.
 func TestThingsboard7123_OfflineDeviceIsNotShownDelivered(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	c := h.CreateDevice(t, "pump")
 	send(t, h.Endpoint, "pump", "k", &operatorv1.CommandSpec{Name: "act"})
@@ -60,10 +61,11 @@ func TestThingsboard7123_OfflineDeviceIsNotShownDelivered(t *testing.T) {
 // States were lost or stuck after a restart. Here each command is where it was,
 // and goes on from there.
 func TestThingsboard11642_StatesSurviveARestart(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	cfg.Listen = hubtest.FreeAddr(t)
 	h := hubtest.StartProcess(t, cfg)
-	states := map[string]string{"queued": "QUEUED", "sent": "SENT", "delivered": "DELIVERED", "running": "RUNNING", "done": "SUCCEEDED", "expiring": "QUEUED", "canceled": "CANCELED"}
+	states := map[string]string{"queued": "QUEUED", "sent": "SENT", "delivered": "DELIVERED", "running": "RUNNING", "done": "SUCCEEDED", "canceled": "CANCELED"}
 	devices := map[string]device.Credential{}
 	bring := func(id string, phases ...devicev1.CommandPhase) {
 		p := connectPeer(t, h.Endpoint, devices[id])
@@ -74,11 +76,7 @@ func TestThingsboard11642_StatesSurviveARestart(t *testing.T) {
 	}
 	for id := range states {
 		devices[id] = h.CreateDevice(t, id)
-		spec := &operatorv1.CommandSpec{Name: "act", Timeout: durationpb.New(time.Hour)}
-		if id == "expiring" {
-			spec.Ttl = durationpb.New(2 * time.Second)
-		}
-		send(t, h.Endpoint, id, id, spec)
+		send(t, h.Endpoint, id, id, &operatorv1.CommandSpec{Name: "act", Timeout: durationpb.New(time.Hour)})
 	}
 	bring("sent")
 	bring("delivered", phaseDelivered)
@@ -89,14 +87,15 @@ func TestThingsboard11642_StatesSurviveARestart(t *testing.T) {
 		await(t, h.Endpoint, id, state)
 	}
 	before := command(t, h.Endpoint, "running").Command
+	// Its time is over while the hub is away, or soon after.
+	h.CreateDevice(t, "late")
+	send(t, h.Endpoint, "late", "expiring", &operatorv1.CommandSpec{Name: "act", Ttl: durationpb.New(2 * time.Second)})
 	// A stop in order writes down what devices have said; then a SIGKILL.
 	for _, end := range []func(){func() { _ = h.Terminate() }, h.Kill} {
 		end()
 		h.Start()
 		for id, state := range states {
-			if id != "expiring" {
-				await(t, h.Endpoint, id, state)
-			}
+			await(t, h.Endpoint, id, state)
 		}
 	}
 	if now := command(t, h.Endpoint, "running").Command; now.ProgressPercent != 40 || now.Created.AsTime() != before.Created.AsTime() {
@@ -117,6 +116,7 @@ func TestThingsboard11642_StatesSurviveARestart(t *testing.T) {
 // One command without an answer blocked the queue. Here it holds up neither
 // the delivery, nor the result, nor the expiry of another.
 func TestThingsboard8712_OneUnansweredCommandBlocksNoOther(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	c := h.CreateDevice(t, "pump")
 	p := connectPeer(t, h.Endpoint, c)
@@ -141,6 +141,7 @@ func TestThingsboard8712_OneUnansweredCommandBlocksNoOther(t *testing.T) {
 // to the newest session; what the dead one swallowed goes out again on the
 // living one, and runs once.
 func TestHono1632_CommandGoesToTheLivingSession(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	c := h.CreateDevice(t, "pump")
 	// The first connection dies without a sign: what the hub sends vanishes.
@@ -179,6 +180,7 @@ func TestHono1632_CommandGoesToTheLivingSession(t *testing.T) {
 
 // Nobody ends a command but its own device.
 func TestOnlyTheDeviceItselfAnswers(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	pump, thief := h.CreateDevice(t, "pump"), h.CreateDevice(t, "thief")
 	send(t, h.Endpoint, "pump", "k", &operatorv1.CommandSpec{Name: "act"})
@@ -196,6 +198,7 @@ func TestOnlyTheDeviceItselfAnswers(t *testing.T) {
 // A confirmed reboot looped: the restart lost the confirmation, so the
 // command came again. Here the device remembers that it has restarted.
 func TestLorawanStack4289_RebootDoesNotLoop(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	cfg.Listen = hubtest.FreeAddr(t)
 	h := hubtest.StartProcess(t, cfg)
@@ -225,6 +228,7 @@ func TestLorawanStack4289_RebootDoesNotLoop(t *testing.T) {
 // A retained command switched relays at every start. Here a command that was
 // obeyed is not obeyed again, whoever restarts.
 func TestTasmota744And5228_NothingIsSwitchedAtEveryStart(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	cfg.Listen = hubtest.FreeAddr(t)
 	h := hubtest.StartProcess(t, cfg)

@@ -16,9 +16,10 @@ import (
 // What is not accepted is told in the same words by the API and by hubctl,
 // and leaves nothing behind.
 func TestRefusedCommandsSayWhy(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	h := hubtest.Start(t, cfg)
-	d := &desk{Endpoint: h.Endpoint, hubctl: buildHubctl(t), ca: filepath.Join(cfg.Data, "ca.pem")}
+	d := &desk{Endpoint: h.Endpoint, hubctl: filepath.Join(programs(t), "hubctl"), ca: filepath.Join(cfg.Data, "ca.pem")}
 	for _, id := range []string{"full", "off", "free"} {
 		d.CreateDevice(t, id)
 	}

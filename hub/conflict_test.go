@@ -19,6 +19,7 @@ import (
 // InfluxDB's words, everything else is stored, and when the cause is mended a
 // replay stores the rest.
 func TestTypeConflictStopsNothingElse(t *testing.T) {
+	t.Parallel()
 	const devices, rows, bad = 40, 50, 12
 	db := influxtest.Start(t)
 	h := hubtest.Start(t, influxConfig(t, db))

@@ -26,6 +26,7 @@ var cuts = []string{
 // Links are cut in every way while devices publish. What they send again is
 // no second row.
 func TestCutLinksMakeNoDuplicates(t *testing.T) {
+	t.Parallel()
 	const devices = 12
 	db := influxtest.Start(t)
 	cfg := influxConfig(t, db)

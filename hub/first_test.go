@@ -17,6 +17,7 @@ import (
 // The main job: a reading travels from a device into the store, and an
 // operator sees it.
 func TestReadingReachesTheOperator(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	c, stop := hubtest.Run(t, h.Client(h.CreateDevice(t, "barn-1")))
 	if err := c.Publish(t.Context(), client.Reading(client.Double("temperature", 21.5))); err != nil {

@@ -19,6 +19,7 @@ import (
 // spool is too small counts what it gives up, which an operator sees. When
 // InfluxDB is back everything is stored that was acknowledged, and no more.
 func TestFullBufferRefusesAndDropsNothing(t *testing.T) {
+	t.Parallel()
 	const patient, rowsEach = 6, 600
 	db := influxtest.Start(t)
 	cfg := influxConfig(t, db)

@@ -28,6 +28,7 @@ brokers:
 // back, also where it takes retained messages to read it: the broker sends
 // those last.
 func TestReadingsOfGearWhileTheHubIsAway(t *testing.T) {
+	t.Parallel()
 	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	gear := broker.Dial(t, "gear")
 	for topic, payload := range map[string]string{

@@ -66,6 +66,7 @@ func wantAllStored(t testing.TB, h hubtest.Endpoint, honest *flock) {
 }
 
 func TestHostileFramesEndTheirOwnSessionAlone(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	honest := newFlock(t, h.Endpoint, 3, nil)
 	honest.publish(t, 5*time.Millisecond)
@@ -127,6 +128,7 @@ func TestCompressionOfferIsLeftOut(t *testing.T) {
 // A device that takes no byte of what it is told is cut off when what waits
 // for it is at its bound.
 func TestDeviceThatNeverReads(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	cfg.DeviceFrames, cfg.DeviceBytes = 1e6, 1e9
 	h := hubtest.Start(t, cfg)
@@ -136,7 +138,7 @@ func TestDeviceThatNeverReads(t *testing.T) {
 	p := connectPeer(t, h.Endpoint, h.CreateDevice(t, "mute"))
 	const counter = `tetherline_closes_total{code="too_slow"}`
 	before := metric(t, h.Endpoint, counter)
-	bad := &devicev1.Series{BaseTimeUnixNs: 1, Columns: []*devicev1.Column{{Name: strings.Repeat("no name ", 8), Ints: []int64{1}}}}
+	bad := &devicev1.Series{BaseTimeUnixNs: 1, Columns: []*devicev1.Column{{Name: strings.Repeat("\x01", 64), Ints: []int64{1}}}}
 	stopped := make(chan uint64)
 	go func() {
 		for seq := uint64(1); ; seq++ { // each is answered by a Reject

@@ -17,6 +17,7 @@ import (
 // some of that time: no row that was acknowledged is missing, none is there
 // twice, and what had to wait is stored while new rows go on coming.
 func TestKillingTheHubLosesNothing(t *testing.T) {
+	t.Parallel()
 	const devices, kills = 16, 10
 	db := influxtest.Start(t)
 	cfg := influxConfig(t, db)

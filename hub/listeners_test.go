@@ -21,6 +21,7 @@ import (
 // With operator-listen devices have no way to the API, nor operators one to
 // the devices' door; health is told at both.
 func TestOperatorsHaveADoorOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	cfg.OperatorListen = "127.0.0.1:0"
 	h := hubtest.Start(t, cfg)
@@ -56,6 +57,7 @@ func TestOperatorsHaveADoorOfTheirOwn(t *testing.T) {
 
 // The figures are for operators who may see all devices.
 func TestMetricsNeedAToken(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	operator := func(name, selector string) string {
 		answer, err := h.Operators.CreateOperator(t.Context(), connect.NewRequest(&operatorv1.CreateOperatorRequest{
@@ -78,6 +80,7 @@ func TestMetricsNeedAToken(t *testing.T) {
 // Behind a proxy on this machine, and nowhere else, a device proves itself
 // without channel binding, and its address is what the proxy says.
 func TestProxyListener(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	cfg.ProxyListen, cfg.TrustedProxies = hubtest.FreeAddr(t), []string{"127.0.0.1/32"}
 	h := hubtest.Start(t, cfg)

@@ -175,6 +175,7 @@ func awaitError(t testing.TB, errs chan error, want error) {
 // Promise 7: a middleman with a certificate that the device trusts gets no
 // reading out of it and no command into it, whatever he does to the frames.
 func TestMiddlemanWithATrustedCertificate(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	h := hubtest.Start(t, cfg)
 	answer, err := h.Devices.CreateDevice(t.Context(), connect.NewRequest(&operatorv1.CreateDeviceRequest{

@@ -69,6 +69,7 @@ func refusedWith(t testing.TB, e mqtttest.Endpoint, want error, clientID string,
 // has the topics that the file gives it. The hub's own certificate and CA
 // stand for the broker.
 func TestMQTTUsersAndTheirTopics(t *testing.T) {
+	t.Parallel()
 	h, e := startMQTTHub(t, mqttUsersFile(t, "plug", "lamp"))
 	refusedWith(t, e, errBadPassword, "x")
 	refusedWith(t, e, errBadPassword, "x", mqtttest.As("plug", "lamp"))

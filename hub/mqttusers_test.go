@@ -20,6 +20,7 @@ import (
 // gone or has another password or other topics is put out, and the others
 // notice nothing. A file that does not load changes nothing.
 func TestMQTTUsersAreReloaded(t *testing.T) {
+	t.Parallel()
 	var file string
 	_, e := startMQTTHub(t, mqttUsersFile(t, "stays", "goes", "changes"), func(c *hub.Config) { file = c.MQTTUsers })
 	before, err := os.ReadFile(file)
@@ -133,6 +134,7 @@ func TestMQTTOnLoopbackNeedsNoPassword(t *testing.T) {
 // Hundreds of connections that never say who they are neither keep gear out
 // nor pile up.
 func TestMQTTStrangersAreBounded(t *testing.T) {
+	t.Parallel()
 	h, e := startMQTTHub(t, mqttUsersFile(t, "plug"))
 	addr := h.Hub.AddrMQTT().String()
 	const strangers = 600
@@ -176,6 +178,7 @@ func TestMQTTBrokerTLS(t *testing.T) {
 
 // The hub's state and that of MQTT survive together.
 func TestMQTTSessionsSurviveAHubRestart(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	cfg.MQTTListen = hubtest.FreeAddr(t)
 	h := hubtest.Start(t, cfg)

@@ -18,6 +18,7 @@ import (
 // as dropped by that device: the three add up for every device, none is in two
 // of them, and operators see the count.
 func TestLongOutageAddsUp(t *testing.T) {
+	t.Parallel()
 	o := startOutage(t)
 	o.publish(t)
 	for _, d := range o.devices {

@@ -50,6 +50,7 @@ var padding = client.String("pad", strings.Repeat("0123456789abcdef", 200))
 // things: nothing that anybody was told is undone. The store is on a disk of
 // its own and often away, so that rows wait in the buffer when it happens.
 func TestPowerLossTakesNothingFromTheBuffer(t *testing.T) {
+	t.Parallel()
 	db := influxtest.Start(t)
 	p := newPower(t, 8, func(cfg *hub.Config) {
 		cfg.InfluxURL, cfg.InfluxBucket, cfg.InfluxToken, cfg.InfluxOrg = db.URL, db.Bucket, db.Token, db.Org
@@ -77,6 +78,7 @@ func TestPowerLossTakesNothingFromTheBuffer(t *testing.T) {
 // The same with the embedded store, which is on the disk that loses power: a
 // row leaves the buffer when it is durable in the store.
 func TestPowerLossTakesNothingFromTheEmbeddedStore(t *testing.T) {
+	t.Parallel()
 	p := newPower(t, 4, func(*hub.Config) {})
 	p.run(t, shortOrLongTimes(3, 30), 20*time.Millisecond, func(int) {})
 	rows := p.flock.settle(t)
@@ -90,6 +92,7 @@ func TestPowerLossTakesNothingFromTheEmbeddedStore(t *testing.T) {
 // The tests above see what a disk loses: one that accepts syncs without doing
 // them loses what was acknowledged.
 func TestPowerLossOfALyingDiskIsSeen(t *testing.T) {
+	t.Parallel()
 	disk := powertest.New(t, powertest.Options{Forgetful: true})
 	h := hubtest.StartProcess(t, powerConfig(t, disk))
 	f := newFlock(t, h.Endpoint, 4, nil)

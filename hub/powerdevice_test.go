@@ -19,6 +19,7 @@ import (
 // it has the command: the hub sends it again, and it does not run again. Where
 // the disk only pretends to sync it does: the test sees what it is for.
 func TestPowerLossOfADeviceRunsNothingTwice(t *testing.T) {
+	t.Parallel()
 	config := hubtest.Config(t)
 	h := hubtest.Start(t, config)
 	ca, err := os.ReadFile(filepath.Join(config.Data, "ca.pem"))

@@ -68,6 +68,7 @@ type refused struct {
 // From outside there is one refusal, whatever is wrong: the same bytes, the
 // same close code, and nothing that an operator of another device could see.
 func TestRefusedProofsAreAlikeAndLeaveNoTrace(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	good := h.CreateDevice(t, "good")
 	dead := h.CreateDevice(t, "dead")
@@ -151,6 +152,7 @@ func wantNoTrace(t testing.TB, h hubtest.Endpoint) {
 // The SDK tells the one who runs the device which of the ends it is, and does
 // not come back by itself.
 func TestRefusedDeviceStopsWithItsReason(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	wrong := h.CreateDevice(t, "wrong")
 	wrong.Secret[5] ^= 1
@@ -182,6 +184,7 @@ func TestRefusedDeviceStopsWithItsReason(t *testing.T) {
 // refuses the device, and where it does not, the device refuses it. No reading
 // ends there and no command is obeyed, though its certificate is trusted.
 func TestAnotherHubGetsNothing(t *testing.T) {
+	t.Parallel()
 	cfg := hubtest.Config(t)
 	home, other := hubtest.Start(t, hubtest.Config(t)), hubtest.Start(t, cfg)
 	c := home.CreateDevice(t, "dev-1")

@@ -25,6 +25,7 @@ func series(at time.Time, columns ...*devicev1.Column) *devicev1.Series {
 // costs neither the connection nor what comes after it. The SDK would refuse
 // all of these before they leave: here they come over the bare wire.
 func TestFramesThatAreNeverAccepted(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	now := time.Now()
 	named := func(name string) []*devicev1.Series { return []*devicev1.Series{series(now, column(name, 1))} }

@@ -14,6 +14,7 @@ import (
 // when it comes back on the old one, and is not locked out by the end of the
 // grace.
 func TestRotationWhileAwayIsHandedOverOnReturn(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	first := h.CreateDevice(t, "away-1")
 	if _, err := h.Devices.RotateDevice(t.Context(), connect.NewRequest(&operatorv1.RotateDeviceRequest{Id: "away-1"})); err != nil {

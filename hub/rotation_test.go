@@ -49,6 +49,7 @@ func wantUnauthorized(t testing.TB, h hubtest.Endpoint, c device.Credential) {
 // not one row is lost or doubled, the new one is on the device's disk, and
 // the old one is worth nothing any more.
 func TestRotationOnALiveDevice(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	first := h.CreateDevice(t, "gauge-000")
 	path := deviceFile(t, h.Endpoint, first)
@@ -99,6 +100,7 @@ func TestRotationOnALiveDevice(t *testing.T) {
 // A device with no place to keep another credential goes on with its old one
 // for the grace, and then its operator has brought the next one by hand.
 func TestRotationByHand(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	old := h.CreateDevice(t, "away")
 	next, handedOver := rotate(t, h.Endpoint, "away", durationpb.New(time.Hour))
@@ -124,6 +126,7 @@ func TestRotationByHand(t *testing.T) {
 // Without grace the present session ends, and the credential with it; so it
 // does when a short grace is over.
 func TestRotationWithoutGraceEndsTheSession(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
 	for id, grace := range map[string]time.Duration{"stolen": 0, "late": 1500 * time.Millisecond} {
 		old := h.CreateDevice(t, id)

@@ -36,6 +36,7 @@ var troubles = []struct {
 // Whatever the store answers, every row that it will take is stored once, and
 // quarantine holds those alone that it has refused one by one.
 func TestNoAnswerOfTheStoreCostsARow(t *testing.T) {
+	t.Parallel()
 	const devices = 10
 	db := influxtest.Start(t)
 	store := newFlakyStore(t, db)

@@ -25,6 +25,7 @@ var texts = []string{
 
 // Text comes back byte for byte, whichever store it went through.
 func TestTextIsFaithfulInBothStores(t *testing.T) {
+	t.Parallel()
 	db := influxtest.Start(t)
 	for name, cfg := range map[string]hub.Config{"sqlite": hubtest.Config(t), "influxdb": influxConfig(t, db)} {
 		t.Run(name, func(t *testing.T) {

@@ -110,6 +110,7 @@ func stationClient(h hubtest.Endpoint, t *testing.T, id, site string) client.Con
 // selector, and Home Assistant finds their fields; what was so and is not any
 // more is cleared, also when the hub was away meanwhile.
 func TestUpstream(t *testing.T) {
+	t.Parallel()
 	b := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{Persistent: true})
 	cfg := hubtest.Config(t)
 	cfg.Listen = hubtest.FreeAddr(t)
@@ -182,6 +183,7 @@ func TestUpstream(t *testing.T) {
 // What a broker has of devices that were deleted while it was out of reach is
 // cleared when it is back.
 func TestUpstreamTidiesAfterAnAbsence(t *testing.T) {
+	t.Parallel()
 	b := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	cfg := hubtest.Config(t)
 	bridgeTo(t, &cfg, b.URL, "    publish: {prefix: site/hub, discovery: ha, retain: true}\n")
@@ -236,6 +238,7 @@ func TestUpstreamTidiesAfterAnAbsence(t *testing.T) {
 // and stored as ever, what it misses is counted, and it gets those that come
 // when it is well again.
 func TestUpstreamIsNotHeldUpByASlowBroker(t *testing.T) {
+	t.Parallel()
 	b := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	way := newLink(t, b.Addr)
 	cfg := hubtest.Config(t)
