@@ -161,8 +161,16 @@ func (m *metrics) collectTelemetry(c collector) {
 }
 
 func (m *metrics) collectCommands(c collector) {
+	known := false // before the figures: as they are told, the rest is being read
+	select {
+	case <-m.hub.commands.Ready():
+		known = true
+	default:
+	}
 	s := m.hub.commands.Stats()
-	c.gauge("commands_pending", "Commands without an end, of all nodes.", float64(s.Pending))
+	if known {
+		c.gauge("commands_pending", "Commands without an end, of all nodes; absent until they are known, soon after a start.", float64(s.Pending))
+	}
 	c.gauge("commands_owed_ends", "Ends of commands that wait for the store.", float64(s.OwedEnds))
 	c.counter("commands_accepted_total", "Commands accepted by this node.", s.Accepted)
 	c.counter("commands_refused_total", "Commands refused because the device had too many pending.", s.Refused)

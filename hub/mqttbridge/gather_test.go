@@ -69,6 +69,7 @@ func TestReaderGathers(t *testing.T) {
 	defer func() { _ = c.Close() }()
 	c.urgent = &urgent
 	taken, batches, slow := 0, 0, 0
+	c.let = true
 	c.take = func(batch []*arrival) bool {
 		for _, a := range batch {
 			if int(a.id) != taken || string(a.payload) != "xy" {
@@ -126,6 +127,7 @@ func TestReaderGathersRecords(t *testing.T) {
 	defer func() { _ = c.Close() }()
 	c.urgent = new(atomic.Bool)
 	taken, batches := 0, 0
+	c.let = true
 	c.take = func(batch []*arrival) bool {
 		for _, a := range batch {
 			if int(a.id) != taken {

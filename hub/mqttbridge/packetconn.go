@@ -18,6 +18,8 @@ import (
 // Bounds of packets on the wire (MQTT 3.1.1, section 2.2).
 const (
 	publishType  = 3       // high four bits of the first byte
+	connackHead  = 0x20    // of a CONNACK (MQTT 3.1.1, section 3.2)
+	connackRest  = 2       // bytes after that; the last one is 0 where it lets the client in
 	maxOther     = 1 << 20 // bytes of a packet that is no PUBLISH
 	maxUnwritten = 256 << 10
 	maxAcks      = 4 << 16 // bytes: one for each packet identifier
@@ -60,6 +62,7 @@ type packetConn struct {
 	// take gets the messages; nil: the client does. full: the broker may
 	// wait for acknowledgements before it sends more.
 	take  func(batch []*arrival) (full bool)
+	let   bool // the broker has let the client in: before that it may send no message
 	full  bool
 	batch []*arrival // not taken yet
 	bytes int        // that those take in memory
@@ -146,6 +149,13 @@ func (c *packetConn) next() error {
 	if first>>4 != publishType {
 		if length > maxOther {
 			return fmt.Errorf("%w: a packet of %d bytes", errNotMQTT, length)
+		}
+		if first == connackHead && length == connackRest {
+			answer, err := c.in.Peek(connackRest)
+			if err != nil {
+				return unexpected(err)
+			}
+			c.let = answer[1] == 0
 		}
 		c.out, c.pass = binary.AppendUvarint(append(c.out[:0], first), uint64(length)), length
 		return nil

@@ -22,6 +22,9 @@ const (
 // message reads a PUBLISH of QoS 0 or 1, behind its length (MQTT 3.1.1,
 // section 3.3).
 func (c *packetConn) message(first byte, length int) error {
+	if !c.let {
+		return fmt.Errorf("%w: a message before it has let the hub in", errNotMQTT)
+	}
 	name, err := c.field(&length)
 	if err != nil {
 		return err

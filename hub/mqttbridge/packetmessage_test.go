@@ -20,6 +20,7 @@ import (
 func taking(in io.Reader) (*packetConn, *[]string) {
 	c := newPacketConn(readOnly{Reader: in})
 	var taken []string
+	c.let = true
 	c.take = func(batch []*arrival) bool {
 		for _, a := range batch {
 			taken = append(taken, fmt.Sprintf("%s id=%d dup=%v retained=%v %d bytes", a.topic, a.id, a.dup, a.retained, len(a.payload)))
