@@ -124,34 +124,35 @@ func TestBridgeCommandsRunAtMostOnce(t *testing.T) {
 // into quarantine with its words, and takes all others.
 func TestBridgeFieldThatChangesItsType(t *testing.T) {
 	t.Parallel()
-	db := influxtest.Start(t)
-	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
-	cfg := influxConfig(t, db)
-	cfg.LogLevel = "error"
-	bridgeTo(t, &cfg, broker.URL, "    profiles:\n      - kind: json\n        settings: {topic: \"j/{gear}\"}\n        auto-allow: [\"*\"]\n")
-	h := hubtest.Start(t, cfg)
-	connected(t, h.Endpoint)
-	gear := broker.Dial(t, "gear")
-	for i, payload := range []string{`{"n":1,"v":1.5}`, `{"n":2,"v":"off"}`, `{"n":3,"v":2.5}`} {
-		mqtttest.Publish(t, gear, "j/plug", 1, false, payload)
-		mqtttest.Publish(t, gear, "j/lamp", 1, false, payload[:6]+"}")
-		if i == 0 {
-			hubtest.Eventually(t, "the type is known", func() bool { return h.CountOf(t, "plug", "json") == 1 })
+	onBothBrokers(t, func(t *testing.T, s *site) {
+		db := influxtest.Start(t)
+		cfg := influxConfig(t, db)
+		cfg.LogLevel = "error"
+		s.bridge(t, &cfg, "    profiles:\n      - kind: json\n        settings: {topic: \"j/{gear}\"}\n        auto-allow: [\"*\"]\n")
+		h := hubtest.Start(t, cfg)
+		connected(t, h.Endpoint)
+		gear := s.endpoint(t).Dial(t, "gear")
+		for i, payload := range []string{`{"n":1,"v":1.5}`, `{"n":2,"v":"off"}`, `{"n":3,"v":2.5}`} {
+			mqtttest.Publish(t, gear, "j/plug", 1, false, payload)
+			mqtttest.Publish(t, gear, "j/lamp", 1, false, payload[:6]+"}")
+			if i == 0 {
+				hubtest.Eventually(t, "the type is known", func() bool { return h.CountOf(t, "plug", "json") == 1 })
+			}
 		}
-	}
-	hubtest.Eventually(t, "the others are stored", func() bool { return h.CountOf(t, "plug", "json") == 2 && h.CountOf(t, "lamp", "json") == 3 })
-	var rows []*operatorv1.QuarantinedRow
-	hubtest.Eventually(t, "a row is in quarantine", func() bool {
-		list, err := h.Quarantine.ListQuarantine(t.Context(), connect.NewRequest(&operatorv1.ListQuarantineRequest{}))
-		if err != nil {
-			t.Fatal(err)
+		hubtest.Eventually(t, "the others are stored", func() bool { return h.CountOf(t, "plug", "json") == 2 && h.CountOf(t, "lamp", "json") == 3 })
+		var rows []*operatorv1.QuarantinedRow
+		hubtest.Eventually(t, "a row is in quarantine", func() bool {
+			list, err := h.Quarantine.ListQuarantine(t.Context(), connect.NewRequest(&operatorv1.ListQuarantineRequest{}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows = list.Msg.Rows
+			return len(rows) > 0
+		})
+		if len(rows) != 1 || rows[0].DeviceId != "plug" || !strings.Contains(rows[0].Reason, "conflict") {
+			t.Errorf("in quarantine: %v", rows)
 		}
-		rows = list.Msg.Rows
-		return len(rows) > 0
 	})
-	if len(rows) != 1 || rows[0].DeviceId != "plug" || !strings.Contains(rows[0].Reason, "conflict") {
-		t.Errorf("in quarantine: %v", rows)
-	}
 }
 
 // The bridge is in the status and on /metrics; the hub is ready without its

@@ -101,6 +101,7 @@ func (h *Hub) openMQTT(context.Context) error {
 		Authenticate: b.authenticate,
 		Known:        func(c net.Conn) { b.listener.ConnState(c, http.StateHijacked) },
 		Exempt:       func(user string) bool { return user == mqttBridgeUser },
+		Fault:        h.mqttFault,
 	})
 	if err != nil {
 		_ = inner.Close()
@@ -120,6 +121,14 @@ func (h *Hub) openMQTT(context.Context) error {
 		}))
 	}
 	return nil
+}
+
+// mqttFault puts what a client did where operators look for the troubles of
+// gear: hubctl bridge ls.
+func (h *Hub) mqttFault(f natsd.MQTTFault) {
+	if h.bridge != nil {
+		h.bridge.ClientProblem(f.User, f.ClientID, f.Reason, f.Detail)
+	}
 }
 
 // serveMQTT runs the broker until it is closed.

@@ -39,6 +39,7 @@ type broker struct {
 	desk     desk
 	durable  atomic.Uint64 // the last seq that is durable
 	overlaps bool          // filters of two profiles overlap
+	clients  clientProblems
 
 	mu sync.Mutex // held by the worker while it works; guards all that follows
 

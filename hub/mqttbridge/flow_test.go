@@ -108,115 +108,139 @@ brokers:
 // Whatever one piece of gear sends is refused with a reason, and disturbs no
 // other.
 func TestHostileMessages(t *testing.T) {
-	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
-	r := newRig(t)
-	r.device(registry.NewDevice{ID: "wss"})
-	b, _ := r.bridge(broker.URL, hostileConfig)
-	up(t, b)
-	gear := broker.Dial(t, "gear")
-	send := func(topic string, payload any) { t.Helper(); mqtttest.Publish(t, gear, topic, 1, false, payload) }
-	want := []string{}
-	good := func() {
-		t.Helper()
-		send("j/good", fmt.Sprintf(`{"n":%d}`, len(want)))
-		want = append(want, fmt.Sprintf("json n=%d", len(want)))
-		r.wantStored("good", want...)
-	}
-	good()
-	if p := wantProblem(t, b, "topic matches two profiles"); p.Topic != "j/good" || p.Profile != "raw" {
-		t.Errorf("%+v", p)
-	}
-	refused := func() (n uint64) {
-		for _, p := range b.Brokers()[0].Problems {
-			n += p.Count
+	onEachBroker(t, mqtttest.MosquittoOptions{}, func(t *testing.T, r *rig, url string, e mqtttest.Endpoint) {
+		r.device(registry.NewDevice{ID: "wss"})
+		b, _ := r.bridge(url, hostileConfig)
+		up(t, b)
+		gear := e.Dial(t, "gear")
+		send := func(topic string, payload any) { t.Helper(); mqtttest.Publish(t, gear, topic, 1, false, payload) }
+		want := []string{}
+		good := func() {
+			t.Helper()
+			send("j/good", fmt.Sprintf(`{"n":%d}`, len(want)))
+			want = append(want, fmt.Sprintf("json n=%d", len(want)))
+			r.wantStored("good", want...)
 		}
-		return n - b.problemOf("topic matches two profiles").Count
-	}
-	for what, payload := range map[string]any{
-		"not JSON":             `{"n":`,
-		"not UTF-8":            "{\"n\":\"\xff\xfe\"}",
-		"deep":                 strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000),
-		"10 MB":                strings.Repeat("9", 10<<20),
-		"no number of a store": `{"n":1e999}`,
-	} {
-		before := refused()
-		send("j/bad", payload)
-		eventually(t, what+" is refused", func() bool { return refused() > before })
 		good()
-	}
-	if p := b.problemOf("too large"); p.Count != 1 || p.Topic != "j/bad" || p.Profile != "json" {
-		t.Errorf("%+v", p)
-	}
+		if p := wantProblem(t, b, "topic matches two profiles"); p.Topic != "j/good" || p.Profile != "raw" {
+			t.Errorf("%+v", p)
+		}
+		refused := func() (n uint64) {
+			for _, p := range b.Brokers()[0].Problems {
+				n += p.Count
+			}
+			return n - b.problemOf("topic matches two profiles").Count
+		}
+		for what, payload := range map[string]any{
+			"not JSON":             `{"n":`,
+			"not UTF-8":            "{\"n\":\"\xff\xfe\"}",
+			"deep":                 strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000),
+			"no number of a store": `{"n":1e999}`,
+		} {
+			before := refused()
+			send("j/bad", payload)
+			eventually(t, what+" is refused", func() bool { return refused() > before })
+			good()
+		}
 
-	// Names of other devices in the payload, and in the topic.
-	send("j/bad", `{"device":"wss","gear":"good","n":1,"Device":"wss"}`)
-	send("r/good/n", "77") // the gear of that name, but of another profile
-	send("r/wss/n", "77")
-	r.wantStored("good-raw", "raw n=77")
-	r.wantStored("good", want...)
-	if rows := r.stored("wss"); len(rows) > 0 {
-		t.Errorf("gear has written as a wss device: %q", rows)
-	}
+		// What the embedded broker does not take ends a connection, of which it tells.
+		for what, m := range map[string]struct{ topic, payload string }{
+			"10 MB": {"j/bad", strings.Repeat("9", 10<<20)}, "a topic that is not UTF-8": {"j/\xff\xfe", "1"}, "of the broker": {"$SYS/broker/x", "1"},
+		} {
+			c := e.Dial(t, "hostile "+what, func(o *mqtt.ClientOptions) { o.SetAutoReconnect(false) })
+			c.Publish(m.topic, 0, false, m.payload)
+			if what == "10 MB" {
+				p := wantProblem(t, b, "too large")
+				if p.Count != 1 || url != EmbeddedURL && (p.Topic != "j/bad" || p.Profile != "json") ||
+					url == EmbeddedURL && (!strings.Contains(p.Detail, "hostile 10 MB") || !strings.Contains(p.Detail, "a message of 104857") || !strings.Contains(p.Detail, "takes 1048576")) {
+					t.Errorf("%+v", p)
+				}
+			} else if url == EmbeddedURL {
+				eventually(t, what+" is told", func() bool {
+					return slices.ContainsFunc(b.Brokers()[0].Problems, func(p Problem) bool { return strings.Contains(p.Detail, "hostile "+what) })
+				})
+			}
+			good()
+		}
 
-	// More fields than a device may have: those that fit are kept.
-	var many strings.Builder
-	for i := range 200 {
-		fmt.Fprintf(&many, `"f%d":1,`, i)
-	}
-	fields := strings.TrimSuffix(many.String(), ",")
-	send("j/wide", "{"+fields+"}")
-	send("j/wide", "{"+strings.ReplaceAll(fields, `"f`, `"g`)+"}")
-	if p := wantProblem(t, b, "too large"); !strings.Contains(p.Detail, "fields") {
-		eventually(t, "too many fields are refused", func() bool { return strings.Contains(b.problemOf("too large").Detail, "fields") })
-	}
-	send("j/wide", `{"f1":2}`)
-	eventually(t, "what fits is stored", func() bool { rows := r.stored("wide"); return len(rows) == 2 && rows[1] == "json f1=2" })
-	good()
-	eventually(t, "everything is acknowledged", func() bool { return b.Brokers()[0].PendingMessages == 0 })
+		// Names of other devices in the payload, and in the topic.
+		send("j/bad", `{"device":"wss","gear":"good","n":1,"Device":"wss"}`)
+		send("r/good/n", "77") // the gear of that name, but of another profile
+		send("r/wss/n", "77")
+		r.wantStored("good-raw", "raw n=77")
+		r.wantStored("good", want...)
+		if rows := r.stored("wss"); len(rows) > 0 {
+			t.Errorf("gear has written as a wss device: %q", rows)
+		}
+
+		// More fields than a device may have: those that fit are kept.
+		var many strings.Builder
+		for i := range 200 {
+			fmt.Fprintf(&many, `"f%d":1,`, i)
+		}
+		fields := strings.TrimSuffix(many.String(), ",")
+		send("j/wide", "{"+fields+"}")
+		send("j/wide", "{"+strings.ReplaceAll(fields, `"f`, `"g`)+"}")
+		eventually(t, "too many fields are refused", func() bool {
+			return slices.ContainsFunc(b.Brokers()[0].Problems, func(p Problem) bool { return p.Reason == "too large" && strings.Contains(p.Detail, "fields") })
+		})
+		send("j/wide", `{"f1":2}`)
+		eventually(t, "what fits is stored", func() bool { rows := r.stored("wide"); return len(rows) == 2 && rows[1] == "json f1=2" })
+		good()
+		eventually(t, "everything is acknowledged", func() bool { return b.Brokers()[0].PendingMessages == 0 })
+	})
 }
 
 // Tens of thousands of topics that nobody knows do not grow memory, and what
 // is known goes on.
 func TestManyTopicsOfNobody(t *testing.T) {
-	const topics = 50_000
-	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{MaxInflight: 1000})
-	r := newRig(t)
-	b, _ := r.bridge(broker.URL, strings.ReplaceAll(hostileConfig, "\"*\"", "good"))
-	up(t, b)
-	heap := func() int64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	gear := broker.Dial(t, "gear")
-	publish := func(from, to int) {
-		t.Helper()
-		var tokens []mqtt.Token
-		for i := from; i < to; i++ {
-			tokens = append(tokens, gear.Publish(fmt.Sprintf("r/nobody-%d/%s", i, strings.Repeat("x", 500)), 1, false, "1"))
+	onEachBroker(t, mqtttest.MosquittoOptions{MaxInflight: 1000}, func(t *testing.T, r *rig, url string, e mqtttest.Endpoint) {
+		topics := 50_000
+		if url == EmbeddedURL {
+			topics = 25_000 // it is the slower one
 		}
-		for _, token := range tokens {
-			if err := mqtttest.Wait(t, token); err != nil {
-				t.Fatal(err)
+		b, _ := r.bridge(url, strings.ReplaceAll(hostileConfig, "\"*\"", "good"))
+		up(t, b)
+		heap := func() int64 {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		flood := dialRaw(t, e)
+		publish := func(from, to int) {
+			t.Helper()
+			qos := byte(1)
+			if url == EmbeddedURL {
+				qos = 0 // which does not write to the disk, nor lose anything while there is room
+			}
+			var batch []byte
+			for i := from; i < to; i++ {
+				batch = append(batch, publishPacket(t, fmt.Sprintf("r/nobody-%d/%s", i, strings.Repeat("x", 500)), qos, []byte("1"))...)
+				if i%2000 == 1999 || i == to-1 {
+					if _, err := flood.Write(batch); err != nil {
+						t.Fatal(err)
+					}
+					batch = batch[:0]
+					eventually(t, "all are heard", func() bool { return b.Brokers()[0].UnknownGear > uint64(i) })
+				}
 			}
 		}
-		eventually(t, "all are heard", func() bool { return b.Brokers()[0].UnknownGear >= uint64(to) })
-	}
-	publish(0, 2*maxStrangers)
-	before := heap()
-	publish(2*maxStrangers, topics)
-	if grown := heap() - before; grown > 8<<20 {
-		t.Errorf("the heap has grown by %d bytes", grown)
-	}
-	if got := len(b.Gear("barn")); got > maxStrangers/2+2 || got < maxStrangers/2 { // one profile of two
-		t.Errorf("%d pieces of gear are listed", got)
-	}
-	if !slices.ContainsFunc(b.Gear("barn"), func(g SeenGear) bool { return g.Gear.Name == fmt.Sprintf("nobody-%d", topics-1) }) {
-		t.Error("the last one that was heard is not listed")
-	}
-	mqtttest.Publish(t, gear, "j/good", 1, false, `{"n":1}`)
-	r.wantStored("good", "json n=1")
+		publish(0, 2*maxStrangers)
+		before := heap()
+		publish(2*maxStrangers, topics)
+		if grown := heap() - before; grown > 8<<20 {
+			t.Errorf("the heap has grown by %d bytes", grown)
+		}
+		if got := len(b.Gear("barn")); got > maxStrangers/2+2 || got < maxStrangers/2 { // one profile of two
+			t.Errorf("%d pieces of gear are listed", got)
+		}
+		if !slices.ContainsFunc(b.Gear("barn"), func(g SeenGear) bool { return g.Gear.Name == fmt.Sprintf("nobody-%d", topics-1) }) {
+			t.Error("the last one that was heard is not listed")
+		}
+		mqtttest.Publish(t, e.Dial(t, "gear"), "j/good", 1, false, `{"n":1}`)
+		r.wantStored("good", "json n=1")
+	})
 }
 
 // A user and a password from a file that is read again, a certificate of the

@@ -1,8 +1,10 @@
 package mqttbridge
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -31,10 +33,11 @@ func (b *broker) problem(p problem) {
 	}
 }
 
-// remember a problem that is logged otherwise. fresh: it is the first of its
-// kind.
-func (b *broker) remember(p problem) (fresh bool) {
-	ps := &b.problems
+// remember a problem that is logged otherwise.
+func (b *broker) remember(p problem) (fresh bool) { return b.problems.remember(p) }
+
+// fresh: it is the first of its kind.
+func (ps *problems) remember(p problem) (fresh bool) {
 	key := [2]string{bounded(p.reason), p.profile}
 	at := ps.byKey[key]
 	if at == nil {
@@ -64,14 +67,40 @@ func (ps *problems) forgetOldest() {
 	delete(ps.byKey, oldest)
 }
 
-// list is all, newest first.
-func (ps *problems) list() []Problem {
-	all := make([]Problem, 0, len(ps.byKey))
+// list is all, newest first, with those of more.
+func (ps *problems) list(more ...Problem) []Problem {
+	all := append(make([]Problem, 0, len(ps.byKey)+len(more)), more...)
 	for _, p := range ps.byKey {
 		all = append(all, *p)
 	}
 	slices.SortFunc(all, func(a, b Problem) int { return b.Time.Compare(a.Time) })
 	return all
+}
+
+// clientProblems are those of clients of the hub's own broker, which tells
+// them from goroutines that must not wait.
+type clientProblems struct {
+	mu sync.Mutex
+	problems
+}
+
+func (c *clientProblems) list() []Problem {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.problems.list()
+}
+
+// ClientProblem takes in that a client of the hub's own broker did something
+// that the broker does not take. It is for logged things, and does not wait.
+func (b *Bridge) ClientProblem(user, clientID, reason, detail string) {
+	p := problem{reason: reason, detail: fmt.Sprintf("user %.40q, client id %.40q: %s", user, clientID, detail)}
+	for _, br := range b.brokers {
+		if br.cfg.URL == EmbeddedURL {
+			br.clients.mu.Lock()
+			br.clients.remember(p)
+			br.clients.mu.Unlock()
+		}
+	}
 }
 
 // bounded is s as far as it is shown.

@@ -38,11 +38,19 @@ type rig struct {
 
 	full atomic.Bool // the buffer takes nothing
 
+	embedded *Embedded              // nil: the node is no broker
+	faults   atomic.Pointer[Bridge] // the last one, which is told of the broker's clients
+
 	mu   sync.Mutex
 	rows []telemetry.Row
 }
 
 func newRig(t testing.TB) *rig {
+	t.Helper()
+	return newRigWith(t, natsd.Config{})
+}
+
+func newRigWith(t testing.TB, cfg natsd.Config) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir()}
 	ctx := t.Context()
@@ -53,7 +61,8 @@ func newRig(t testing.TB) *rig {
 			t.Fatal(err)
 		}
 	}
-	r.node, err = natsd.Start(ctx, natsd.Config{Dir: filepath.Join(r.dir, "nats"), Name: "test", Logger: quiet()})
+	cfg.Dir, cfg.Name, cfg.Logger = filepath.Join(r.dir, "nats"), "test", quiet()
+	r.node, err = natsd.Start(ctx, cfg)
 	check()
 	r.atEnd(r.node.Stop)
 	r.registry, err = registry.Open(ctx, r.node.JetStream(), registry.Config{Logger: quiet()})
@@ -196,11 +205,13 @@ func (r *rig) bridgeWith(url, text string, change func(*Deps)) (b *Bridge, stop 
 	deps := Deps{
 		Registry: r.registry, KeyID: func() string { return "k1" }, Buffer: r, Tail: r.buffer, Live: r.live, Commands: r.commands,
 		JetStream: r.node.JetStream(), Node: "test", Dir: filepath.Join(r.dir, "bridge"), Logger: quiet(),
+		Embedded: r.embedded,
 	}
 	change(&deps)
 	if b, err = New(cfg, deps); err != nil {
 		r.t.Fatal(err)
 	}
+	r.faults.Store(b)
 	for _, br := range b.brokers {
 		br.conn.pauses = [2]time.Duration{10 * time.Millisecond, 100 * time.Millisecond}
 	}

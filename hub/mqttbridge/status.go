@@ -78,7 +78,7 @@ func (b *broker) status() BrokerStatus {
 		Name: b.cfg.Name, URL: b.cfg.URL, Connected: b.connected, Since: b.since, Error: b.failure,
 		Messages: b.counts.messages, Rows: b.counts.rows, Refused: b.counts.refused, UnknownGear: b.counts.unknown,
 		LostQoS0: lost, PendingMessages: uint64(pending), PendingBytes: uint64(bytes), Published: b.counts.published,
-		Problems: b.problems.list(),
+		Problems: b.problems.list(b.clients.list()...),
 	}
 	if b.upstream != nil {
 		s.Published += b.upstream.published.Load()

@@ -106,7 +106,7 @@ func (e *embedded) run(ctx context.Context) (*server.Server, error) {
 		return nil, fmt.Errorf("configure the embedded nats server: %w", err)
 	}
 	fatal := make(chan string, 1)
-	srv.SetLoggerV2(newServerLog(e.log, e.look, fatal), false, false, false)
+	srv.SetLoggerV2(newServerLog(e.log, e.look, fatal, e.logins.heard), false, false, false)
 	started := make(chan struct{})
 	var openErr error
 	go func() {

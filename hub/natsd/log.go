@@ -16,8 +16,9 @@ import (
 type serverLog struct {
 	log     *slog.Logger
 	trouble func()
-	fatal   chan<- string // the reason why the server did not start; 1
-	clients *rate.Limiter // of lines about MQTT clients
+	fatal   chan<- string     // the reason why the server did not start; 1
+	client  func(line string) // is told of errors about MQTT clients, and must not wait
+	clients *rate.Limiter     // of lines about MQTT clients
 }
 
 const serverMessage = "nats server"
@@ -27,10 +28,11 @@ const (
 	clientLineEvery = time.Second
 	clientLineBurst = 20
 	clientLineMark  = " - mid:" // after the client's address
+	clientLineGap   = " - "     // between what else tells of the client, and before the text
 )
 
-func newServerLog(log *slog.Logger, trouble func(), fatal chan<- string) *serverLog {
-	return &serverLog{log: log, trouble: trouble, fatal: fatal, clients: rate.NewLimiter(rate.Every(clientLineEvery), clientLineBurst)}
+func newServerLog(log *slog.Logger, trouble func(), fatal chan<- string, client func(line string)) *serverLog {
+	return &serverLog{log: log, trouble: trouble, fatal: fatal, client: client, clients: rate.NewLimiter(rate.Every(clientLineEvery), clientLineBurst)}
 }
 
 func (l *serverLog) Noticef(format string, v ...any) {
@@ -44,6 +46,9 @@ func (l *serverLog) Errorf(format string, v ...any) { l.report(slog.LevelError, 
 func (l *serverLog) report(level slog.Level, format string, v []any) {
 	text := fmt.Sprintf(format, v...)
 	if strings.Contains(text, clientLineMark) {
+		if level == slog.LevelError {
+			l.client(text)
+		}
 		if !l.clients.Allow() {
 			return
 		}

@@ -3,6 +3,7 @@ package natsd
 import (
 	"crypto/rand"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -16,6 +17,8 @@ type logins struct {
 	account *server.Account // of MQTT; nil: not open
 	addr    string          // of the server's MQTT listener
 	tickets map[string]ticket
+
+	door atomic.Pointer[MQTT] // that hears of clients; nil: it is not open
 }
 
 // ticket lets one connection in.
@@ -32,6 +35,17 @@ func (l *logins) serve(account *server.Account, addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.account, l.addr = account, addr
+}
+
+// heard has the door hear a line of the server's log. It may be called on nil,
+// where there is no MQTT.
+func (l *logins) heard(line string) {
+	if l == nil {
+		return
+	}
+	if m := l.door.Load(); m != nil {
+		m.heard(line)
+	}
 }
 
 // issue makes a ticket, a password of the server's, and says where to show

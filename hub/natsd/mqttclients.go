@@ -7,14 +7,15 @@ import (
 
 // mqttClient is a connection of somebody known.
 type mqttClient struct {
-	user    string
-	session string        // name of its session
-	number  uint64        // counts up, in the order of entering
-	left    chan struct{} // closed when it has left
-	raw     net.Conn      // the client, below TLS: closing it never waits
-	down    net.Conn      // the client
-	up      *net.TCPConn
-	counted bool
+	user     string
+	clientID string
+	session  string        // name of its session
+	number   uint64        // counts up, in the order of entering
+	left     chan struct{} // closed when it has left
+	raw      net.Conn      // the client, below TLS: closing it never waits
+	down     net.Conn      // the client
+	up       *net.TCPConn
+	counted  bool
 }
 
 // Clients is how many are connected.
@@ -54,6 +55,20 @@ func (m *MQTT) enter(c *mqttClient) bool {
 	c.number, c.left = m.entered, make(chan struct{})
 	m.clients[c] = struct{}{}
 	return true
+}
+
+// known has the client found by the address that the server knows it by,
+// until it is forgotten.
+func (m *MQTT) known(c *mqttClient) (forget func()) {
+	addr := c.up.LocalAddr().String()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.carried[addr] = c
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.carried, addr)
+	}
 }
 
 func (m *MQTT) leave(c *mqttClient) {

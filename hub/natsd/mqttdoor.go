@@ -48,6 +48,9 @@ type MQTTDoor struct {
 	// of users for whom Exempt is true do not count.
 	MaxClients int
 	Exempt     func(user string) bool // nil: nobody
+	// Fault is told what clients do that the broker does not take; nil: nobody
+	// is. It may be called by many at once, and must not wait.
+	Fault func(MQTTFault)
 }
 
 // MQTTStats counts what went through the door since it was made.
@@ -76,7 +79,8 @@ type MQTT struct {
 	mu      sync.Mutex
 	closed  bool
 	clients map[*mqttClient]struct{}
-	counted int // of them, against MaxClients
+	carried map[string]*mqttClient // by the address that the server knows them by
+	counted int                    // of them, against MaxClients
 	entered uint64
 }
 
@@ -89,7 +93,7 @@ func (n *Node) OpenMQTT(door MQTTDoor) (*MQTT, error) {
 	if door.MaxClients == 0 {
 		door.MaxClients = DefaultMQTTClients
 	}
-	m := &MQTT{cfg: door, logins: n.embedded.logins, repeat: n.embedded.repeatMQTT, log: n.log, clients: make(map[*mqttClient]struct{})}
+	m := &MQTT{cfg: door, logins: n.embedded.logins, repeat: n.embedded.repeatMQTT, log: n.log, clients: make(map[*mqttClient]struct{}), carried: make(map[string]*mqttClient)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	n.mqttMu.Lock()
 	defer n.mqttMu.Unlock()
@@ -97,6 +101,7 @@ func (n *Node) OpenMQTT(door MQTTDoor) (*MQTT, error) {
 		return nil, errors.New("nats: the MQTT broker is open already")
 	}
 	n.mqtt = m
+	m.logins.door.Store(m)
 	return m, nil
 }
 
@@ -194,15 +199,17 @@ func (m *MQTT) handle(raw net.Conn) {
 	defer cancel()
 	if _, ok := m.cfg.Authenticate(ctx, connect.User, connect.Password); !ok {
 		m.Stats.Refused.Add(1)
+		m.fault(MQTTFault{User: connect.User, ClientID: connect.ClientID, Reason: faultPassword, Detail: "see the users file of the hub (mqtt-users)"})
 		m.refuse(conn, refusal(refusedPassword))
 		return
 	}
 	if m.cfg.Known != nil {
 		m.cfg.Known(raw)
 	}
-	c := &mqttClient{user: connect.User, session: sessionName(connect.User, connect.ClientID), raw: raw, down: conn}
+	c := &mqttClient{user: connect.User, clientID: connect.ClientID, session: sessionName(connect.User, connect.ClientID), raw: raw, down: conn}
 	if !m.enter(c) {
 		m.Stats.Full.Add(1)
+		m.fault(MQTTFault{User: c.user, ClientID: c.clientID, Reason: faultClients, Detail: fmt.Sprintf("%d are connected, the most that there may be", m.cfg.MaxClients)})
 		m.refuse(conn, refusal(refusedUnavailable))
 		return
 	}
@@ -256,6 +263,7 @@ func (m *MQTT) admit(ctx context.Context, c *mqttClient, connect *mqttConnect, r
 	}
 	c.up = up.(*net.TCPConn)
 	defer c.up.Close()
+	defer m.known(c)()
 	user := c.user
 	if user == "" {
 		user = "-" // the server refuses an empty one
