@@ -125,7 +125,10 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		filters = append(filters, p.filters...)
 		br.profiles = append(br.profiles, p)
 	}
-	br.conn.filters = cover(filters)
+	if br.conn.filters = cover(filters); cfg.URL == EmbeddedURL {
+		br.conn.filters = single(filters)
+		br.conn.wanted = func(topic string) bool { return matchesAny(filters, topic) }
+	}
 	if cfg.Publish != nil {
 		if br.upstream, err = newUpstream(cfg, &b.deps, br.trouble); err != nil {
 			return nil, err

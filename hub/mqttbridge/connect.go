@@ -124,6 +124,7 @@ type connection struct {
 	dialer   *dialer
 	clientID string
 	filters  []string
+	wanted   func(topic string) bool // what filters are there for; nil: all that comes
 	before   subscribed
 	// take gets the messages of a session, and says whether the broker may
 	// wait for acknowledgements.
@@ -177,7 +178,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 	s.acks.wake = make(chan struct{}, 1)
 	handler := func(_ mqtt.Client, m mqtt.Message) { c.take(s, []*arrival{fromClient(m)}) }
 	options, err := c.dialer.optionsWith(network, c.clientID, handler, func(conn *packetConn) {
-		s.conn, conn.take = conn, func(batch []*arrival) bool { return c.take(s, batch) }
+		s.conn, conn.wanted, conn.take = conn, c.wanted, func(batch []*arrival) bool { return c.take(s, batch) }
 	})
 	if err != nil {
 		return false, err

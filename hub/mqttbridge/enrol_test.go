@@ -235,6 +235,23 @@ func TestGlobs(t *testing.T) {
 	}
 }
 
+func TestSingleFilter(t *testing.T) {
+	for _, c := range []struct{ in, want []string }{
+		{[]string{"a/+", "b/#"}, []string{"#"}},
+		{[]string{"a/+/c", "b/+/c"}, []string{"+/+/c"}},
+		{[]string{"a/+", "a/b/c"}, []string{"#"}},
+		{[]string{"a/x/+", "a/y/#"}, []string{"#"}},
+		{[]string{"a/b", "a/b/c"}, []string{"a/b/#"}},
+		{[]string{"a", "b/c", "$SYS/#", "$SYS/x"}, []string{"$SYS/#", "#"}},
+		{[]string{"a"}, []string{"a"}},
+		{[]string{"a/#", "a/b"}, []string{"a/#"}},
+	} {
+		if got := single(c.in); !slices.Equal(got, c.want) {
+			t.Errorf("%q: %q; want %q", c.in, got, c.want)
+		}
+	}
+}
+
 func TestCover(t *testing.T) {
 	for _, c := range []struct{ in, want []string }{
 		{[]string{"a/+", "b/#"}, []string{"a/+", "b/#"}},

@@ -28,6 +28,34 @@ func cover(filters []string) []string {
 	return kept
 }
 
+// single is a filter that covers all, besides those of topics that begin with
+// "$", which no wildcard in front matches. The embedded broker sends ahead a
+// number of messages for each subscription, but no more than that for all of a
+// session: of what is over it comes half a minute later, behind what was
+// published after it. One that ends in "/#" it takes for two, the second of the
+// topic without that level: that is harmless only where this is one topic.
+func single(filters []string) []string {
+	var out []string
+	one := ""
+	for _, f := range filters {
+		switch {
+		case strings.HasPrefix(f, "$"):
+			out = append(out, f)
+		case one == "":
+			one = f
+		default:
+			one = join(one, f)
+		}
+	}
+	if one != "" {
+		if above, ok := strings.CutSuffix(one, "/#"); ok && strings.Contains(above, "+") {
+			one = "#"
+		}
+		out = append(out, one)
+	}
+	return cover(out)
+}
+
 // overlap reports whether a topic may match both.
 func overlap(a, b string) bool {
 	as, bs := strings.Split(a, "/"), strings.Split(b, "/")

@@ -61,14 +61,17 @@ type packetConn struct {
 
 	// take gets the messages; nil: the client does. full: the broker may
 	// wait for acknowledgements before it sends more.
-	take  func(batch []*arrival) (full bool)
-	let   bool // the broker has let the client in: before that it may send no message
-	full  bool
-	batch []*arrival // not taken yet
-	bytes int        // that those take in memory
-	room  []arrival  // for the next ones
-	name  []byte     // scratch
-	known map[string]string
+	take func(batch []*arrival) (full bool)
+	let  bool // the broker has let the client in: before that it may send no message
+	full bool
+	// wanted says of which topics the messages are of use: others are taken
+	// without their payload. nil: all are.
+	wanted func(topic string) bool
+	batch  []*arrival // not taken yet
+	bytes  int        // that those take in memory
+	room   []arrival  // for the next ones
+	name   []byte     // scratch
+	known  map[string]string
 
 	mu        sync.Mutex
 	changed   sync.Cond

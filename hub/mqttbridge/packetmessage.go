@@ -46,7 +46,9 @@ func (c *packetConn) message(first byte, length int) error {
 		a.id, a.dup = binary.BigEndian.Uint16(id), first&0x08 != 0
 		_, _ = c.in.Discard(2)
 	}
-	a.payload = make([]byte, min(length, profile.MaxPayloadBytes+1))
+	if c.wanted == nil || c.wanted(topic) {
+		a.payload = make([]byte, min(length, profile.MaxPayloadBytes+1))
+	}
 	if _, err := io.ReadFull(c.in, a.payload); err != nil {
 		return unexpected(err)
 	}
