@@ -34,7 +34,7 @@ func (d *Dispatcher) Cancel(ctx context.Context, id, operator string) (Command, 
 			d.install(c, false) // another node's, just accepted
 			continue
 		}
-		c, err := d.cancelEntry(ctx, e, operator)
+		c, err := d.cancelEntry(ctx, e, byOperator(operator))
 		if errors.Is(err, errGone) {
 			continue // it has just ended: the store says how
 		}
@@ -45,14 +45,14 @@ func (d *Dispatcher) Cancel(ctx context.Context, id, operator string) (Command, 
 
 // cancelEntry makes the step, and leaves the rest to the lane: after makes
 // it tell the device.
-func (d *Dispatcher) cancelEntry(ctx context.Context, e *entry, operator string) (*Command, error) {
+func (d *Dispatcher) cancelEntry(ctx context.Context, e *entry, by string) (*Command, error) {
 	e.step.Lock()
 	defer e.step.Unlock()
 	d.mu.Lock()
 	e.canceled = 0 // asked for again: tell the device again
 	d.mu.Unlock()
 	return d.change(ctx, e, func(c *Command) (*Command, error) {
-		n, err := c.cancel(d.here(0), operator)
+		n, err := c.cancel(d.here(0), by)
 		if err == nil && n == c {
 			d.mu.Lock()
 			d.wakeLocked(e.queue)
@@ -62,9 +62,18 @@ func (d *Dispatcher) cancelEntry(ctx context.Context, e *entry, operator string)
 	})
 }
 
+func byOperator(name string) string {
+	if name == "" {
+		return ""
+	}
+	return " by " + name
+}
+
 // CancelDevice cancels every command of the device that has not ended, as
-// Cancel does: for a device that is removed. It returns how many.
+// Cancel does: for a device that the operator has removed, which is what the
+// story of each tells. It returns how many.
 func (d *Dispatcher) CancelDevice(ctx context.Context, device, operator string) (int, error) {
+	by := ", because the device was removed" + byOperator(operator) + ","
 	if err := d.wait(ctx); err != nil {
 		return 0, err
 	}
@@ -75,7 +84,7 @@ func (d *Dispatcher) CancelDevice(ctx context.Context, device, operator string) 
 	d.mu.Unlock()
 	n := 0
 	for _, e := range pending {
-		_, err := d.cancelEntry(ctx, e, operator)
+		_, err := d.cancelEntry(ctx, e, by)
 		if errors.Is(err, errGone) || errors.Is(err, ErrEnded) {
 			continue
 		}

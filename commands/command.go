@@ -113,7 +113,8 @@ type Command struct {
 	// The device's answer. Confirmed: the end is the device's own word, and
 	// final. An end without it gives way to a later word of the device.
 	Confirmed bool    `json:"confirmed,omitempty"`
-	Code      uint32  `json:"code,omitempty"` // google.rpc.Code, 1 to 16, of FAILED and REJECTED; else 0
+	Code      uint32  `json:"code,omitempty"`    // google.rpc.Code, 1 to 16, of FAILED and REJECTED; else 0
+	NoCode    bool    `json:"no_code,omitempty"` // the device gave none: Code is 2, UNKNOWN
 	Message   string  `json:"message,omitempty"`
 	Result    Payload `json:"result,omitzero"`
 
@@ -137,6 +138,7 @@ type Event struct {
 	Attempt  uint32    `json:"attempt,omitempty"`
 	Progress uint32    `json:"progress,omitempty"`
 	Code     uint32    `json:"code,omitempty"`
+	NoCode   bool      `json:"no_code,omitempty"`
 	Message  string    `json:"message,omitempty"` // the device's words
 }
 

@@ -168,6 +168,7 @@ func (d *Dispatcher) act(ctx context.Context, e *entry) {
 
 // end makes the step that the command's deadline asks for.
 func (d *Dispatcher) end(ctx context.Context, e *entry) error {
+	barred := barring(d.cfg.Devices.CheckDevice(ctx, e.queue.device))
 	_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
 		d.mu.Lock()
 		over := !time.Now().Before(e.deadline())
@@ -177,11 +178,11 @@ func (d *Dispatcher) end(ctx context.Context, e *entry) error {
 		case !over:
 			return c, nil // another node, or the device, was faster
 		case c.State == Delivered || c.State == Running:
-			return c.timeOut(d.here(0))
+			return c.timeOut(d.here(0), barred)
 		case c.State == Sent && c.Spec.Replay == Once && lost && time.Now().Before(c.Expires):
-			return c.timeOut(d.here(0))
+			return c.timeOut(d.here(0), barred)
 		}
-		return c.expire(d.here(0))
+		return c.expire(d.here(0), barred)
 	})
 	return err
 }

@@ -17,10 +17,12 @@ import (
 // once.
 type Devices interface {
 	// CheckDevice returns nil when commands may be sent to the device, or an
-	// error that wraps ErrUnknownDevice or ErrDeviceDisabled.
+	// error that wraps ErrUnknownDevice or ErrDeviceDisabled; a *DisabledError
+	// says who has disabled it. It answers from memory.
 	CheckDevice(ctx context.Context, device string) error
-	// SelectDevices lists the ids of the enabled devices whose labels match,
-	// in a fixed order. A bad selector is an error that wraps ErrInvalid.
+	// SelectDevices lists the ids of the devices whose labels match, disabled
+	// ones too, in a fixed order. A bad selector is an error that wraps
+	// ErrInvalid.
 	SelectDevices(ctx context.Context, selector string) ([]string, error)
 }
 

@@ -63,6 +63,11 @@ func TestDeliveredOnlyOnTheDevicesWord(t *testing.T) {
 	if !c.DeliveredAt.IsZero() {
 		t.Error("delivered without the device's word")
 	}
+	eventually(t, "the device has lost it", func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return v.lost > 0
+	})
 	h.disconnect("d1")
 	v.deafen(false)
 	h.connect(v)
@@ -351,7 +356,7 @@ func TestOnceIsNeverResent(t *testing.T) {
 	// The device had it after all.
 	v.say(word(c.ID, failed))
 	c = h.want(c.ID, commands.Failed)
-	if !strings.Contains(c.Reason, "TIMED_OUT") || !c.Confirmed || c.Code != 2 {
+	if !strings.Contains(c.Reason, "TIMED_OUT") || !c.Confirmed || c.Code != 2 || !c.NoCode {
 		t.Errorf("late: %q, confirmed %v, code %d", c.Reason, c.Confirmed, c.Code)
 	}
 }

@@ -1,6 +1,10 @@
 package commands
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Errors that callers decide on. Those returned wrap one of these and say in
 // words what is wrong.
@@ -37,3 +41,33 @@ var (
 	// read.
 	ErrStale = errors.New("record has changed since it was read")
 )
+
+// DisabledError is an ErrDeviceDisabled that knows whose doing it is.
+type DisabledError struct {
+	Device string
+	By     string    // an operator; "": not known
+	Since  time.Time // zero: not known
+}
+
+func (e *DisabledError) Error() string {
+	return fmt.Sprintf("device %s: %s%s; enable it first", e.Device, ErrDeviceDisabled, disabledBy(e))
+}
+
+// Is makes it an ErrDeviceDisabled.
+func (e *DisabledError) Is(target error) bool { return target == ErrDeviceDisabled }
+
+// disabledBy says who has disabled the device of an error, and when: " by ann
+// on 2026-01-02 15:04:05 UTC"; "" where that is not known.
+func disabledBy(err error) (text string) {
+	var e *DisabledError
+	if !errors.As(err, &e) {
+		return ""
+	}
+	if e.By != "" {
+		text = " by " + e.By
+	}
+	if !e.Since.IsZero() {
+		text += " on " + e.Since.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+	return text
+}

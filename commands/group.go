@@ -27,6 +27,15 @@ const (
 	MaxGroupRate    = 10_000 // commands per second
 	// MaxGroupIssue is how long issuing may take at the rate asked for.
 	MaxGroupIssue = 7 * 24 * time.Hour
+	// GroupStopRate is the rate of a group that is to stop after failures and
+	// has none of its own.
+	GroupStopRate = 10
+	// GroupStopFloor is the ended commands that a share of failures is
+	// counted of at least.
+	GroupStopFloor = 10
+	// MaxGroupRefusals is the members that a group names of those it could
+	// not issue a command to.
+	MaxGroupRefusals = 100
 )
 
 // GroupRequest asks for one command for each device that matches.
@@ -35,11 +44,13 @@ type GroupRequest struct {
 	Spec     Spec
 	Key      string // as in Request
 	Operator string
-	// Rate is commands issued per second, to MaxGroupRate; 0: no limit.
+	// Rate is commands issued per second, to MaxGroupRate; 0: no limit, or
+	// GroupStopRate with a StopAfterFailureShare, which would otherwise come
+	// when everything has been issued.
 	Rate float64
 	// StopAfterFailureShare issues no more once that share of the ended
-	// commands has failed, counted of at least ten (or of all, if fewer), so
-	// that one early failure is not everything; 0: never.
+	// commands has failed, counted of at least GroupStopFloor (or of all, if
+	// fewer), so that one early failure is not everything; 0: never.
 	StopAfterFailureShare float64
 	MaxDevices            int // refuse when more match; 0: MaxGroupDevices
 	// Allow narrows the selection to devices that the operator may reach;
@@ -60,12 +71,15 @@ type Group struct {
 	Node     string    `json:"node,omitempty"` // that has accepted it
 	Total    int       `json:"total"`          // devices that matched when it was accepted
 
-	State   GroupState    `json:"state"`
-	Reason  string        `json:"reason"`
-	Ended   time.Time     `json:"ended,omitzero"` // when the last issued command had ended
-	Issued  int           `json:"issued"`
-	Refused int           `json:"refused"`  // could not be issued: disabled, removed, too many pending
-	ByState map[State]int `json:"by_state"` // of the issued ones
+	State   GroupState `json:"state"`
+	Reason  string     `json:"reason"`
+	Ended   time.Time  `json:"ended,omitzero"` // when the last issued command had ended
+	Issued  int        `json:"issued"`
+	Refused int        `json:"refused"` // could not be issued: disabled, removed, too many pending
+	// Refusals names the first MaxGroupRefusals of these, in the order of the
+	// members.
+	Refusals []Refusal     `json:"refusals,omitempty"`
+	ByState  map[State]int `json:"by_state"` // of the issued ones
 
 	// Next member to be issued; those before were issued or refused.
 	Next int `json:"next"`
@@ -78,10 +92,23 @@ type Group struct {
 	Revision uint64 `json:"-"`
 }
 
+// Refusal is a member of a group that gets no command.
+type Refusal struct {
+	Device string `json:"device"`
+	Reason string `json:"reason"` // "is disabled", for people
+}
+
 func (g *Group) clone() *Group {
 	c := *g
 	c.ByState = maps.Clone(g.ByState)
+	c.Refusals = g.Refusals[:len(g.Refusals):len(g.Refusals)]
 	return &c
+}
+
+// refuse counts members that get no command, and names what it has room for.
+func (g *Group) refuse(list []Refusal) {
+	g.Refused += len(list)
+	g.Refusals = append(g.Refusals, list[:min(len(list), max(0, MaxGroupRefusals-len(g.Refusals)))]...)
 }
 
 // ended counts the issued commands that have ended, and those that failed.
@@ -104,11 +131,16 @@ func (g *Group) tooManyFailed() (string, bool) {
 	if g.StopAt <= 0 || failed == 0 {
 		return "", false
 	}
-	of := max(ended, min(10, g.Total))
+	of := max(ended, min(GroupStopFloor, g.Total))
 	if float64(failed)/float64(of) < g.StopAt {
 		return "", false
 	}
-	return fmt.Sprintf("stopped: %d of %d ended commands failed, the limit is %.3g %%", failed, ended, 100*g.StopAt), true
+	counted := ""
+	if of > ended {
+		counted = fmt.Sprintf(", which counts as %d of %d", failed, of)
+	}
+	return fmt.Sprintf("stopped: %d of %d ended commands failed%s; the limit is %.3g %%; %d devices were left out",
+		failed, ended, counted, 100*g.StopAt, max(0, g.Total-g.Next)), true
 }
 
 // childID is the id of a group's command to a device: the same whenever the
@@ -133,6 +165,9 @@ func (r *GroupRequest) check() error {
 	}
 	if math.IsNaN(r.StopAfterFailureShare) || r.StopAfterFailureShare < 0 || r.StopAfterFailureShare > 1 {
 		return fmt.Errorf("%w: failure share %g is not within 0 and 1", ErrInvalid, r.StopAfterFailureShare)
+	}
+	if r.StopAfterFailureShare > 0 && r.Rate == 0 {
+		r.Rate = GroupStopRate
 	}
 	if r.MaxDevices < 0 {
 		return fmt.Errorf("%w: max devices %d is negative", ErrInvalid, r.MaxDevices)

@@ -58,7 +58,8 @@ func TestGroupRunsOnEveryDeviceThatMatches(t *testing.T) {
 	}
 	g = h.wantGroup("g.1", groupEnded)
 	if g.State != commands.GroupDone || g.Issued != 99 || g.Refused != 1 ||
-		g.ByState[commands.Succeeded] != 89 || g.ByState[commands.Failed] != 10 {
+		g.ByState[commands.Succeeded] != 89 || g.ByState[commands.Failed] != 10 ||
+		len(g.Refusals) != 1 || g.Refusals[0] != (commands.Refusal{Device: "d007", Reason: "is disabled"}) {
 		t.Errorf("%+v", g)
 	}
 	children, _, err := h.d.List(ctx, commands.Filter{Group: "g.1"}, commands.Page{Size: 1000})

@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -184,8 +185,8 @@ func (r *groupRun) issue(ctx context.Context) error {
 		}
 		r.mu.Lock()
 		r.g.Next += n
-		r.g.Issued += n - refused
-		r.g.Refused += refused
+		r.g.Issued += n - len(refused)
+		r.g.refuse(refused)
 		r.dirty = true
 		r.mu.Unlock()
 		if err := r.record(ctx, false); err != nil {
@@ -240,31 +241,48 @@ func (r *groupRun) pause(ctx context.Context, d time.Duration, record bool) erro
 }
 
 // issueSome issues commands at once; the ids make doing so again harmless.
-func (r *groupRun) issueSome(ctx context.Context, members []string) (refused int, err error) {
+func (r *groupRun) issueSome(ctx context.Context, members []string) (refused []Refusal, err error) {
 	r.mu.Lock()
 	id, spec, operator := r.g.ID, r.g.Spec, r.g.Operator
 	r.mu.Unlock()
 	var g errgroup.Group
 	g.SetLimit(parallel)
-	var mu sync.Mutex
-	for _, member := range members {
+	why := make([]string, len(members)) // "": issued
+	for i, member := range members {
 		g.Go(func() error {
 			c, _, err := r.d.accept(ctx, &Request{Device: member, Spec: spec, Key: childID(id, member), Operator: operator}, id)
-			switch {
-			case err == nil:
+			if err == nil {
 				r.tell(&c)
 				return nil
-			case errors.Is(err, ErrTooManyPending), errors.Is(err, ErrUnknownDevice),
-				errors.Is(err, ErrDeviceDisabled), errors.Is(err, ErrConflict):
-				r.d.log.Info("a group command was not issued to a device", "group", id, "device", member, "error", err)
-				mu.Lock()
-				refused++
-				mu.Unlock()
-				return nil
 			}
-			return err
+			if why[i] = r.d.refusal(err); why[i] == "" {
+				return err
+			}
+			r.d.log.Info("a group command was not issued to a device", "group", id, "device", member, "error", err)
+			return nil
 		})
 	}
 	err = g.Wait()
+	for i, reason := range why {
+		if reason != "" {
+			refused = append(refused, Refusal{Device: members[i], Reason: reason})
+		}
+	}
 	return refused, err
+}
+
+// refusal says of a device what its command was refused for; "": the error is
+// none of the device's.
+func (d *Dispatcher) refusal(err error) string {
+	switch {
+	case errors.Is(err, ErrTooManyPending):
+		return fmt.Sprintf("has %d commands without an end, the most that it may have", d.cfg.MaxPending)
+	case errors.Is(err, ErrDeviceDisabled):
+		return "is disabled" + disabledBy(err)
+	case errors.Is(err, ErrUnknownDevice):
+		return "was removed before its turn came"
+	case errors.Is(err, ErrConflict):
+		return "the id of its command belongs to another command"
+	}
+	return ""
 }

@@ -96,7 +96,7 @@ func (d *Dispatcher) members(ctx context.Context, r *GroupRequest) ([]string, er
 	}
 	switch {
 	case len(members) == 0:
-		return nil, fmt.Errorf("%w: no enabled device matches %q", ErrInvalid, r.Selector)
+		return nil, fmt.Errorf("%w: no device matches %q", ErrInvalid, r.Selector)
 	case len(members) > most:
 		return nil, fmt.Errorf("%q matches %d devices, %d are allowed: %w", r.Selector, len(members), most, ErrTooMany)
 	}

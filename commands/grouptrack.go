@@ -48,7 +48,7 @@ func (r *groupRun) cancelChildren(ctx context.Context) error {
 			}
 		}
 	}
-	operator := r.g.Operator
+	by := " with its group, which was " + r.g.Reason + ","
 	r.mu.Unlock()
 	for _, id := range open {
 		e := r.d.entry(id)
@@ -58,7 +58,7 @@ func (r *groupRun) cancelChildren(ctx context.Context) error {
 		if c := r.d.look(e); c == nil || c.CancelRequested {
 			continue
 		}
-		_, err := r.d.cancelEntry(ctx, e, operator)
+		_, err := r.d.cancelEntry(ctx, e, by)
 		if err != nil && !errors.Is(err, errGone) && !errors.Is(err, ErrEnded) {
 			return err
 		}

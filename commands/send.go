@@ -100,7 +100,7 @@ func (d *Dispatcher) admit(q *queue, id string, s *Spec) error {
 		}
 	}
 	if n >= d.cfg.MaxPending {
-		return fmt.Errorf("device %s has %d commands without an end, and may have %d: %w", q.device, n, d.cfg.MaxPending, ErrTooManyPending)
+		return fmt.Errorf("device %s has %d commands without an end, and may have %d: %w; wait for one to end, or cancel one", q.device, n, d.cfg.MaxPending, ErrTooManyPending)
 	}
 	q.admitting = append(q.admitting, id)
 	return nil

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -57,28 +58,42 @@ func (c *Command) unsent(a at) (*Command, error) {
 	return n, nil
 }
 
-// expire ends a command whose TTL is over.
-func (c *Command) expire(a at) (*Command, error) {
+// expire ends a command whose TTL is over. barred says why the device could
+// not connect, "" where it could.
+func (c *Command) expire(a at, barred string) (*Command, error) {
 	ttl := c.Spec.TTL
 	switch {
 	case c.State == Queued:
-		return c.step(Expired, a, fmt.Sprintf("the device was not connected within the TTL of %s; it was never sent", ttl))
+		return c.step(Expired, a, fmt.Sprintf("the device was not connected within the TTL of %s; it was never sent", ttl)+barred)
 	case c.CancelRequested:
-		return c.step(Expired, a, fmt.Sprintf("sent, and its cancellation asked for, but not confirmed within the TTL of %s: it may have reached the device", ttl))
+		return c.step(Expired, a, fmt.Sprintf("sent, and its cancellation asked for, but not confirmed within the TTL of %s: it may have reached the device", ttl)+barred)
 	}
-	return c.step(Expired, a, fmt.Sprintf("sent, but not confirmed within the TTL of %s: it may have reached the device; not sent again", ttl))
+	return c.step(Expired, a, fmt.Sprintf("sent, but not confirmed within the TTL of %s: it may have reached the device; not sent again", ttl)+barred)
 }
 
 // timeOut ends a command that was delivered, or one of the class once whose
-// session is lost, for want of an answer.
-func (c *Command) timeOut(a at) (*Command, error) {
+// session is lost, for want of an answer. barred is as that of expire.
+func (c *Command) timeOut(a at, barred string) (*Command, error) {
 	switch {
 	case c.State == Sent:
-		return c.step(TimedOut, a, "delivery unknown; not resent: the connection was lost before the device confirmed it")
+		return c.step(TimedOut, a, "delivery unknown; not resent: the connection was lost before the device confirmed it"+barred)
 	case c.CancelRequested:
-		return c.step(TimedOut, a, fmt.Sprintf("delivered, but no end within %s; its cancellation was not answered", c.Spec.Timeout))
+		return c.step(TimedOut, a, fmt.Sprintf("delivered, but no end within %s; its cancellation was not answered", c.Spec.Timeout)+barred)
 	}
-	return c.step(TimedOut, a, fmt.Sprintf("delivered, but no end within %s", c.Spec.Timeout))
+	return c.step(TimedOut, a, fmt.Sprintf("delivered, but no end within %s", c.Spec.Timeout)+barred)
+}
+
+// barring says, behind the reason for an end, that the device cannot connect
+// at all: who has disabled it, or that it is removed. err is that of
+// Devices.CheckDevice.
+func barring(err error) string {
+	switch {
+	case errors.Is(err, ErrDeviceDisabled):
+		return "; the device is disabled" + disabledBy(err)
+	case errors.Is(err, ErrUnknownDevice):
+		return "; the device was removed"
+	}
+	return ""
 }
 
 // supersede ends a command that the newer one takes the place of.
@@ -92,12 +107,9 @@ func (c *Command) supersede(a at, newer string) (*Command, error) {
 
 // cancel ends a QUEUED command, and marks one that may have reached the
 // device: the device decides on that one. It returns c itself when that was
-// asked for before.
-func (c *Command) cancel(a at, operator string) (*Command, error) {
-	by := ""
-	if operator != "" {
-		by = " by " + operator
-	}
+// asked for before. by says whose doing it is, " by ann", or what has led to
+// it; it may be empty.
+func (c *Command) cancel(a at, by string) (*Command, error) {
 	switch {
 	case c.State.Ended():
 		return nil, fmt.Errorf("command %s is %s: %w", c.ID, c.State, ErrEnded)
@@ -108,7 +120,7 @@ func (c *Command) cancel(a at, operator string) (*Command, error) {
 	}
 	n := c.clone()
 	n.CancelRequested = true
-	n.Reason = "cancellation requested" + by
+	n.Reason = "cancellation requested" + strings.TrimSuffix(by, ",")
 	n.record(Event{Time: a.time, State: c.State, Reason: n.Reason, Node: a.node, Attempt: c.Attempts})
 	return n, nil
 }
@@ -119,6 +131,7 @@ type word struct {
 	state    State
 	progress uint32
 	code     uint32
+	noCode   bool // code is codeUnknown for want of one
 	message  string
 	result   Payload
 }
@@ -157,7 +170,7 @@ func newWord(u *devicev1.CommandUpdate, a at) (word, error) {
 		notes = append(notes, fmt.Sprintf("code %d is none of 1 to %d", w.code, maxCode))
 		w.code = codeUnknown
 	case w.code == 0 && (w.state == Failed || w.state == Rejected):
-		w.code = codeUnknown
+		w.code, w.noCode = codeUnknown, true
 	}
 	if w.state != Running {
 		w.result = Payload{JSON: u.GetJson(), Protobuf: u.GetProtobuf()}
@@ -275,10 +288,10 @@ func (c *Command) take(w word, suffix string) {
 	}
 	c.Reason += suffix
 	if w.state.Ended() {
-		c.Ended, c.Confirmed, c.Code, c.Result = w.time, true, w.code, w.result
+		c.Ended, c.Confirmed, c.Code, c.NoCode, c.Result = w.time, true, w.code, w.noCode, w.result
 	}
 	c.record(Event{
 		Time: w.time, State: w.state, Reason: c.Reason, Node: w.node, Epoch: w.epoch,
-		Attempt: c.Attempts, Progress: c.Progress, Code: w.code, Message: w.message,
+		Attempt: c.Attempts, Progress: c.Progress, Code: w.code, NoCode: w.noCode, Message: w.message,
 	})
 }

@@ -18,7 +18,7 @@ func (c commandDevices) CheckDevice(_ context.Context, id string) error {
 		return fmt.Errorf("device %.80q: %w", id, commands.ErrUnknownDevice)
 	}
 	if d.Disabled {
-		return fmt.Errorf("device %s: %w; enable it first", id, commands.ErrDeviceDisabled)
+		return &commands.DisabledError{Device: id, By: d.DisabledBy, Since: d.DisabledSince}
 	}
 	return nil
 }
@@ -31,9 +31,7 @@ func (c commandDevices) SelectDevices(_ context.Context, selector string) ([]str
 	}
 	var ids []string
 	for d := range c.registry.All(s, "") {
-		if !d.Disabled {
-			ids = append(ids, d.ID)
-		}
+		ids = append(ids, d.ID)
 	}
 	return ids, nil
 }

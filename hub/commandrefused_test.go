@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,8 +14,8 @@ import (
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
-// What is not accepted is told in the same words by the API and by hubctl,
-// and leaves nothing behind.
+// What is not accepted is told in the same words by the API, by hubctl and, by
+// its key, by the story of why; it leaves nothing else behind.
 func TestRefusedCommandsSayWhy(t *testing.T) {
 	t.Parallel()
 	cfg := hubtest.Config(t)
@@ -38,10 +39,9 @@ func TestRefusedCommandsSayWhy(t *testing.T) {
 	}{
 		{name: "51st pending", device: "full", code: connect.CodeResourceExhausted, exit: 1, says: "device full has 50 commands without an end, and may have 50"},
 		{name: "unknown device", device: "none", code: connect.CodeNotFound, exit: 4, says: `device "none"`},
-		{name: "disabled device", device: "off", code: connect.CodeFailedPrecondition, exit: 1, says: "device off: device is disabled; enable it first"},
+		{name: "disabled device", device: "off", code: connect.CodeFailedPrecondition, exit: 1, says: "device off: device is disabled by admin on 20"},
 		{name: "key of another command", device: "free", key: "taken", command: "other", code: connect.CodeAlreadyExists, exit: 1, says: "key taken: the key was used for a different command"},
-		// hubctl knows that limit, and does not even ask the hub.
-		{name: "payload too large", device: "free", json: large, code: connect.CodeInvalidArgument, exit: 2, says: "bytes"},
+		{name: "payload too large", device: "free", json: large, code: connect.CodeInvalidArgument, exit: 2, says: "over the limit of 16384: a device that needs more has to fetch it"},
 		{name: "bad name", device: "free", command: "a b", code: connect.CodeInvalidArgument, exit: 2, says: `command name "a b"`},
 	} {
 		if c.command == "" {
@@ -53,16 +53,21 @@ func TestRefusedCommandsSayWhy(t *testing.T) {
 			spec.Payload = &operatorv1.CommandSpec_Json{Json: c.json}
 			args = append(args, "--json", c.json)
 		}
-		if c.key != "" {
-			args = append(args, "--key", c.key)
+		if c.key == "" {
+			c.key = "refused-" + strings.ReplaceAll(c.name, " ", "-")
 		}
+		args = append(args, "--key", c.key)
 		_, err := d.Commands.SendCommand(t.Context(), connect.NewRequest(&operatorv1.SendCommandRequest{DeviceId: c.device, Key: c.key, Spec: spec}))
 		var e *connect.Error
 		if !errors.As(err, &e) || e.Code() != c.code || !strings.Contains(e.Message(), c.says) {
 			t.Errorf("%s: the API answers %v; want %v with %q", c.name, err, c.code, c.says)
 		}
-		if out := d.want(t, c.exit, args...); !strings.Contains(out, c.says) || c.exit != 2 && !strings.Contains(out, e.Message()) {
+		if out := d.want(t, c.exit, args...); !strings.Contains(out, e.Message()) || !strings.Contains(out, "nothing was sent") {
 			t.Errorf("%s: hubctl says %q; the API %v", c.name, out, err)
+		}
+		told := fmt.Sprintf("admin sent %q to %s: %s (%s)\n", c.command, c.device, e.Message(), c.code)
+		if story := d.want(t, 0, "command", "why", c.key); strings.Count(story, told) != 2 {
+			t.Errorf("%s: why says\n%s\nwant twice\n%s", c.name, story, told)
 		}
 	}
 	if now := status(t, d.Endpoint).CommandsPending; now != before {

@@ -28,6 +28,8 @@ func TestCommandsOfADeletedDeviceEnd(t *testing.T) {
 		}
 		if c := answer.Msg.Command; c.State != operatorv1.CommandState_COMMAND_STATE_CANCELED || c.Attempts != 0 {
 			t.Errorf("%s is %v after %d attempts: %s", key, c.State, c.Attempts, c.Reason)
+		} else if c.Reason != "canceled, because the device was removed by admin, before it was sent" {
+			t.Errorf("%s: %s", key, c.Reason)
 		}
 	}
 	if n := status(t, h.Endpoint).CommandsPending; n != 0 {

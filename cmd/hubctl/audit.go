@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,7 +50,7 @@ func (a *app) auditView() view[auditRecord] {
 			{Name: "METHOD", Cell: func(r auditRecord) string { return r.Method[strings.LastIndexByte(r.Method, '/')+1:] }, Whole: true},
 			{Name: "SUBJECT", Cell: auditRecord.GetSubject},
 			{Name: "OUTCOME", Cell: auditRecord.GetOutcome},
-			{Name: "DETAIL", Cell: auditRecord.GetDetail},
+			{Name: "DETAIL", Cell: func(r auditRecord) string { return joined(": ", r.GetDetail(), r.GetReason()) }},
 			{Name: "FROM", Cell: auditRecord.GetRemoteAddr, Spare: true},
 		},
 		csv: []col{
@@ -60,7 +61,13 @@ func (a *app) auditView() view[auditRecord] {
 			{Name: "outcome", Cell: auditRecord.GetOutcome},
 			{Name: "remote_addr", Cell: auditRecord.GetRemoteAddr},
 			{Name: "detail", Cell: auditRecord.GetDetail},
+			{Name: "reason", Cell: auditRecord.GetReason},
 		},
 		none: "No changes yet.",
 	}
+}
+
+// joined is the parts that are not empty.
+func joined(by string, parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), by)
 }

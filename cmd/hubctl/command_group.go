@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -25,7 +26,8 @@ func (a *app) commandGroups() *cobra.Command {
 }
 
 // sendGroup sends to all that match.
-func (a *app) sendGroup(ctx context.Context, api *connection.Clients, s *sendFlags, spec *operatorv1.CommandSpec) error {
+func (a *app) sendGroup(cmd *cobra.Command, api *connection.Clients, s *sendFlags, spec *operatorv1.CommandSpec) error {
+	ctx := cmd.Context()
 	share, err := parseShare(s.stopAfter)
 	if err != nil {
 		return err
@@ -38,13 +40,15 @@ func (a *app) sendGroup(ctx context.Context, api *connection.Clients, s *sendFla
 		RatePerSecond: s.rate, StopAfterFailureShare: share, MaxDevices: s.maxDevices,
 	})
 	if err != nil {
-		return a.uncertain(err, s.key, "command group show")
+		return a.notSent(cmd, a.uncertain(err, s.key, "command group show"), s.key)
 	}
 	if res.Group == nil {
 		return errHollow
 	}
 	if res.Existed {
 		a.notef("The key %s was known: this is that group, nothing new was sent.", s.key)
+	} else if s.rate == 0 && res.Group.RatePerSecond > 0 {
+		a.notef("Without --rate it issues %g a second, so that --stop-after-failures can stop it.", res.Group.RatePerSecond)
 	}
 	if !s.wait {
 		if a.out != output.Table {
@@ -72,7 +76,7 @@ func (a *app) awaitGroup(ctx context.Context, api *connection.Clients, g command
 	defer line.finish()
 	pause, failing := 50*time.Millisecond, false
 	for {
-		line.show(fmt.Sprintf("%s  %d of %d issued, %d ended  %s", g.State, g.Issued, g.Total, groupEnded(g), groupStates(g)))
+		line.show(joined("  ", g.State, fmt.Sprintf("%d of %d issued, %d ended", g.Issued, g.Total, groupEnded(g)), groupStates(g), groupStops(g)))
 		if g.State != groupRunning {
 			return g, nil
 		}
@@ -92,6 +96,7 @@ func (a *app) awaitGroup(ctx context.Context, api *connection.Clients, g command
 			a.notef("The group goes on: 'hubctl command group show %s' tells its state, 'hubctl command group cancel %s' stops it.", g.Id, g.Id)
 			return g, err
 		case !worthRetrying(err):
+			a.notef("The group goes on: 'hubctl command group show %s' tells its state, 'hubctl command group cancel %s' stops it.", g.Id, g.Id)
 			return g, err
 		default:
 			if !failing {
@@ -126,6 +131,31 @@ func groupStates(g commandGroup) string {
 	return strings.Join(parts, ", ")
 }
 
+// stopFloor is what the hub counts a share of failures of, at least.
+const stopFloor = 10
+
+// groupStops says when failures stop a group: "stops at 3 failed of 10".
+func groupStops(g commandGroup) string {
+	share := g.GetStopAfterFailureShare()
+	if share <= 0 || g.GetState() != groupRunning {
+		return ""
+	}
+	of := max(groupEnded(g), min(stopFloor, g.GetTotal()))
+	return fmt.Sprintf("stops at %d failed of %d", max(1, int(math.Ceil(share*float64(of)-1e-9))), of)
+}
+
+// groupRefusals names the devices that got no command, one a line.
+func groupRefusals(g commandGroup) []string {
+	var lines []string
+	for _, r := range g.GetRefusals() {
+		lines = append(lines, r.GetDeviceId()+" "+r.GetReason())
+	}
+	if more := int(g.GetRefused()) - len(lines); more > 0 && len(lines) > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	return lines
+}
+
 func (a *app) groupView() view[commandGroup] {
 	type col = output.Column[commandGroup]
 	name := func(g commandGroup) string { return g.GetSpec().GetName() }
@@ -146,6 +176,7 @@ func (a *app) groupView() view[commandGroup] {
 		col{Name: "operator", Cell: commandGroup.GetOperator},
 		col{Name: "created", Cell: func(g commandGroup) string { return machineTime(g.Created) }},
 		col{Name: "ended", Cell: func(g commandGroup) string { return machineTime(g.Ended) }},
+		col{Name: "refusals", Cell: func(g commandGroup) string { return strings.Join(groupRefusals(g), "; ") }},
 	)
 	return view[commandGroup]{
 		table: []col{
@@ -165,9 +196,9 @@ func (a *app) groupView() view[commandGroup] {
 			}
 			stop := ""
 			if g.StopAfterFailureShare > 0 {
-				stop = fmt.Sprintf("when %g%% of the ended ones failed", g.StopAfterFailureShare*100)
+				stop = fmt.Sprintf("when %g%% of the ended ones failed, counted of at least %d", g.StopAfterFailureShare*100, min(stopFloor, g.Total))
 			}
-			return []output.Detail{
+			details := []output.Detail{
 				{Name: "Group", Value: g.Id},
 				{Name: "Selector", Value: g.Selector},
 				{Name: "Command", Value: name(g)},
@@ -182,6 +213,10 @@ func (a *app) groupView() view[commandGroup] {
 				{Name: "Created", Value: humanTime(g.Created, a.zone())},
 				{Name: "Ended", Value: humanTime(g.Ended, a.zone())},
 			}
+			for _, line := range groupRefusals(g) {
+				details = append(details, output.Detail{Name: "Refused", Value: line})
+			}
+			return details
 		},
 		none: "No groups.",
 	}

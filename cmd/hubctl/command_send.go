@@ -48,10 +48,19 @@ command of that name takes its place (latest-wins).
 same command. Without one hubctl makes a key, and names it when the answer of
 the hub is lost.
 
+A command that is refused says why, and 'hubctl command why KEY' says it again.
+
 With --wait hubctl follows the command to its end; the exit code is its
 outcome: 0 SUCCEEDED, 10 FAILED, 11 REJECTED, 12 TIMED_OUT, 13 EXPIRED,
 14 CANCELED; of a group 0 when all succeeded, and else 6. Ctrl-C ends the
-waiting, not the command.`,
+waiting, not the command.
+
+--stop-after-failures issues no more of a group once that share of its ended
+commands is FAILED, REJECTED, TIMED_OUT or EXPIRED. The share is counted of at
+least ten (or of all, if fewer): with 10% the first failure stops it, with 50%
+the fifth. Commands that were issued by then go on. It needs time to see
+failures: without --rate it issues 10 a second. A device that is disabled, or
+has 50 commands without an end, gets none, and is named.`,
 		Example: `  hubctl command send pump-1 set_speed --arg rpm=1200 --wait
   hubctl command send door-7 open --replay once --ttl 10s --wait
   hubctl command send display-1 show --json @page.json --key page-42
@@ -79,9 +88,9 @@ waiting, not the command.`,
 				return err
 			}
 			if s.selector != "" {
-				return a.sendGroup(cmd.Context(), api, &s, spec)
+				return a.sendGroup(cmd, api, &s, spec)
 			}
-			return a.sendOne(cmd.Context(), api, &s, args[0], spec)
+			return a.sendOne(cmd, api, &s, args[0], spec)
 		},
 	}
 	f := cmd.Flags()
@@ -93,8 +102,8 @@ waiting, not the command.`,
 	f.StringVar(&s.key, "key", "", "idempotency key, becomes the command's id")
 	f.BoolVarP(&s.wait, "wait", "w", false, "follow it to its end")
 	f.StringVarP(&s.selector, "selector", "l", "", "send to each device whose labels match")
-	f.Float64Var(&s.rate, "rate", 0, "of a group: at most so many devices a second; 0: no limit")
-	f.StringVar(&s.stopAfter, "stop-after-failures", "", "of a group: stop when this share of the ended ones failed, as 10%")
+	f.Float64Var(&s.rate, "rate", 0, "of a group: at most so many devices a second; 0: no limit, or 10 with --stop-after-failures")
+	f.StringVar(&s.stopAfter, "stop-after-failures", "", "of a group: stop when this share of the ended ones, counted of at least ten, failed, as 10%")
 	f.Uint32Var(&s.maxDevices, "max-devices", 0, "of a group: refuse when more devices match; 0: no limit")
 	a.complete(cmd, "replay", fixed("once", "until-delivered", "latest-wins"))
 	return cmd
@@ -138,9 +147,6 @@ func (a *app) commandSpec(cmd *cobra.Command, s *sendFlags, name string) (*opera
 			return nil, err
 		}
 	}
-	if len(payload) > maxPayload {
-		return nil, payloadTooLong(number(len(payload)))
-	}
 	if payload != "" {
 		spec.Payload = &operatorv1.CommandSpec_Json{Json: payload}
 	}
@@ -148,6 +154,8 @@ func (a *app) commandSpec(cmd *cobra.Command, s *sendFlags, name string) (*opera
 }
 
 // payloadTooLong says it as the API does.
+//
+// What it can read it leaves to the hub, which keeps a record of the refusal.
 func payloadTooLong(size string) error {
 	return usagef("the arguments are %s bytes, over the limit of %d: a device that needs more has to fetch it from where they say", size, maxPayload)
 }
@@ -177,14 +185,15 @@ func newKey() string {
 // command's progress is shown.
 const quickEnd = 200 * time.Millisecond
 
-func (a *app) sendOne(ctx context.Context, api *connection.Clients, s *sendFlags, device string, spec *operatorv1.CommandSpec) error {
+func (a *app) sendOne(cmd *cobra.Command, api *connection.Clients, s *sendFlags, device string, spec *operatorv1.CommandSpec) error {
+	ctx := cmd.Context()
 	req := &operatorv1.SendCommandRequest{DeviceId: device, Spec: spec, Key: s.key}
 	if s.wait {
 		req.Wait = durationpb.New(quickEnd)
 	}
 	res, err := call(ctx, a, api.Commands.SendCommand, req)
 	if err != nil {
-		return a.uncertain(err, s.key, "command show")
+		return a.notSent(cmd, a.uncertain(err, s.key, "command show"), s.key)
 	}
 	if res.Command == nil {
 		return errHollow
@@ -232,6 +241,20 @@ func (a *app) uncertain(err error, key, show string) error {
 	return err
 }
 
+// notSent adds to an error by which the hub has refused a command that nothing
+// was sent, and, where the user has given the key, what tells that again.
+func (a *app) notSent(cmd *cobra.Command, err error, key string) error {
+	switch code := connect.CodeOf(err); code {
+	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeResourceExhausted, connect.CodeAlreadyExists:
+		again := ""
+		if cmd.Flags().Changed("key") && code != connect.CodeAlreadyExists {
+			again = fmt.Sprintf(" 'hubctl command why %s' tells that again; when it is mended, the same key may be used.", key)
+		}
+		a.notef("The hub has refused the command, and nothing was sent.%s", again)
+	}
+	return err
+}
+
 // await follows a command to its end, through lost connections.
 func (a *app) await(ctx context.Context, api *connection.Clients, c command) (command, error) {
 	line := newProgress(a.stderr, "", 0)
@@ -255,7 +278,7 @@ func (a *app) await(ctx context.Context, api *connection.Clients, c command) (co
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() != nil {
+	if err != nil {
 		line.finish()
 		a.notef("The command goes on: 'hubctl command show %s' tells its state, 'hubctl command cancel %s' cancels it.", c.Id, c.Id)
 	}

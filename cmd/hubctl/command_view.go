@@ -3,6 +3,9 @@ package main
 import (
 	"encoding/base64"
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 
@@ -31,7 +34,7 @@ func (a *app) commandView() view[command] {
 			{Name: "state", Cell: func(c command) string { return stateName(c.State) }},
 			{Name: "code", Cell: func(c command) string { return number(c.Code) }},
 			{Name: "message", Cell: command.GetMessage},
-			{Name: "result", Cell: commandResult},
+			{Name: "result", Cell: rawResult},
 			{Name: "reason", Cell: command.GetReason},
 			{Name: "attempts", Cell: func(c command) string { return number(c.Attempts) }},
 			{Name: "progress_percent", Cell: func(c command) string { return number(c.ProgressPercent) }},
@@ -40,7 +43,9 @@ func (a *app) commandView() view[command] {
 			{Name: "ended", Cell: func(c command) string { return machineTime(c.Ended) }},
 			{Name: "group_id", Cell: command.GetGroupId},
 			{Name: "operator", Cell: command.GetOperator},
-			{Name: "payload", Cell: func(c command) string { return specPayload(c.Spec) }},
+			{Name: "payload", Cell: func(c command) string { return rawPayload(c.Spec) }},
+			{Name: "result_encoding", Cell: resultEncoding},
+			{Name: "no_code", Cell: func(c command) string { return fmt.Sprint(c.NoCode) }},
 		},
 		details: a.commandDetails,
 		none:    "No commands.",
@@ -82,32 +87,70 @@ func (a *app) commandDetails(c command) []output.Detail {
 
 // answerWords are the code and message of the device's answer.
 func answerWords(c command) string {
-	if c.Code == 0 {
-		return c.Message
+	code := ""
+	switch {
+	case c.NoCode:
+		code = "no code"
+	case c.Code > 0:
+		code = fmt.Sprintf("code %d (%s)", c.Code, connect.Code(c.Code))
 	}
-	text := fmt.Sprintf("code %d (%s)", c.Code, connect.Code(c.Code))
-	if c.Message != "" {
-		text += ": " + c.Message
-	}
-	return text
+	return joined(": ", code, c.Message)
 }
 
+// specPayload is a payload for people: what is not text says so.
 func specPayload(s *operatorv1.CommandSpec) string {
-	switch p := s.GetPayload().(type) {
-	case *operatorv1.CommandSpec_Json:
-		return p.Json
-	case *operatorv1.CommandSpec_Protobuf:
+	if p, ok := s.GetPayload().(*operatorv1.CommandSpec_Protobuf); ok {
+		return bytesWords(p.Protobuf)
+	}
+	return s.GetJson()
+}
+
+// commandResult is the same for a result.
+func commandResult(c command) string {
+	if r, ok := c.GetResult().(*operatorv1.Command_Protobuf); ok {
+		return bytesWords(r.Protobuf)
+	}
+	return c.GetJson()
+}
+
+// bytesWords shows bytes that are not JSON: text as such, others as base64.
+func bytesWords(b []byte) string {
+	text := string(b)
+	if utf8.Valid(b) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) {
+		return fmt.Sprintf("%q (%s, not JSON)", text, counted(len(b)))
+	}
+	return fmt.Sprintf("%s (%s, as base64)", base64.StdEncoding.EncodeToString(b), counted(len(b)))
+}
+
+func counted(bytes int) string {
+	if bytes == 1 {
+		return "1 byte"
+	}
+	return fmt.Sprintf("%d bytes", bytes)
+}
+
+// rawPayload is a payload for programs: JSON, or base64.
+func rawPayload(s *operatorv1.CommandSpec) string {
+	if p, ok := s.GetPayload().(*operatorv1.CommandSpec_Protobuf); ok {
 		return base64.StdEncoding.EncodeToString(p.Protobuf)
 	}
-	return ""
+	return s.GetJson()
 }
 
-func commandResult(c command) string {
-	switch r := c.GetResult().(type) {
-	case *operatorv1.Command_Json:
-		return r.Json
-	case *operatorv1.Command_Protobuf:
+// rawResult is a result for programs; resultEncoding says which of the two.
+func rawResult(c command) string {
+	if r, ok := c.GetResult().(*operatorv1.Command_Protobuf); ok {
 		return base64.StdEncoding.EncodeToString(r.Protobuf)
+	}
+	return c.GetJson()
+}
+
+func resultEncoding(c command) string {
+	switch c.GetResult().(type) {
+	case *operatorv1.Command_Json:
+		return "json"
+	case *operatorv1.Command_Protobuf:
+		return "base64"
 	}
 	return ""
 }

@@ -23,9 +23,12 @@ func (a *app) commandWhy() *cobra.Command {
 		Short: "Tell the story of a command: every attempt, where, and why it ended so",
 		Long: `Tell the story of a command in plain words: when it was accepted, every attempt
 with the node and the session it went over, what the device said, and the reason
-for its end; of one that has not ended, what it waits for. -o csv writes the
-events.`,
-		Example:           "  hubctl command why 0198c1d2-7a3b-7c4d-8e5f-0123456789ab",
+for its end; of one that has not ended, what it waits for. Of a group it tells
+which devices got no command and which failed. Of a command that the hub has
+refused it tells, given its key, who sent it, when, and what was wrong with it.
+-o csv writes the events.`,
+		Example: "  hubctl command why 0198c1d2-7a3b-7c4d-8e5f-0123456789ab\n" +
+			"  hubctl command why nightly-reboot",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeCommandID,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,8 +37,11 @@ events.`,
 				return err
 			}
 			res, err := call(cmd.Context(), a, api.Commands.GetCommand, &operatorv1.GetCommandRequest{Id: args[0]})
+			if connect.CodeOf(err) == connect.CodeNotFound {
+				return a.whyNoCommand(cmd.Context(), api, err, args[0])
+			}
 			if err != nil {
-				return a.perhapsGroup(cmd.Context(), api, err, args[0], "group show "+args[0])
+				return err
 			}
 			switch a.out {
 			case output.JSON:
@@ -47,7 +53,11 @@ events.`,
 			if c := res.GetCommand(); !hasEnded(c.GetState()) {
 				waits = a.waitsFor(cmd.Context(), api, c, res.Events)
 			}
-			_, err = io.WriteString(a.stdout, a.story(res.GetCommand(), res.Events, waits))
+			text := a.story(res.GetCommand(), res.Events, waits)
+			if refused, err := a.refused(cmd.Context(), api, args[0]); err == nil && len(refused.GetRefused()) > 0 {
+				text += "\nBeside that, the hub has refused what was sent with the same key:\n" + a.refusedStory(refused)
+			}
+			_, err = io.WriteString(a.stdout, text)
 			return err
 		},
 	}
@@ -115,6 +125,9 @@ func eventWords(e *operatorv1.CommandEvent) string {
 	text := firstOf(e.Reason, plainWords(e.State))
 	if e.State == operatorv1.CommandState_COMMAND_STATE_SENT && e.Attempt > 1 {
 		text = fmt.Sprintf("attempt %d: %s", e.Attempt, text)
+	}
+	if e.NoCode {
+		return text + ", without a code" + deviceWords(0, e.Message)
 	}
 	return text + deviceWords(e.Code, e.Message)
 }
@@ -259,13 +272,25 @@ func sentInVain(c command, events []*operatorv1.CommandEvent, p *operatorv1.Pres
 	return false
 }
 
+// disabledBy says who has disabled a device, and when: " by ann 2 h ago".
+func disabledBy(d *operatorv1.Device) string {
+	text := ""
+	if d.GetDisabledBy() != "" {
+		text = " by " + d.GetDisabledBy()
+	}
+	if d.GetDisabledSince() != nil {
+		text += " " + ago(d.GetDisabledSince())
+	}
+	return text
+}
+
 // whereabouts of a device that cannot answer now, as a clause between commas;
 // "" where it is online.
 func whereabouts(d *operatorv1.Device) string {
 	p := d.GetPresence()
 	switch {
 	case !d.GetEnabled():
-		return ", which is disabled ('hubctl device enable " + d.GetId() + "'),"
+		return ", which is disabled" + disabledBy(d) + " ('hubctl device enable " + d.GetId() + "'),"
 	case p.GetOnline():
 		return ""
 	case p.GetSince() == nil:

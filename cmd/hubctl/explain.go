@@ -43,7 +43,7 @@ func (a *app) explain(err error) (string, int) {
 	case connect.CodeInvalidArgument:
 		return fmt.Sprintf("%s (%s)", ce.Message(), ce.Code()), exitUsage
 	case connect.CodeUnauthenticated:
-		return a.explainToken(), exitUnauthorized
+		return a.explainToken(ce.Message()), exitUnauthorized
 	case connect.CodePermissionDenied:
 		return fmt.Sprintf("%s; the token of %s may not do this ('hubctl operator whoami' shows its role, an admin can make another with 'hubctl operator create')",
 			ce.Message(), orNone(a.settings.TokenFrom)), exitUnauthorized
@@ -61,12 +61,12 @@ func (a *app) explain(err error) (string, int) {
 	return fmt.Sprintf("%s (%s)", ce.Message(), ce.Code()), exitError
 }
 
-func (a *app) explainToken() string {
+func (a *app) explainToken(said string) string {
 	where := "the hub writes the first one to admin.token in its data folder (--data DIR, or --token @DIR/admin.token); an admin makes more with 'hubctl operator create'"
 	if a.settings.TokenFrom == "" {
 		return "no token was given: " + where
 	}
-	return fmt.Sprintf("%s does not accept the token of %s: %s", a.settings.Hub, a.settings.TokenFrom, where)
+	return fmt.Sprintf("%s does not accept the token of %s (%s): %s", a.settings.Hub, a.settings.TokenFrom, said, where)
 }
 
 // explainNetwork is empty where the error is not one of the way to the hub.

@@ -118,6 +118,7 @@ type Server struct {
 	attempts attempts
 	calls    calls
 	feed     feed
+	searches chan struct{} // in the audit log, for refused commands; capacity maxRefusedSearches
 
 	unsubscribe func()
 	stopMending func()
@@ -130,7 +131,8 @@ func New(deps Deps) (*Server, error) {
 	if err := deps.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{deps: deps, patience: writeTimeout, log: deps.Logger, mux: http.NewServeMux(), origins: make(map[string]bool)}
+	s := &Server{deps: deps, patience: writeTimeout, log: deps.Logger, mux: http.NewServeMux(), origins: make(map[string]bool),
+		searches: make(chan struct{}, maxRefusedSearches)}
 	for _, origin := range deps.AllowedOrigins {
 		s.origins[origin] = true
 	}

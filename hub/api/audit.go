@@ -69,6 +69,7 @@ func (s *Server) audit(ctx context.Context, err error) error {
 		outcome = codeOf(err).String()
 	}
 	rec, ahead := callOf(ctx).auditRecord(outcome, "")
+	rec.Reason = clip(said(err), maxAuditReason)
 	if ahead.Outcome == rec.Outcome && ahead.Detail == rec.Detail {
 		return nil
 	}

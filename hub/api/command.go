@@ -53,11 +53,23 @@ func (s *commandService) SendCommand(ctx context.Context, req *connect.Request[o
 	if err != nil {
 		return nil, err
 	}
+	id, err := idOfKey(ctx, m.GetKey())
+	if err != nil {
+		return nil, err
+	}
+	if wait > 0 {
+		if err := s.calls.wait(callOf(ctx)); err != nil {
+			return nil, err
+		}
+	}
 	sending, cancel := context.WithTimeout(ctx, quick)
 	defer cancel()
 	c, existed, err := s.deps.Commands.Send(sending, commands.Request{
-		Device: m.GetDeviceId(), Spec: spec, Key: m.GetKey(), Operator: callOf(ctx).operator.Name,
+		Device: m.GetDeviceId(), Spec: spec, Key: id, Operator: callOf(ctx).operator.Name,
 	})
+	if errors.Is(err, commands.ErrConflict) {
+		return nil, s.commandConflict(ctx, m.GetKey(), id)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +98,13 @@ func sendWait(d *durationpb.Duration) (time.Duration, error) {
 }
 
 // awaitEnd is the command when it has ended, or as it stands when the time is
-// over, the caller has gone or the hub stops: it was accepted, so none of
-// these is an error.
+// over, the caller has gone or is removed, or the hub stops: it was accepted,
+// so none of these is an error here.
 func (s *commandService) awaitEnd(ctx context.Context, c commands.Command, wait time.Duration) commands.Command {
 	callOf(ctx).sent() // nothing is being written, and the server's own limit is shorter
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	defer context.AfterFunc(callOf(ctx).caller, cancel)()
+	defer context.AfterFunc(callOf(ctx).under, cancel)()
 	if now, err := s.deps.Commands.Await(ctx, c.ID); err == nil {
 		return now
 	}
@@ -116,16 +128,19 @@ func (s *commandService) GetCommand(ctx context.Context, req *connect.Request[op
 	return connect.NewResponse(res), nil
 }
 
-// visibleCommand is a command to a device that the caller may see.
+// visibleCommand is a command to a device that the caller may see, by the key
+// that the caller gave it, or by its id.
 func (s *commandService) visibleCommand(ctx context.Context, id string) (commands.Command, []commands.Event, error) {
-	c, events, err := s.deps.Commands.Get(ctx, id)
-	if errors.Is(err, commands.ErrNotFound) || err == nil && !s.sees(ctx, c.Device) {
-		err = noCommand(id) // the same words for both
+	for _, candidate := range idsOf(ctx, id) {
+		c, events, err := s.deps.Commands.Get(ctx, candidate)
+		switch {
+		case err == nil && s.sees(ctx, c.Device):
+			return c, events, nil
+		case err != nil && !errors.Is(err, commands.ErrNotFound):
+			return commands.Command{}, nil, err
+		}
 	}
-	if err != nil {
-		return commands.Command{}, nil, err
-	}
-	return c, events, nil
+	return commands.Command{}, nil, noCommand(id) // the same words for none and for one out of reach
 }
 
 func (s *commandService) ListCommands(ctx context.Context, req *connect.Request[operatorv1.ListCommandsRequest]) (*connect.Response[operatorv1.ListCommandsResponse], error) {
@@ -147,8 +162,12 @@ func (s *commandService) ListCommands(ctx context.Context, req *connect.Request[
 	if err != nil {
 		return nil, err
 	}
+	group, err := s.groupID(ctx, m.GetGroupId())
+	if err != nil {
+		return nil, err
+	}
 	list, next, err := s.deps.Commands.List(ctx, commands.Filter{
-		Device: m.GetDeviceId(), Name: m.GetName(), Group: m.GetGroupId(), States: states, Match: match,
+		Device: m.GetDeviceId(), Name: m.GetName(), Group: group, States: states, Match: match,
 	}, commands.Page{Size: size, Token: place})
 	if err != nil {
 		return nil, err
@@ -183,11 +202,14 @@ func (s *Server) matching(selector registry.Selector) func(device string) bool {
 }
 
 func (s *commandService) CancelCommand(ctx context.Context, req *connect.Request[operatorv1.CancelCommandRequest]) (*connect.Response[operatorv1.CancelCommandResponse], error) {
-	id := req.Msg.GetId()
-	if _, _, err := s.visibleCommand(ctx, id); err != nil {
+	c, _, err := s.visibleCommand(ctx, req.Msg.GetId())
+	if err != nil {
 		return nil, err
 	}
-	c, err := s.deps.Commands.Cancel(ctx, id, callOf(ctx).operator.Name)
+	if err := s.unambiguous(ctx, req.Msg.GetId(), c.ID); err != nil {
+		return nil, err
+	}
+	c, err = s.deps.Commands.Cancel(ctx, c.ID, callOf(ctx).operator.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -201,16 +223,23 @@ func (s *commandService) WatchCommands(ctx context.Context, req *connect.Request
 	if err != nil {
 		return err
 	}
-	if m.GetId() != "" {
-		if _, _, err := s.visibleCommand(ctx, m.GetId()); err != nil {
+	id := m.GetId()
+	if id != "" {
+		c, _, err := s.visibleCommand(ctx, id)
+		if err != nil {
 			return err
 		}
+		id = c.ID
+	}
+	group, err := s.groupID(ctx, m.GetGroupId())
+	if err != nil {
+		return err
 	}
 	// The answer begins at once, though nothing may happen for long.
 	if err := stream.Send(nil); err != nil {
 		return err
 	}
-	filter := commands.WatchFilter{ID: m.GetId(), Device: m.GetDeviceId(), Group: m.GetGroupId(), Match: match}
+	filter := commands.WatchFilter{ID: id, Device: m.GetDeviceId(), Group: group, Match: match}
 	return s.deps.Commands.Watch(ctx, filter, func(c commands.Command) error {
 		return stream.Send(&operatorv1.WatchCommandsResponse{Command: commandProto(&c)})
 	})

@@ -90,7 +90,7 @@ func commandProto(c *commands.Command) *operatorv1.Command {
 		Id: c.ID, DeviceId: c.Device, Spec: specProto(&c.Spec), State: stateProto(c.State),
 		Created: timestamp(c.Created), Expires: timestamp(c.Expires), Updated: timestamp(c.Updated), Ended: timestamp(c.Ended),
 		Attempts: c.Attempts, ProgressPercent: c.Progress, Code: c.Code, Message: c.Message,
-		Reason: c.Reason, GroupId: c.Group, Operator: c.Operator,
+		Reason: c.Reason, GroupId: c.Group, Operator: c.Operator, NoCode: c.NoCode,
 	}
 	switch {
 	case c.Result.Protobuf != nil:
@@ -104,16 +104,22 @@ func commandProto(c *commands.Command) *operatorv1.Command {
 func eventProto(e *commands.Event) *operatorv1.CommandEvent {
 	return &operatorv1.CommandEvent{
 		Time: timestamp(e.Time), State: stateProto(e.State), Reason: e.Reason, Node: e.Node, SessionEpoch: e.Epoch,
-		Attempt: e.Attempt, ProgressPercent: e.Progress, Message: e.Message, Code: e.Code,
+		Attempt: e.Attempt, ProgressPercent: e.Progress, Message: e.Message, Code: e.Code, NoCode: e.NoCode,
 	}
 }
 
-func groupProto(g *commands.Group) *operatorv1.Group {
+// groupProto names of the members only those that the caller sees.
+func groupProto(g *commands.Group, sees func(device string) bool) *operatorv1.Group {
 	m := &operatorv1.Group{
 		Id: g.ID, Selector: g.Selector, Spec: specProto(&g.Spec), Created: timestamp(g.Created), Ended: timestamp(g.Ended),
 		State: string(g.State), Reason: g.Reason, Total: uint32(max(g.Total, 0)), Issued: uint32(max(g.Issued, 0)),
 		Refused: uint32(max(g.Refused, 0)), ByState: make(map[string]uint32, len(g.ByState)),
 		Operator: g.Operator, RatePerSecond: g.Rate, StopAfterFailureShare: g.StopAt,
+	}
+	for _, r := range g.Refusals {
+		if sees(r.Device) {
+			m.Refusals = append(m.Refusals, &operatorv1.Group_Refusal{DeviceId: r.Device, Reason: r.Reason})
+		}
 	}
 	for state, n := range g.ByState {
 		m.ByState[state.String()] = uint32(max(n, 0))

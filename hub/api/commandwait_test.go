@@ -2,12 +2,15 @@ package api_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/tetherline/tetherline/hub/registry"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
@@ -73,4 +76,63 @@ func TestSendStopsWaiting(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("the hub stops: %v", err)
 	}
+}
+
+// Who is removed while its call waits is told so, and what became of the
+// command; it has one record, of what was done.
+func TestRemovedWhileItWaits(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	h.device("a-0", "a")
+	for i, option := range [][]connect.ClientOption{nil, {connect.WithGRPC()}} {
+		name := fmt.Sprint("ann-", i)
+		c := h.as(h.token(name, registry.RoleOperator, ""), option...)
+		answered := make(chan error, 1)
+		m := waiting(time.Minute, time.Hour)
+		m.Key = fmt.Sprint("k-", i)
+		go func() { answered <- fail(c.commands.SendCommand(testContext(t), req(m))) }()
+		eventually(t, "the command is accepted", func() bool { return h.commands.Pending() == i+1 })
+		if err := h.registry.DeleteOperator(testContext(t), name); err != nil {
+			t.Fatal(err)
+		}
+		err := <-answered
+		wantCode(t, "the call that waited", err, connect.CodeUnauthenticated)
+		if want := "revoked while the call was under way; what it asked for has been done: CommandService/SendCommand a-0 command=set-relay id=" + m.Key; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+		if got := h.audited(name); len(got) != 1 || !strings.HasPrefix(got[0], "a-0|ok|") {
+			t.Errorf("records %q", got)
+		}
+	}
+}
+
+// Calls that wait are counted by themselves: they leave room for others, and
+// one too many is refused before its command is accepted.
+func TestWaitingCallsHaveABoundOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	h.server.SetMaxWaiting(2)
+	h.device("a-0", "a")
+	ctx, leave := context.WithCancel(testContext(t))
+	c := h.as(h.admin)
+	gone := make(chan error, 2)
+	for range 2 {
+		go func() { gone <- fail(c.commands.SendCommand(ctx, req(waiting(time.Minute, time.Hour)))) }()
+	}
+	eventually(t, "two wait", func() bool { return h.commands.Pending() == 2 })
+	err := fail(c.commands.SendCommand(testContext(t), req(waiting(time.Minute, time.Hour))))
+	wantCode(t, "a third", err, connect.CodeResourceExhausted)
+	if err == nil || !strings.Contains(err.Error(), "was not accepted") || !strings.Contains(err.Error(), "WatchCommands") {
+		t.Errorf("the refusal: %v", err)
+	}
+	if n := h.commands.Pending(); n != 2 {
+		t.Errorf("%d commands were accepted", n)
+	}
+	h.as(h.token("other", registry.RoleOperator, "")).send(t, waiting(time.Millisecond, time.Hour)) // another operator's may
+	c.send(t, toDevice("a-0", ""))                                                                  // without waiting it goes
+	leave()
+	<-gone
+	<-gone
+	eventually(t, "nobody waits", func() bool { return h.server.Calls("root") == 0 })
+	c.send(t, waiting(time.Millisecond, time.Hour))
 }

@@ -199,7 +199,14 @@ func (s *deviceService) LabelDevice(ctx context.Context, req *connect.Request[op
 
 func (s *deviceService) SetDeviceEnabled(ctx context.Context, req *connect.Request[operatorv1.SetDeviceEnabledRequest]) (*connect.Response[operatorv1.SetDeviceEnabledResponse], error) {
 	d, err := s.update(ctx, req.Msg.GetId(), func(d *registry.Device) error {
-		d.Disabled = !req.Msg.GetEnabled()
+		disabled := !req.Msg.GetEnabled()
+		if disabled && d.Disabled {
+			return nil // whoever did it first
+		}
+		d.Disabled, d.DisabledBy, d.DisabledSince = disabled, "", time.Time{}
+		if disabled {
+			d.DisabledBy, d.DisabledSince = callOf(ctx).operator.Name, time.Now().UTC()
+		}
 		return nil
 	})
 	if err != nil {

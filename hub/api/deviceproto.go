@@ -29,6 +29,9 @@ func (s *Server) deviceProto(d *registry.Device) *operatorv1.Device {
 		Kind:         d.Kind,
 		Gear:         gearProto(d.Gear),
 	}
+	if d.Disabled {
+		out.DisabledBy, out.DisabledSince = d.DisabledBy, timestamp(d.DisabledSince)
+	}
 	if d.Retiring != nil && time.Now().Before(d.Retiring.Until) {
 		out.RetiringGeneration = d.Retiring.Generation
 		out.RetiringUntil = timestamp(d.Retiring.Until)

@@ -44,6 +44,7 @@ var errorTable = []struct {
 	{errRevoked, connect.CodeUnauthenticated, true},
 	{errTooManyWrong, connect.CodeResourceExhausted, true},
 	{errTooManyCalls, connect.CodeResourceExhausted, true},
+	{errTooManyWaiting, connect.CodeResourceExhausted, true},
 	{errTooManyFeeds, connect.CodeResourceExhausted, true},
 	{errShuttingDown, connect.CodeUnavailable, true},
 	{errFeedEnded, connect.CodeUnavailable, true},
@@ -119,6 +120,22 @@ func classify(err error) (code connect.Code, said bool) {
 		}
 	}
 	return connect.CodeInternal, false
+}
+
+// said is what a caller is told of err; "" for nil, and for what only the
+// hub's log tells.
+func said(err error) string {
+	var already *connect.Error
+	if errors.As(err, &already) {
+		return already.Message()
+	}
+	if err == nil {
+		return ""
+	}
+	if code, said := classify(err); !said {
+		return plainText[code]
+	}
+	return err.Error()
 }
 
 // answer is the error that a caller gets for err. What it does not tell is

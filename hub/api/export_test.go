@@ -27,6 +27,13 @@ func AccessTable() map[string]Rule {
 // before the first call.
 func (s *Server) SetPatience(d time.Duration) { s.patience = d }
 
+// SetMaxWaiting sets how many calls of an operator may wait. It goes before
+// the first call.
+func (s *Server) SetMaxWaiting(n int) { s.calls.most = n }
+
+// BoundID is the id that stands for a key of an operator who is bound.
+func BoundID(operator, key string) string { return boundID(operator, key) }
+
 // Calls is how many calls of an operator are under way.
 func (s *Server) Calls(name string) int { return len(s.calls.of(name)) }
 

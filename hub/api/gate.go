@@ -19,7 +19,10 @@ var (
 	errNoToken      = errors.New(`a token is needed: "authorization: Bearer <operator token>"`)
 	errWrongToken   = errors.New("wrong operator token")
 	errTooManyWrong = errors.New("too many wrong tokens from this address; wait and try again")
-	errTooManyCalls = fmt.Errorf("this operator has %d calls under way already", maxCalls)
+	errTooManyCalls = fmt.Errorf("this operator has %d calls and streams under way already, the most that it may have: "+
+		"end streams that nobody looks at, or give each program an operator, and so a token, of its own", maxCalls)
+	errTooManyWaiting = fmt.Errorf("%d calls of this operator wait for the ends of their commands already, the most that may; this command was not accepted: "+
+		"send it without wait and follow many commands by one WatchCommands, or give each program an operator, and so a token, of its own", maxWaiting)
 	errRevoked      = errors.New("the operator's token has been revoked")
 	errShuttingDown = errors.New("the hub is shutting down; try again")
 )
@@ -36,7 +39,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
-	one.cancel = cancel
+	one.under, one.cancel = ctx, cancel
 	if err := s.calls.begin(one); err != nil {
 		cancel(err)
 		s.turnAway(w, r, err)
@@ -66,7 +69,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, addr netip
 	scheme, token, _ := strings.Cut(header, " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		if operator, ok := s.deps.Registry.Authenticate(strings.TrimSpace(token)); ok {
-			return &call{operator: operator, addr: addr.String(), caller: r.Context(), patience: s.patience, conn: http.NewResponseController(w)}, nil
+			return &call{operator: operator, addr: addr.String(), under: r.Context(), patience: s.patience, conn: http.NewResponseController(w)}, nil
 		}
 	}
 	ok, wait := s.attempts.spend(addr)

@@ -24,20 +24,24 @@ func (s *commandService) SendGroupCommand(ctx context.Context, req *connect.Requ
 	if err != nil {
 		return nil, err
 	}
+	id, err := idOfKey(ctx, m.GetKey())
+	if err != nil {
+		return nil, err
+	}
 	r := commands.GroupRequest{
-		Selector: m.GetSelector(), Spec: spec, Key: m.GetKey(), Operator: callOf(ctx).operator.Name,
+		Selector: m.GetSelector(), Spec: spec, Key: id, Operator: callOf(ctx).operator.Name,
 		Rate: m.GetRatePerSecond(), StopAfterFailureShare: m.GetStopAfterFailureShare(), MaxDevices: int(m.GetMaxDevices()),
 		Allow: s.matching(narrowed),
 	}
 	g, existed, err := s.deps.Commands.SendGroup(ctx, r)
-	if err == nil && existed && !ownGroup(ctx, &g) {
-		err = fmt.Errorf("key %s: %w", m.GetKey(), commands.ErrConflict)
+	if errors.Is(err, commands.ErrConflict) {
+		return nil, s.groupConflict(ctx, m.GetKey(), id)
 	}
 	if err != nil {
 		return nil, err
 	}
 	callOf(ctx).note(acceptedGroupDetail(&g, existed))
-	return connect.NewResponse(&operatorv1.SendGroupCommandResponse{Group: groupProto(&g), Existed: existed}), nil
+	return connect.NewResponse(&operatorv1.SendGroupCommandResponse{Group: s.groupProto(ctx, &g), Existed: existed}), nil
 }
 
 // acceptedGroupDetail is acceptedDetail for a group command.
@@ -50,21 +54,42 @@ func (s *commandService) GetGroup(ctx context.Context, req *connect.Request[oper
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&operatorv1.GetGroupResponse{Group: groupProto(&g)}), nil
+	return connect.NewResponse(&operatorv1.GetGroupResponse{Group: s.groupProto(ctx, &g)}), nil
 }
 
-// visibleGroup is a group that the caller may see: an operator who is bound
+// visibleGroup is a group that the caller may see, by the key that the caller
+// gave it, or by its id: an operator who is bound
 // to a selector sees those of his own, because the counts of another's would
 // tell of devices that do not exist for him.
 func (s *commandService) visibleGroup(ctx context.Context, id string) (commands.Group, error) {
-	g, err := s.deps.Commands.GetGroup(ctx, id)
-	if errors.Is(err, commands.ErrNotFound) || err == nil && !ownGroup(ctx, &g) {
-		err = noGroup(id) // the same words for both
+	for _, candidate := range idsOf(ctx, id) {
+		g, err := s.deps.Commands.GetGroup(ctx, candidate)
+		switch {
+		case err == nil && ownGroup(ctx, &g):
+			return g, nil
+		case err != nil && !errors.Is(err, commands.ErrNotFound):
+			return commands.Group{}, err
+		}
 	}
-	if err != nil {
-		return commands.Group{}, err
+	return commands.Group{}, noGroup(id) // the same words for none and for another's
+}
+
+// groupID is the id of a group that the caller names by that or by its own
+// key; what names none, and "", stays as it is.
+func (s *commandService) groupID(ctx context.Context, id string) (string, error) {
+	if id == "" || scope(ctx).Empty() {
+		return id, nil
 	}
-	return g, nil
+	g, err := s.visibleGroup(ctx, id)
+	if errors.Is(err, commands.ErrNotFound) {
+		return id, nil
+	}
+	return g.ID, err
+}
+
+// groupProto is a group as the caller is shown it.
+func (s *commandService) groupProto(ctx context.Context, g *commands.Group) *operatorv1.Group {
+	return groupProto(g, func(device string) bool { return s.sees(ctx, device) })
 }
 
 func ownGroup(ctx context.Context, g *commands.Group) bool {
@@ -89,19 +114,19 @@ func (s *commandService) ListGroups(ctx context.Context, req *connect.Request[op
 	}
 	res := &operatorv1.ListGroupsResponse{NextPageToken: q.token(next)}
 	for i := range list {
-		res.Groups = append(res.Groups, groupProto(&list[i]))
+		res.Groups = append(res.Groups, s.groupProto(ctx, &list[i]))
 	}
 	return connect.NewResponse(res), nil
 }
 
 func (s *commandService) CancelGroup(ctx context.Context, req *connect.Request[operatorv1.CancelGroupRequest]) (*connect.Response[operatorv1.CancelGroupResponse], error) {
-	id := req.Msg.GetId()
-	if _, err := s.visibleGroup(ctx, id); err != nil {
-		return nil, err
-	}
-	g, err := s.deps.Commands.CancelGroup(ctx, id, callOf(ctx).operator.Name)
+	g, err := s.visibleGroup(ctx, req.Msg.GetId())
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&operatorv1.CancelGroupResponse{Group: groupProto(&g)}), nil
+	g, err = s.deps.Commands.CancelGroup(ctx, g.ID, callOf(ctx).operator.Name)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&operatorv1.CancelGroupResponse{Group: s.groupProto(ctx, &g)}), nil
 }

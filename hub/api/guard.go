@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	"connectrpc.com/connect"
 )
@@ -18,6 +19,7 @@ func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		c := callOf(ctx)
 		c.received()
+		c.single()
 		rule := accessTable[req.Spec().Procedure]
 		if rule.audited {
 			c.describe(req)
@@ -30,10 +32,13 @@ func (g *guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 				err = errNotAudited
 			}
 		}
+		if err == nil {
+			err = c.outlived(rule)
+		}
+		c.sending()
 		if err != nil {
 			return nil, g.s.answer(err, req.Spec().Procedure)
 		}
-		c.sending()
 		return res, nil
 	}
 }
@@ -54,6 +59,25 @@ func (g *guard) unary(ctx context.Context, c *call, rule access, req connect.Any
 	res, err = next(ctx, req)
 	return res, becauseOf(ctx, err)
 }
+
+// outlived is the answer of a call that has succeeded and whose operator was
+// removed meanwhile; nil: it was not.
+func (c *call) outlived(rule access) error {
+	if !errors.Is(context.Cause(c.under), errRevoked) {
+		return nil
+	}
+	if !rule.audited {
+		return errRevoked
+	}
+	rec, _ := c.auditRecord("ok", "")
+	if rec.Method == deleteOperatorMethod && rec.Subject == rec.Operator {
+		return nil // it was the call itself
+	}
+	done := strings.TrimSpace(rec.Method + " " + rec.Subject + " " + rec.Detail)
+	return fmt.Errorf("%w while the call was under way; what it asked for has been done: %s", errRevoked, done)
+}
+
+const deleteOperatorMethod = "OperatorService/DeleteOperator"
 
 // untilClosed is ctx without its end, but for that of the whole API.
 func untilClosed(ctx context.Context) (context.Context, func()) {

@@ -130,7 +130,7 @@ func (r registered) CheckDevice(_ context.Context, id string) error {
 		return fmt.Errorf("device %s: %w", id, commands.ErrUnknownDevice)
 	}
 	if d.Disabled {
-		return fmt.Errorf("device %s: %w", id, commands.ErrDeviceDisabled)
+		return &commands.DisabledError{Device: id, By: d.DisabledBy, Since: d.DisabledSince}
 	}
 	return nil
 }

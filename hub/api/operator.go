@@ -86,7 +86,7 @@ func (s *operatorService) ListAudit(ctx context.Context, req *connect.Request[op
 		r := &records[i]
 		res.Records = append(res.Records, &operatorv1.AuditRecord{
 			Time: timestamp(r.Time), Operator: r.Operator, Method: r.Method, Subject: r.Subject,
-			Outcome: r.Outcome, RemoteAddr: r.RemoteAddr, Detail: r.Detail,
+			Outcome: r.Outcome, RemoteAddr: r.RemoteAddr, Detail: r.Detail, Reason: r.Reason,
 		})
 	}
 	return connect.NewResponse(res), nil

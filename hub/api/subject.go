@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
@@ -13,6 +14,7 @@ import (
 const (
 	maxAuditSubject = 256
 	maxAuditDetail  = 512
+	maxAuditReason  = 512
 )
 
 // subjectOf is what a request is about, for the audit log.
@@ -99,20 +101,35 @@ func detailOf(msg any) string {
 			detail = strings.TrimSpace(detail + " no_rebirth")
 		}
 	case *operatorv1.SendGroupCommandRequest:
-		detail = "command=" + m.GetSpec().GetName() + keyDetail(m.GetKey())
+		detail = askedDetail(m.GetSpec().GetName(), m.GetKey())
 	case *operatorv1.SendCommandRequest:
-		detail = "command=" + m.GetSpec().GetName() + keyDetail(m.GetKey())
+		detail = askedDetail(m.GetSpec().GetName(), m.GetKey())
 	}
 	return clip(detail, maxAuditDetail)
 }
 
-// keyDetail names the key of a command that was refused: one that was accepted
-// has it as its id.
-func keyDetail(key string) string {
-	if key == "" {
-		return ""
+// askedDetail names a command that was refused, and its key: one that was
+// accepted has the id. It ends with the key, whatever the name is.
+func askedDetail(name, key string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || r > '~' }) {
+		name = strconv.Quote(clip(name, 64))
 	}
-	return " key=" + key
+	detail := "command=" + clip(name, 128)
+	if key != "" {
+		detail += " key=" + key
+	}
+	return detail
+}
+
+// askedName is the reverse of askedDetail for a command that was asked for
+// under a key; "", false: it was not.
+func askedName(detail, key string) (name string, ok bool) {
+	name, ok = strings.CutSuffix(detail, " key="+key)
+	name = strings.TrimPrefix(name, "command=")
+	if plain, err := strconv.Unquote(name); err == nil {
+		name = plain
+	}
+	return name, ok
 }
 
 func labelChanges(set map[string]string, remove []string) string {

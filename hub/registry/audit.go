@@ -21,6 +21,7 @@ type Record struct {
 	Outcome    string    `json:"outcome"` // "ok" or the error's code
 	RemoteAddr string    `json:"remote_addr,omitempty"`
 	Detail     string    `json:"detail,omitempty"`
+	Reason     string    `json:"reason,omitempty"` // the words of the error; "": none
 }
 
 // MaxAuditPage is the most records of one page.

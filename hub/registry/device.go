@@ -30,14 +30,17 @@ const (
 // Device is what the hub knows of a device. It holds no secret: those come
 // from the master key, by id and generation.
 type Device struct {
-	ID           string            `json:"id"`
-	Kind         string            `json:"kind"`
-	Labels       map[string]string `json:"labels,omitempty"`
-	Note         string            `json:"note,omitempty"`
-	Disabled     bool              `json:"disabled,omitempty"`
-	AllowUnbound bool              `json:"allow_unbound,omitempty"` // may connect without channel binding
-	KeyID        string            `json:"key_id"`                  // of the master key its secrets come from
-	Generation   uint32            `json:"generation"`              // of the newest credential, from 1
+	ID       string            `json:"id"`
+	Kind     string            `json:"kind"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Note     string            `json:"note,omitempty"`
+	Disabled bool              `json:"disabled,omitempty"`
+	// Whose doing that is, and since when; empty where it is not known.
+	DisabledBy    string    `json:"disabled_by,omitempty"`
+	DisabledSince time.Time `json:"disabled_since,omitzero"`
+	AllowUnbound  bool      `json:"allow_unbound,omitempty"` // may connect without channel binding
+	KeyID         string    `json:"key_id"`                  // of the master key its secrets come from
+	Generation    uint32    `json:"generation"`              // of the newest credential, from 1
 	// Retiring is the newest of the older generations that still work; nil:
 	// there is none.
 	Retiring *Retiring `json:"retiring,omitempty"`

@@ -343,9 +343,13 @@ type Device struct {
 	Presence           *Presence              `protobuf:"bytes,10,opt,name=presence,proto3" json:"presence,omitempty"`
 	Description        *Description           `protobuf:"bytes,11,opt,name=description,proto3" json:"description,omitempty"`
 	// Rows that the device says it had to drop, a running total.
-	DroppedRows   uint64 `protobuf:"varint,12,opt,name=dropped_rows,json=droppedRows,proto3" json:"dropped_rows,omitempty"`
-	Kind          string `protobuf:"bytes,13,opt,name=kind,proto3" json:"kind,omitempty"` // "device", or "mqtt" for bridged gear
-	Gear          *Gear  `protobuf:"bytes,14,opt,name=gear,proto3" json:"gear,omitempty"` // of bridged gear
+	DroppedRows uint64 `protobuf:"varint,12,opt,name=dropped_rows,json=droppedRows,proto3" json:"dropped_rows,omitempty"`
+	Kind        string `protobuf:"bytes,13,opt,name=kind,proto3" json:"kind,omitempty"` // "device", or "mqtt" for bridged gear
+	Gear        *Gear  `protobuf:"bytes,14,opt,name=gear,proto3" json:"gear,omitempty"` // of bridged gear
+	// Of a device that is not enabled: who has disabled it, and when; unset
+	// where it is not known.
+	DisabledBy    string                 `protobuf:"bytes,15,opt,name=disabled_by,json=disabledBy,proto3" json:"disabled_by,omitempty"`
+	DisabledSince *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=disabled_since,json=disabledSince,proto3" json:"disabled_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -474,6 +478,20 @@ func (x *Device) GetKind() string {
 func (x *Device) GetGear() *Gear {
 	if x != nil {
 		return x.Gear
+	}
+	return nil
+}
+
+func (x *Device) GetDisabledBy() string {
+	if x != nil {
+		return x.DisabledBy
+	}
+	return ""
+}
+
+func (x *Device) GetDisabledSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DisabledSince
 	}
 	return nil
 }
@@ -2770,7 +2788,8 @@ type Command struct {
 	Result        isCommand_Result `protobuf_oneof:"result"`
 	Reason        string           `protobuf:"bytes,15,opt,name=reason,proto3" json:"reason,omitempty"` // of the present state, for people
 	GroupId       string           `protobuf:"bytes,16,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	Operator      string           `protobuf:"bytes,17,opt,name=operator,proto3" json:"operator,omitempty"` // who sent it
+	Operator      string           `protobuf:"bytes,17,opt,name=operator,proto3" json:"operator,omitempty"`            // who sent it
+	NoCode        bool             `protobuf:"varint,18,opt,name=no_code,json=noCode,proto3" json:"no_code,omitempty"` // the device failed without one: code is 2, UNKNOWN
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2935,6 +2954,13 @@ func (x *Command) GetOperator() string {
 	return ""
 }
 
+func (x *Command) GetNoCode() bool {
+	if x != nil {
+		return x.NoCode
+	}
+	return false
+}
+
 type isCommand_Result interface {
 	isCommand_Result()
 }
@@ -2944,7 +2970,7 @@ type Command_Json struct {
 }
 
 type Command_Protobuf struct {
-	Protobuf []byte `protobuf:"bytes,14,opt,name=protobuf,proto3,oneof"`
+	Protobuf []byte `protobuf:"bytes,14,opt,name=protobuf,proto3,oneof"` // protobuf, or whatever is not JSON
 }
 
 func (*Command_Json) isCommand_Result() {}
@@ -2962,6 +2988,7 @@ type CommandEvent struct {
 	ProgressPercent uint32                 `protobuf:"varint,7,opt,name=progress_percent,json=progressPercent,proto3" json:"progress_percent,omitempty"`
 	Message         string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
 	Code            uint32                 `protobuf:"varint,9,opt,name=code,proto3" json:"code,omitempty"`
+	NoCode          bool                   `protobuf:"varint,10,opt,name=no_code,json=noCode,proto3" json:"no_code,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -3059,15 +3086,26 @@ func (x *CommandEvent) GetCode() uint32 {
 	return 0
 }
 
+func (x *CommandEvent) GetNoCode() bool {
+	if x != nil {
+		return x.NoCode
+	}
+	return false
+}
+
 type SendCommandRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	Spec     *CommandSpec           `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	Key      string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // idempotency key, [A-Za-z0-9_.:-]{1,64}; becomes the id; empty: generated
+	Key      string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // idempotency key, [A-Za-z0-9_.:-]{1,64}; empty: an id is generated
 	// How long the answer waits for the command's end, to 60 s; 0: not at all.
 	// It comes with the end, or after that time with the command as it then
-	// stands, which is no error: the command goes on. A call that waits is one
-	// of the 256 that an operator may have under way.
+	// stands, which is no error: the command goes on.
+	//
+	// 1,024 calls of one operator may wait like this at a time, on each node,
+	// beside its 256 other calls and streams; one more is RESOURCE_EXHAUSTED,
+	// and its command is not accepted. A program with very many users sends
+	// without wait and follows all commands by one WatchCommands.
 	Wait          *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3184,13 +3222,16 @@ func (x *SendCommandResponse) GetExisted() bool {
 }
 
 type SendGroupCommandRequest struct {
-	state                 protoimpl.MessageState `protogen:"open.v1"`
-	Selector              string                 `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"` // not empty
-	Spec                  *CommandSpec           `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	Key                   string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
-	RatePerSecond         float64                `protobuf:"fixed64,4,opt,name=rate_per_second,json=ratePerSecond,proto3" json:"rate_per_second,omitempty"`                           // 0: no limit
-	StopAfterFailureShare float64                `protobuf:"fixed64,5,opt,name=stop_after_failure_share,json=stopAfterFailureShare,proto3" json:"stop_after_failure_share,omitempty"` // of the ended ones, 0 to 1; 0: never stop
-	MaxDevices            uint32                 `protobuf:"varint,6,opt,name=max_devices,json=maxDevices,proto3" json:"max_devices,omitempty"`                                       // refuse when more match; 0: no limit
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Selector      string                 `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"` // not empty
+	Spec          *CommandSpec           `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	Key           string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	RatePerSecond float64                `protobuf:"fixed64,4,opt,name=rate_per_second,json=ratePerSecond,proto3" json:"rate_per_second,omitempty"` // 0: no limit; with stop_after_failure_share: 10
+	// Of the ended ones, 0 to 1; 0: never stop. Counted of at least 10, or of
+	// all, if fewer, so that one early failure is not everything. FAILED,
+	// REJECTED, TIMED_OUT and EXPIRED are failures.
+	StopAfterFailureShare float64 `protobuf:"fixed64,5,opt,name=stop_after_failure_share,json=stopAfterFailureShare,proto3" json:"stop_after_failure_share,omitempty"`
+	MaxDevices            uint32  `protobuf:"varint,6,opt,name=max_devices,json=maxDevices,proto3" json:"max_devices,omitempty"` // refuse when more match; 0: no limit
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -3334,7 +3375,8 @@ type Group struct {
 	Operator              string                 `protobuf:"bytes,11,opt,name=operator,proto3" json:"operator,omitempty"`
 	RatePerSecond         float64                `protobuf:"fixed64,12,opt,name=rate_per_second,json=ratePerSecond,proto3" json:"rate_per_second,omitempty"`
 	StopAfterFailureShare float64                `protobuf:"fixed64,13,opt,name=stop_after_failure_share,json=stopAfterFailureShare,proto3" json:"stop_after_failure_share,omitempty"`
-	Refused               uint32                 `protobuf:"varint,14,opt,name=refused,proto3" json:"refused,omitempty"` // could not be issued: disabled, too many pending
+	Refused               uint32                 `protobuf:"varint,14,opt,name=refused,proto3" json:"refused,omitempty"`  // could not be issued: disabled, removed, too many pending
+	Refusals              []*Group_Refusal       `protobuf:"bytes,15,rep,name=refusals,proto3" json:"refusals,omitempty"` // the first 100 of these
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -3467,6 +3509,201 @@ func (x *Group) GetRefused() uint32 {
 	return 0
 }
 
+func (x *Group) GetRefusals() []*Group_Refusal {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+type ListRefusedCommandsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRefusedCommandsRequest) Reset() {
+	*x = ListRefusedCommandsRequest{}
+	mi := &file_operator_v1_operator_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRefusedCommandsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRefusedCommandsRequest) ProtoMessage() {}
+
+func (x *ListRefusedCommandsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRefusedCommandsRequest.ProtoReflect.Descriptor instead.
+func (*ListRefusedCommandsRequest) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ListRefusedCommandsRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type ListRefusedCommandsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refused       []*RefusedCommand      `protobuf:"bytes,1,rep,name=refused,proto3" json:"refused,omitempty"`                                  // at most 20
+	SearchedSince *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=searched_since,json=searchedSince,proto3" json:"searched_since,omitempty"` // what is older was not looked at
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRefusedCommandsResponse) Reset() {
+	*x = ListRefusedCommandsResponse{}
+	mi := &file_operator_v1_operator_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRefusedCommandsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRefusedCommandsResponse) ProtoMessage() {}
+
+func (x *ListRefusedCommandsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRefusedCommandsResponse.ProtoReflect.Descriptor instead.
+func (*ListRefusedCommandsResponse) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ListRefusedCommandsResponse) GetRefused() []*RefusedCommand {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *ListRefusedCommandsResponse) GetSearchedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SearchedSince
+	}
+	return nil
+}
+
+type RefusedCommand struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Operator      string                 `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	DeviceId      string                 `protobuf:"bytes,3,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"` // empty: it was for a group
+	Selector      string                 `protobuf:"bytes,4,opt,name=selector,proto3" json:"selector,omitempty"`                 // of a group
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`                         // of the command
+	Code          string                 `protobuf:"bytes,6,opt,name=code,proto3" json:"code,omitempty"`                         // "resource_exhausted", …: the error's
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                     // the error's words
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedCommand) Reset() {
+	*x = RefusedCommand{}
+	mi := &file_operator_v1_operator_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedCommand) ProtoMessage() {}
+
+func (x *RefusedCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedCommand.ProtoReflect.Descriptor instead.
+func (*RefusedCommand) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *RefusedCommand) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *RefusedCommand) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *RefusedCommand) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *RefusedCommand) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *RefusedCommand) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RefusedCommand) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *RefusedCommand) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type GetCommandRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3476,7 +3713,7 @@ type GetCommandRequest struct {
 
 func (x *GetCommandRequest) Reset() {
 	*x = GetCommandRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_operator_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3725,7 @@ func (x *GetCommandRequest) String() string {
 func (*GetCommandRequest) ProtoMessage() {}
 
 func (x *GetCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_operator_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +3738,7 @@ func (x *GetCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCommandRequest.ProtoReflect.Descriptor instead.
 func (*GetCommandRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetCommandRequest) GetId() string {
@@ -3521,7 +3758,7 @@ type GetCommandResponse struct {
 
 func (x *GetCommandResponse) Reset() {
 	*x = GetCommandResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_operator_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +3770,7 @@ func (x *GetCommandResponse) String() string {
 func (*GetCommandResponse) ProtoMessage() {}
 
 func (x *GetCommandResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_operator_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +3783,7 @@ func (x *GetCommandResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCommandResponse.ProtoReflect.Descriptor instead.
 func (*GetCommandResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetCommandResponse) GetCommand() *Command {
@@ -3578,7 +3815,7 @@ type ListCommandsRequest struct {
 
 func (x *ListCommandsRequest) Reset() {
 	*x = ListCommandsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_operator_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +3827,7 @@ func (x *ListCommandsRequest) String() string {
 func (*ListCommandsRequest) ProtoMessage() {}
 
 func (x *ListCommandsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_operator_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +3840,7 @@ func (x *ListCommandsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommandsRequest.ProtoReflect.Descriptor instead.
 func (*ListCommandsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListCommandsRequest) GetDeviceId() string {
@@ -3665,7 +3902,7 @@ type ListCommandsResponse struct {
 
 func (x *ListCommandsResponse) Reset() {
 	*x = ListCommandsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_operator_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3677,7 +3914,7 @@ func (x *ListCommandsResponse) String() string {
 func (*ListCommandsResponse) ProtoMessage() {}
 
 func (x *ListCommandsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_operator_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3690,7 +3927,7 @@ func (x *ListCommandsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommandsResponse.ProtoReflect.Descriptor instead.
 func (*ListCommandsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListCommandsResponse) GetCommands() []*Command {
@@ -3716,7 +3953,7 @@ type CancelCommandRequest struct {
 
 func (x *CancelCommandRequest) Reset() {
 	*x = CancelCommandRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_operator_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3728,7 +3965,7 @@ func (x *CancelCommandRequest) String() string {
 func (*CancelCommandRequest) ProtoMessage() {}
 
 func (x *CancelCommandRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_operator_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +3978,7 @@ func (x *CancelCommandRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCommandRequest.ProtoReflect.Descriptor instead.
 func (*CancelCommandRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CancelCommandRequest) GetId() string {
@@ -3760,7 +3997,7 @@ type CancelCommandResponse struct {
 
 func (x *CancelCommandResponse) Reset() {
 	*x = CancelCommandResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_operator_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +4009,7 @@ func (x *CancelCommandResponse) String() string {
 func (*CancelCommandResponse) ProtoMessage() {}
 
 func (x *CancelCommandResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_operator_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +4022,7 @@ func (x *CancelCommandResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCommandResponse.ProtoReflect.Descriptor instead.
 func (*CancelCommandResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CancelCommandResponse) GetCommand() *Command {
@@ -3807,7 +4044,7 @@ type WatchCommandsRequest struct {
 
 func (x *WatchCommandsRequest) Reset() {
 	*x = WatchCommandsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_operator_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3819,7 +4056,7 @@ func (x *WatchCommandsRequest) String() string {
 func (*WatchCommandsRequest) ProtoMessage() {}
 
 func (x *WatchCommandsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_operator_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3832,7 +4069,7 @@ func (x *WatchCommandsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchCommandsRequest.ProtoReflect.Descriptor instead.
 func (*WatchCommandsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WatchCommandsRequest) GetId() string {
@@ -3872,7 +4109,7 @@ type WatchCommandsResponse struct {
 
 func (x *WatchCommandsResponse) Reset() {
 	*x = WatchCommandsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_operator_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3884,7 +4121,7 @@ func (x *WatchCommandsResponse) String() string {
 func (*WatchCommandsResponse) ProtoMessage() {}
 
 func (x *WatchCommandsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_operator_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3897,7 +4134,7 @@ func (x *WatchCommandsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchCommandsResponse.ProtoReflect.Descriptor instead.
 func (*WatchCommandsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WatchCommandsResponse) GetCommand() *Command {
@@ -3916,7 +4153,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_operator_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3928,7 +4165,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_operator_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3941,7 +4178,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetGroupRequest) GetId() string {
@@ -3960,7 +4197,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_operator_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3972,7 +4209,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_operator_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3985,7 +4222,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -4005,7 +4242,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_operator_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4017,7 +4254,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_operator_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4030,7 +4267,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListGroupsRequest) GetPageSize() uint32 {
@@ -4057,7 +4294,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[56]
+	mi := &file_operator_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4069,7 +4306,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[56]
+	mi := &file_operator_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4082,7 +4319,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -4108,7 +4345,7 @@ type CancelGroupRequest struct {
 
 func (x *CancelGroupRequest) Reset() {
 	*x = CancelGroupRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[57]
+	mi := &file_operator_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4357,7 @@ func (x *CancelGroupRequest) String() string {
 func (*CancelGroupRequest) ProtoMessage() {}
 
 func (x *CancelGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[57]
+	mi := &file_operator_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4370,7 @@ func (x *CancelGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGroupRequest.ProtoReflect.Descriptor instead.
 func (*CancelGroupRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CancelGroupRequest) GetId() string {
@@ -4152,7 +4389,7 @@ type CancelGroupResponse struct {
 
 func (x *CancelGroupResponse) Reset() {
 	*x = CancelGroupResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[58]
+	mi := &file_operator_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4164,7 +4401,7 @@ func (x *CancelGroupResponse) String() string {
 func (*CancelGroupResponse) ProtoMessage() {}
 
 func (x *CancelGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[58]
+	mi := &file_operator_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4177,7 +4414,7 @@ func (x *CancelGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGroupResponse.ProtoReflect.Descriptor instead.
 func (*CancelGroupResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CancelGroupResponse) GetGroup() *Group {
@@ -4202,7 +4439,7 @@ type QuarantinedRow struct {
 
 func (x *QuarantinedRow) Reset() {
 	*x = QuarantinedRow{}
-	mi := &file_operator_v1_operator_proto_msgTypes[59]
+	mi := &file_operator_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4214,7 +4451,7 @@ func (x *QuarantinedRow) String() string {
 func (*QuarantinedRow) ProtoMessage() {}
 
 func (x *QuarantinedRow) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[59]
+	mi := &file_operator_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4227,7 +4464,7 @@ func (x *QuarantinedRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantinedRow.ProtoReflect.Descriptor instead.
 func (*QuarantinedRow) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *QuarantinedRow) GetId() uint64 {
@@ -4290,7 +4527,7 @@ type ListQuarantineRequest struct {
 
 func (x *ListQuarantineRequest) Reset() {
 	*x = ListQuarantineRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[60]
+	mi := &file_operator_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4302,7 +4539,7 @@ func (x *ListQuarantineRequest) String() string {
 func (*ListQuarantineRequest) ProtoMessage() {}
 
 func (x *ListQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[60]
+	mi := &file_operator_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4315,7 +4552,7 @@ func (x *ListQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ListQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListQuarantineRequest) GetDeviceId() string {
@@ -4350,7 +4587,7 @@ type ListQuarantineResponse struct {
 
 func (x *ListQuarantineResponse) Reset() {
 	*x = ListQuarantineResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[61]
+	mi := &file_operator_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4362,7 +4599,7 @@ func (x *ListQuarantineResponse) String() string {
 func (*ListQuarantineResponse) ProtoMessage() {}
 
 func (x *ListQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[61]
+	mi := &file_operator_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4375,7 +4612,7 @@ func (x *ListQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ListQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListQuarantineResponse) GetRows() []*QuarantinedRow {
@@ -4408,7 +4645,7 @@ type GetQuarantinedRequest struct {
 
 func (x *GetQuarantinedRequest) Reset() {
 	*x = GetQuarantinedRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[62]
+	mi := &file_operator_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4420,7 +4657,7 @@ func (x *GetQuarantinedRequest) String() string {
 func (*GetQuarantinedRequest) ProtoMessage() {}
 
 func (x *GetQuarantinedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[62]
+	mi := &file_operator_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4433,7 +4670,7 @@ func (x *GetQuarantinedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuarantinedRequest.ProtoReflect.Descriptor instead.
 func (*GetQuarantinedRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetQuarantinedRequest) GetId() uint64 {
@@ -4452,7 +4689,7 @@ type GetQuarantinedResponse struct {
 
 func (x *GetQuarantinedResponse) Reset() {
 	*x = GetQuarantinedResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[63]
+	mi := &file_operator_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4464,7 +4701,7 @@ func (x *GetQuarantinedResponse) String() string {
 func (*GetQuarantinedResponse) ProtoMessage() {}
 
 func (x *GetQuarantinedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[63]
+	mi := &file_operator_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4477,7 +4714,7 @@ func (x *GetQuarantinedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuarantinedResponse.ProtoReflect.Descriptor instead.
 func (*GetQuarantinedResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetQuarantinedResponse) GetRow() *QuarantinedRow {
@@ -4499,7 +4736,7 @@ type ReplayQuarantineRequest struct {
 
 func (x *ReplayQuarantineRequest) Reset() {
 	*x = ReplayQuarantineRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[64]
+	mi := &file_operator_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4511,7 +4748,7 @@ func (x *ReplayQuarantineRequest) String() string {
 func (*ReplayQuarantineRequest) ProtoMessage() {}
 
 func (x *ReplayQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[64]
+	mi := &file_operator_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4524,7 +4761,7 @@ func (x *ReplayQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ReplayQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ReplayQuarantineRequest) GetIds() []uint64 {
@@ -4557,7 +4794,7 @@ type ReplayQuarantineResponse struct {
 
 func (x *ReplayQuarantineResponse) Reset() {
 	*x = ReplayQuarantineResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[65]
+	mi := &file_operator_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +4806,7 @@ func (x *ReplayQuarantineResponse) String() string {
 func (*ReplayQuarantineResponse) ProtoMessage() {}
 
 func (x *ReplayQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[65]
+	mi := &file_operator_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +4819,7 @@ func (x *ReplayQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ReplayQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ReplayQuarantineResponse) GetReplayed() uint64 {
@@ -4603,7 +4840,7 @@ type DropQuarantineRequest struct {
 
 func (x *DropQuarantineRequest) Reset() {
 	*x = DropQuarantineRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[66]
+	mi := &file_operator_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4615,7 +4852,7 @@ func (x *DropQuarantineRequest) String() string {
 func (*DropQuarantineRequest) ProtoMessage() {}
 
 func (x *DropQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[66]
+	mi := &file_operator_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4628,7 +4865,7 @@ func (x *DropQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*DropQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DropQuarantineRequest) GetIds() []uint64 {
@@ -4661,7 +4898,7 @@ type DropQuarantineResponse struct {
 
 func (x *DropQuarantineResponse) Reset() {
 	*x = DropQuarantineResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[67]
+	mi := &file_operator_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4673,7 +4910,7 @@ func (x *DropQuarantineResponse) String() string {
 func (*DropQuarantineResponse) ProtoMessage() {}
 
 func (x *DropQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[67]
+	mi := &file_operator_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4686,7 +4923,7 @@ func (x *DropQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*DropQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *DropQuarantineResponse) GetDropped() uint64 {
@@ -4708,7 +4945,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_operator_v1_operator_proto_msgTypes[68]
+	mi := &file_operator_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4720,7 +4957,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[68]
+	mi := &file_operator_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4733,7 +4970,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Operator) GetName() string {
@@ -4775,7 +5012,7 @@ type CreateOperatorRequest struct {
 
 func (x *CreateOperatorRequest) Reset() {
 	*x = CreateOperatorRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[69]
+	mi := &file_operator_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4787,7 +5024,7 @@ func (x *CreateOperatorRequest) String() string {
 func (*CreateOperatorRequest) ProtoMessage() {}
 
 func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[69]
+	mi := &file_operator_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4800,7 +5037,7 @@ func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorRequest.ProtoReflect.Descriptor instead.
 func (*CreateOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CreateOperatorRequest) GetName() string {
@@ -4834,7 +5071,7 @@ type CreateOperatorResponse struct {
 
 func (x *CreateOperatorResponse) Reset() {
 	*x = CreateOperatorResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[70]
+	mi := &file_operator_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4846,7 +5083,7 @@ func (x *CreateOperatorResponse) String() string {
 func (*CreateOperatorResponse) ProtoMessage() {}
 
 func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[70]
+	mi := &file_operator_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4859,7 +5096,7 @@ func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorResponse.ProtoReflect.Descriptor instead.
 func (*CreateOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateOperatorResponse) GetOperator() *Operator {
@@ -4884,7 +5121,7 @@ type ListOperatorsRequest struct {
 
 func (x *ListOperatorsRequest) Reset() {
 	*x = ListOperatorsRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[71]
+	mi := &file_operator_v1_operator_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4896,7 +5133,7 @@ func (x *ListOperatorsRequest) String() string {
 func (*ListOperatorsRequest) ProtoMessage() {}
 
 func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[71]
+	mi := &file_operator_v1_operator_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4909,7 +5146,7 @@ func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{71}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{74}
 }
 
 type ListOperatorsResponse struct {
@@ -4921,7 +5158,7 @@ type ListOperatorsResponse struct {
 
 func (x *ListOperatorsResponse) Reset() {
 	*x = ListOperatorsResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[72]
+	mi := &file_operator_v1_operator_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4933,7 +5170,7 @@ func (x *ListOperatorsResponse) String() string {
 func (*ListOperatorsResponse) ProtoMessage() {}
 
 func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[72]
+	mi := &file_operator_v1_operator_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4946,7 +5183,7 @@ func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{72}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListOperatorsResponse) GetOperators() []*Operator {
@@ -4965,7 +5202,7 @@ type DeleteOperatorRequest struct {
 
 func (x *DeleteOperatorRequest) Reset() {
 	*x = DeleteOperatorRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[73]
+	mi := &file_operator_v1_operator_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4977,7 +5214,7 @@ func (x *DeleteOperatorRequest) String() string {
 func (*DeleteOperatorRequest) ProtoMessage() {}
 
 func (x *DeleteOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[73]
+	mi := &file_operator_v1_operator_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4990,7 +5227,7 @@ func (x *DeleteOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOperatorRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{73}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *DeleteOperatorRequest) GetName() string {
@@ -5008,7 +5245,7 @@ type DeleteOperatorResponse struct {
 
 func (x *DeleteOperatorResponse) Reset() {
 	*x = DeleteOperatorResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[74]
+	mi := &file_operator_v1_operator_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5020,7 +5257,7 @@ func (x *DeleteOperatorResponse) String() string {
 func (*DeleteOperatorResponse) ProtoMessage() {}
 
 func (x *DeleteOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[74]
+	mi := &file_operator_v1_operator_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5033,7 +5270,7 @@ func (x *DeleteOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOperatorResponse.ProtoReflect.Descriptor instead.
 func (*DeleteOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{74}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{77}
 }
 
 type WhoAmIRequest struct {
@@ -5044,7 +5281,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[75]
+	mi := &file_operator_v1_operator_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5056,7 +5293,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[75]
+	mi := &file_operator_v1_operator_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5069,7 +5306,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{75}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{78}
 }
 
 type WhoAmIResponse struct {
@@ -5081,7 +5318,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[76]
+	mi := &file_operator_v1_operator_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5093,7 +5330,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[76]
+	mi := &file_operator_v1_operator_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5106,7 +5343,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{76}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *WhoAmIResponse) GetOperator() *Operator {
@@ -5125,13 +5362,14 @@ type AuditRecord struct {
 	Outcome       string                 `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"` // "ok" or the error's code
 	RemoteAddr    string                 `protobuf:"bytes,6,opt,name=remote_addr,json=remoteAddr,proto3" json:"remote_addr,omitempty"`
 	Detail        string                 `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	Reason        string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"` // the error's words, where it was refused
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_operator_v1_operator_proto_msgTypes[77]
+	mi := &file_operator_v1_operator_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5143,7 +5381,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[77]
+	mi := &file_operator_v1_operator_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5156,7 +5394,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{77}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AuditRecord) GetTime() *timestamppb.Timestamp {
@@ -5208,6 +5446,13 @@ func (x *AuditRecord) GetDetail() string {
 	return ""
 }
 
+func (x *AuditRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type ListAuditRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PageSize      uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // 1 to 1,000; 0: 100
@@ -5218,7 +5463,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[78]
+	mi := &file_operator_v1_operator_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5230,7 +5475,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[78]
+	mi := &file_operator_v1_operator_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5243,7 +5488,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{78}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListAuditRequest) GetPageSize() uint32 {
@@ -5270,7 +5515,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[79]
+	mi := &file_operator_v1_operator_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5282,7 +5527,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[79]
+	mi := &file_operator_v1_operator_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5295,7 +5540,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{79}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ListAuditResponse) GetRecords() []*AuditRecord {
@@ -5335,7 +5580,7 @@ type Broker struct {
 
 func (x *Broker) Reset() {
 	*x = Broker{}
-	mi := &file_operator_v1_operator_proto_msgTypes[80]
+	mi := &file_operator_v1_operator_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5347,7 +5592,7 @@ func (x *Broker) String() string {
 func (*Broker) ProtoMessage() {}
 
 func (x *Broker) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[80]
+	mi := &file_operator_v1_operator_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5360,7 +5605,7 @@ func (x *Broker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Broker.ProtoReflect.Descriptor instead.
 func (*Broker) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{80}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Broker) GetName() string {
@@ -5481,7 +5726,7 @@ type BridgeProfile struct {
 
 func (x *BridgeProfile) Reset() {
 	*x = BridgeProfile{}
-	mi := &file_operator_v1_operator_proto_msgTypes[81]
+	mi := &file_operator_v1_operator_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5493,7 +5738,7 @@ func (x *BridgeProfile) String() string {
 func (*BridgeProfile) ProtoMessage() {}
 
 func (x *BridgeProfile) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[81]
+	mi := &file_operator_v1_operator_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5506,7 +5751,7 @@ func (x *BridgeProfile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgeProfile.ProtoReflect.Descriptor instead.
 func (*BridgeProfile) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{81}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *BridgeProfile) GetName() string {
@@ -5559,7 +5804,7 @@ type BridgeProblem struct {
 
 func (x *BridgeProblem) Reset() {
 	*x = BridgeProblem{}
-	mi := &file_operator_v1_operator_proto_msgTypes[82]
+	mi := &file_operator_v1_operator_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5571,7 +5816,7 @@ func (x *BridgeProblem) String() string {
 func (*BridgeProblem) ProtoMessage() {}
 
 func (x *BridgeProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[82]
+	mi := &file_operator_v1_operator_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5584,7 +5829,7 @@ func (x *BridgeProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgeProblem.ProtoReflect.Descriptor instead.
 func (*BridgeProblem) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{82}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *BridgeProblem) GetTime() *timestamppb.Timestamp {
@@ -5644,7 +5889,7 @@ type ListBrokersRequest struct {
 
 func (x *ListBrokersRequest) Reset() {
 	*x = ListBrokersRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[83]
+	mi := &file_operator_v1_operator_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5656,7 +5901,7 @@ func (x *ListBrokersRequest) String() string {
 func (*ListBrokersRequest) ProtoMessage() {}
 
 func (x *ListBrokersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[83]
+	mi := &file_operator_v1_operator_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5669,7 +5914,7 @@ func (x *ListBrokersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBrokersRequest.ProtoReflect.Descriptor instead.
 func (*ListBrokersRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{83}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{86}
 }
 
 type ListBrokersResponse struct {
@@ -5681,7 +5926,7 @@ type ListBrokersResponse struct {
 
 func (x *ListBrokersResponse) Reset() {
 	*x = ListBrokersResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[84]
+	mi := &file_operator_v1_operator_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5693,7 +5938,7 @@ func (x *ListBrokersResponse) String() string {
 func (*ListBrokersResponse) ProtoMessage() {}
 
 func (x *ListBrokersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[84]
+	mi := &file_operator_v1_operator_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5706,7 +5951,7 @@ func (x *ListBrokersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBrokersResponse.ProtoReflect.Descriptor instead.
 func (*ListBrokersResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{84}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ListBrokersResponse) GetBrokers() []*Broker {
@@ -5731,7 +5976,7 @@ type SeenGear struct {
 
 func (x *SeenGear) Reset() {
 	*x = SeenGear{}
-	mi := &file_operator_v1_operator_proto_msgTypes[85]
+	mi := &file_operator_v1_operator_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5743,7 +5988,7 @@ func (x *SeenGear) String() string {
 func (*SeenGear) ProtoMessage() {}
 
 func (x *SeenGear) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[85]
+	mi := &file_operator_v1_operator_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5756,7 +6001,7 @@ func (x *SeenGear) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeenGear.ProtoReflect.Descriptor instead.
 func (*SeenGear) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{85}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *SeenGear) GetGear() *Gear {
@@ -5818,7 +6063,7 @@ type ListGearRequest struct {
 
 func (x *ListGearRequest) Reset() {
 	*x = ListGearRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[86]
+	mi := &file_operator_v1_operator_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5830,7 +6075,7 @@ func (x *ListGearRequest) String() string {
 func (*ListGearRequest) ProtoMessage() {}
 
 func (x *ListGearRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[86]
+	mi := &file_operator_v1_operator_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5843,7 +6088,7 @@ func (x *ListGearRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGearRequest.ProtoReflect.Descriptor instead.
 func (*ListGearRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{86}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ListGearRequest) GetBroker() string {
@@ -5869,7 +6114,7 @@ type ListGearResponse struct {
 
 func (x *ListGearResponse) Reset() {
 	*x = ListGearResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[87]
+	mi := &file_operator_v1_operator_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5881,7 +6126,7 @@ func (x *ListGearResponse) String() string {
 func (*ListGearResponse) ProtoMessage() {}
 
 func (x *ListGearResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[87]
+	mi := &file_operator_v1_operator_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5894,7 +6139,7 @@ func (x *ListGearResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGearResponse.ProtoReflect.Descriptor instead.
 func (*ListGearResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{87}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListGearResponse) GetGear() []*SeenGear {
@@ -5916,7 +6161,7 @@ type AllowGearRequest struct {
 
 func (x *AllowGearRequest) Reset() {
 	*x = AllowGearRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[88]
+	mi := &file_operator_v1_operator_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5928,7 +6173,7 @@ func (x *AllowGearRequest) String() string {
 func (*AllowGearRequest) ProtoMessage() {}
 
 func (x *AllowGearRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[88]
+	mi := &file_operator_v1_operator_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5941,7 +6186,7 @@ func (x *AllowGearRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowGearRequest.ProtoReflect.Descriptor instead.
 func (*AllowGearRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{88}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *AllowGearRequest) GetGear() *Gear {
@@ -5981,7 +6226,7 @@ type AllowGearResponse struct {
 
 func (x *AllowGearResponse) Reset() {
 	*x = AllowGearResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[89]
+	mi := &file_operator_v1_operator_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5993,7 +6238,7 @@ func (x *AllowGearResponse) String() string {
 func (*AllowGearResponse) ProtoMessage() {}
 
 func (x *AllowGearResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[89]
+	mi := &file_operator_v1_operator_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6006,7 +6251,7 @@ func (x *AllowGearResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowGearResponse.ProtoReflect.Descriptor instead.
 func (*AllowGearResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{89}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *AllowGearResponse) GetDevice() *Device {
@@ -6030,7 +6275,7 @@ type SampleBrokerRequest struct {
 
 func (x *SampleBrokerRequest) Reset() {
 	*x = SampleBrokerRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[90]
+	mi := &file_operator_v1_operator_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6042,7 +6287,7 @@ func (x *SampleBrokerRequest) String() string {
 func (*SampleBrokerRequest) ProtoMessage() {}
 
 func (x *SampleBrokerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[90]
+	mi := &file_operator_v1_operator_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6055,7 +6300,7 @@ func (x *SampleBrokerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleBrokerRequest.ProtoReflect.Descriptor instead.
 func (*SampleBrokerRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{90}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *SampleBrokerRequest) GetBroker() string {
@@ -6114,7 +6359,7 @@ type SampleBrokerResponse struct {
 
 func (x *SampleBrokerResponse) Reset() {
 	*x = SampleBrokerResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[91]
+	mi := &file_operator_v1_operator_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6126,7 +6371,7 @@ func (x *SampleBrokerResponse) String() string {
 func (*SampleBrokerResponse) ProtoMessage() {}
 
 func (x *SampleBrokerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[91]
+	mi := &file_operator_v1_operator_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6139,7 +6384,7 @@ func (x *SampleBrokerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleBrokerResponse.ProtoReflect.Descriptor instead.
 func (*SampleBrokerResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{91}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *SampleBrokerResponse) GetMessages() uint64 {
@@ -6200,7 +6445,7 @@ type SampledGear struct {
 
 func (x *SampledGear) Reset() {
 	*x = SampledGear{}
-	mi := &file_operator_v1_operator_proto_msgTypes[92]
+	mi := &file_operator_v1_operator_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6212,7 +6457,7 @@ func (x *SampledGear) String() string {
 func (*SampledGear) ProtoMessage() {}
 
 func (x *SampledGear) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[92]
+	mi := &file_operator_v1_operator_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6225,7 +6470,7 @@ func (x *SampledGear) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampledGear.ProtoReflect.Descriptor instead.
 func (*SampledGear) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{92}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *SampledGear) GetKind() string {
@@ -6296,7 +6541,7 @@ type SampledTopic struct {
 
 func (x *SampledTopic) Reset() {
 	*x = SampledTopic{}
-	mi := &file_operator_v1_operator_proto_msgTypes[93]
+	mi := &file_operator_v1_operator_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6308,7 +6553,7 @@ func (x *SampledTopic) String() string {
 func (*SampledTopic) ProtoMessage() {}
 
 func (x *SampledTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[93]
+	mi := &file_operator_v1_operator_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6321,7 +6566,7 @@ func (x *SampledTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampledTopic.ProtoReflect.Descriptor instead.
 func (*SampledTopic) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{93}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *SampledTopic) GetTopic() string {
@@ -6360,7 +6605,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_operator_v1_operator_proto_msgTypes[94]
+	mi := &file_operator_v1_operator_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6372,7 +6617,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[94]
+	mi := &file_operator_v1_operator_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6385,7 +6630,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{94}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{97}
 }
 
 type GetStatusResponse struct {
@@ -6419,7 +6664,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_operator_v1_operator_proto_msgTypes[95]
+	mi := &file_operator_v1_operator_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6431,7 +6676,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[95]
+	mi := &file_operator_v1_operator_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6444,7 +6689,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{95}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *GetStatusResponse) GetVersion() string {
@@ -6591,7 +6836,7 @@ type CreateDevicesResponse_Outcome struct {
 
 func (x *CreateDevicesResponse_Outcome) Reset() {
 	*x = CreateDevicesResponse_Outcome{}
-	mi := &file_operator_v1_operator_proto_msgTypes[98]
+	mi := &file_operator_v1_operator_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6603,7 +6848,7 @@ func (x *CreateDevicesResponse_Outcome) String() string {
 func (*CreateDevicesResponse_Outcome) ProtoMessage() {}
 
 func (x *CreateDevicesResponse_Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[98]
+	mi := &file_operator_v1_operator_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6653,7 +6898,7 @@ type LatestResponse_Item struct {
 
 func (x *LatestResponse_Item) Reset() {
 	*x = LatestResponse_Item{}
-	mi := &file_operator_v1_operator_proto_msgTypes[100]
+	mi := &file_operator_v1_operator_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6665,7 +6910,7 @@ func (x *LatestResponse_Item) String() string {
 func (*LatestResponse_Item) ProtoMessage() {}
 
 func (x *LatestResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[100]
+	mi := &file_operator_v1_operator_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6726,7 +6971,7 @@ type QueryResponse_Row struct {
 
 func (x *QueryResponse_Row) Reset() {
 	*x = QueryResponse_Row{}
-	mi := &file_operator_v1_operator_proto_msgTypes[101]
+	mi := &file_operator_v1_operator_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6738,7 +6983,7 @@ func (x *QueryResponse_Row) String() string {
 func (*QueryResponse_Row) ProtoMessage() {}
 
 func (x *QueryResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[101]
+	mi := &file_operator_v1_operator_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6780,7 +7025,7 @@ type ListFieldsResponse_Field struct {
 
 func (x *ListFieldsResponse_Field) Reset() {
 	*x = ListFieldsResponse_Field{}
-	mi := &file_operator_v1_operator_proto_msgTypes[103]
+	mi := &file_operator_v1_operator_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6792,7 +7037,7 @@ func (x *ListFieldsResponse_Field) String() string {
 func (*ListFieldsResponse_Field) ProtoMessage() {}
 
 func (x *ListFieldsResponse_Field) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[103]
+	mi := &file_operator_v1_operator_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6848,7 +7093,7 @@ type WatchRowsResponse_Row struct {
 
 func (x *WatchRowsResponse_Row) Reset() {
 	*x = WatchRowsResponse_Row{}
-	mi := &file_operator_v1_operator_proto_msgTypes[104]
+	mi := &file_operator_v1_operator_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6860,7 +7105,7 @@ func (x *WatchRowsResponse_Row) String() string {
 func (*WatchRowsResponse_Row) ProtoMessage() {}
 
 func (x *WatchRowsResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[104]
+	mi := &file_operator_v1_operator_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6904,6 +7149,58 @@ func (x *WatchRowsResponse_Row) GetValues() map[string]*Value {
 	return nil
 }
 
+type Group_Refusal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // "is disabled by ann on 2026-…", for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Group_Refusal) Reset() {
+	*x = Group_Refusal{}
+	mi := &file_operator_v1_operator_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Group_Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Group_Refusal) ProtoMessage() {}
+
+func (x *Group_Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_v1_operator_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Group_Refusal.ProtoReflect.Descriptor instead.
+func (*Group_Refusal) Descriptor() ([]byte, []int) {
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{44, 1}
+}
+
+func (x *Group_Refusal) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *Group_Refusal) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type GetStatusResponse_Check struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -6915,7 +7212,7 @@ type GetStatusResponse_Check struct {
 
 func (x *GetStatusResponse_Check) Reset() {
 	*x = GetStatusResponse_Check{}
-	mi := &file_operator_v1_operator_proto_msgTypes[109]
+	mi := &file_operator_v1_operator_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6927,7 +7224,7 @@ func (x *GetStatusResponse_Check) String() string {
 func (*GetStatusResponse_Check) ProtoMessage() {}
 
 func (x *GetStatusResponse_Check) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[109]
+	mi := &file_operator_v1_operator_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6940,7 +7237,7 @@ func (x *GetStatusResponse_Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Check.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Check) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{95, 0}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{98, 0}
 }
 
 func (x *GetStatusResponse_Check) GetName() string {
@@ -6976,7 +7273,7 @@ type GetStatusResponse_Buffer struct {
 
 func (x *GetStatusResponse_Buffer) Reset() {
 	*x = GetStatusResponse_Buffer{}
-	mi := &file_operator_v1_operator_proto_msgTypes[110]
+	mi := &file_operator_v1_operator_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6988,7 +7285,7 @@ func (x *GetStatusResponse_Buffer) String() string {
 func (*GetStatusResponse_Buffer) ProtoMessage() {}
 
 func (x *GetStatusResponse_Buffer) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_v1_operator_proto_msgTypes[110]
+	mi := &file_operator_v1_operator_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7001,7 +7298,7 @@ func (x *GetStatusResponse_Buffer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Buffer.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Buffer) Descriptor() ([]byte, []int) {
-	return file_operator_v1_operator_proto_rawDescGZIP(), []int{95, 1}
+	return file_operator_v1_operator_proto_rawDescGZIP(), []int{98, 1}
 }
 
 func (x *GetStatusResponse_Buffer) GetBytes() uint64 {
@@ -7036,7 +7333,7 @@ var File_operator_v1_operator_proto protoreflect.FileDescriptor
 
 const file_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1aoperator/v1/operator.proto\x12\x16tetherline.operator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x05\n" +
+	"\x1aoperator/v1/operator.proto\x12\x16tetherline.operator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x06\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12B\n" +
 	"\x06labels\x18\x02 \x03(\v2*.tetherline.operator.v1.Device.LabelsEntryR\x06labels\x12\x18\n" +
@@ -7054,7 +7351,10 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\vdescription\x18\v \x01(\v2#.tetherline.operator.v1.DescriptionR\vdescription\x12!\n" +
 	"\fdropped_rows\x18\f \x01(\x04R\vdroppedRows\x12\x12\n" +
 	"\x04kind\x18\r \x01(\tR\x04kind\x120\n" +
-	"\x04gear\x18\x0e \x01(\v2\x1c.tetherline.operator.v1.GearR\x04gear\x1a9\n" +
+	"\x04gear\x18\x0e \x01(\v2\x1c.tetherline.operator.v1.GearR\x04gear\x12\x1f\n" +
+	"\vdisabled_by\x18\x0f \x01(\tR\n" +
+	"disabledBy\x12A\n" +
+	"\x0edisabled_since\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\rdisabledSince\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
@@ -7254,7 +7554,7 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x123\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12;\n" +
 	"\x06replay\x18\x06 \x01(\x0e2#.tetherline.operator.v1.ReplayClassR\x06replayB\t\n" +
-	"\apayload\"\x81\x05\n" +
+	"\apayload\"\x9a\x05\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x127\n" +
@@ -7273,8 +7573,9 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\bprotobuf\x18\x0e \x01(\fH\x00R\bprotobuf\x12\x16\n" +
 	"\x06reason\x18\x0f \x01(\tR\x06reason\x12\x19\n" +
 	"\bgroup_id\x18\x10 \x01(\tR\agroupId\x12\x1a\n" +
-	"\boperator\x18\x11 \x01(\tR\boperatorB\b\n" +
-	"\x06result\"\xbe\x02\n" +
+	"\boperator\x18\x11 \x01(\tR\boperator\x12\x17\n" +
+	"\ano_code\x18\x12 \x01(\bR\x06noCodeB\b\n" +
+	"\x06result\"\xd7\x02\n" +
 	"\fCommandEvent\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12:\n" +
 	"\x05state\x18\x02 \x01(\x0e2$.tetherline.operator.v1.CommandStateR\x05state\x12\x16\n" +
@@ -7284,7 +7585,9 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\aattempt\x18\x06 \x01(\rR\aattempt\x12)\n" +
 	"\x10progress_percent\x18\a \x01(\rR\x0fprogressPercent\x12\x18\n" +
 	"\amessage\x18\b \x01(\tR\amessage\x12\x12\n" +
-	"\x04code\x18\t \x01(\rR\x04code\"\xab\x01\n" +
+	"\x04code\x18\t \x01(\rR\x04code\x12\x17\n" +
+	"\ano_code\x18\n" +
+	" \x01(\bR\x06noCode\"\xab\x01\n" +
 	"\x12SendCommandRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x127\n" +
 	"\x04spec\x18\x02 \x01(\v2#.tetherline.operator.v1.CommandSpecR\x04spec\x12\x10\n" +
@@ -7303,7 +7606,7 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"maxDevices\"i\n" +
 	"\x18SendGroupCommandResponse\x123\n" +
 	"\x05group\x18\x01 \x01(\v2\x1d.tetherline.operator.v1.GroupR\x05group\x12\x18\n" +
-	"\aexisted\x18\x02 \x01(\bR\aexisted\"\xca\x04\n" +
+	"\aexisted\x18\x02 \x01(\bR\aexisted\"\xcd\x05\n" +
 	"\x05Group\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bselector\x18\x02 \x01(\tR\bselector\x127\n" +
@@ -7319,10 +7622,27 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\boperator\x18\v \x01(\tR\boperator\x12&\n" +
 	"\x0frate_per_second\x18\f \x01(\x01R\rratePerSecond\x127\n" +
 	"\x18stop_after_failure_share\x18\r \x01(\x01R\x15stopAfterFailureShare\x12\x18\n" +
-	"\arefused\x18\x0e \x01(\rR\arefused\x1a:\n" +
+	"\arefused\x18\x0e \x01(\rR\arefused\x12A\n" +
+	"\brefusals\x18\x0f \x03(\v2%.tetherline.operator.v1.Group.RefusalR\brefusals\x1a:\n" +
 	"\fByStateEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"#\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\x1a>\n" +
+	"\aRefusal\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\".\n" +
+	"\x1aListRefusedCommandsRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\"\xa2\x01\n" +
+	"\x1bListRefusedCommandsResponse\x12@\n" +
+	"\arefused\x18\x01 \x03(\v2&.tetherline.operator.v1.RefusedCommandR\arefused\x12A\n" +
+	"\x0esearched_since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\rsearchedSince\"\xd5\x01\n" +
+	"\x0eRefusedCommand\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\tR\boperator\x12\x1b\n" +
+	"\tdevice_id\x18\x03 \x01(\tR\bdeviceId\x12\x1a\n" +
+	"\bselector\x18\x04 \x01(\tR\bselector\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x12\n" +
+	"\x04code\x18\x06 \x01(\tR\x04code\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"#\n" +
 	"\x11GetCommandRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x8d\x01\n" +
 	"\x12GetCommandResponse\x129\n" +
@@ -7422,7 +7742,7 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\x16DeleteOperatorResponse\"\x0f\n" +
 	"\rWhoAmIRequest\"N\n" +
 	"\x0eWhoAmIResponse\x12<\n" +
-	"\boperator\x18\x01 \x01(\v2 .tetherline.operator.v1.OperatorR\boperator\"\xde\x01\n" +
+	"\boperator\x18\x01 \x01(\v2 .tetherline.operator.v1.OperatorR\boperator\"\xf6\x01\n" +
 	"\vAuditRecord\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
 	"\boperator\x18\x02 \x01(\tR\boperator\x12\x16\n" +
@@ -7431,7 +7751,8 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\aoutcome\x18\x05 \x01(\tR\aoutcome\x12\x1f\n" +
 	"\vremote_addr\x18\x06 \x01(\tR\n" +
 	"remoteAddr\x12\x16\n" +
-	"\x06detail\x18\a \x01(\tR\x06detail\"N\n" +
+	"\x06detail\x18\a \x01(\tR\x06detail\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\"N\n" +
 	"\x10ListAuditRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -7616,10 +7937,11 @@ const file_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"ListFields\x12).tetherline.operator.v1.ListFieldsRequest\x1a*.tetherline.operator.v1.ListFieldsResponse\x12T\n" +
 	"\x05Count\x12$.tetherline.operator.v1.CountRequest\x1a%.tetherline.operator.v1.CountResponse\x12b\n" +
-	"\tWatchRows\x12(.tetherline.operator.v1.WatchRowsRequest\x1a).tetherline.operator.v1.WatchRowsResponse0\x012\xc9\a\n" +
+	"\tWatchRows\x12(.tetherline.operator.v1.WatchRowsRequest\x1a).tetherline.operator.v1.WatchRowsResponse0\x012\xc9\b\n" +
 	"\x0eCommandService\x12f\n" +
 	"\vSendCommand\x12*.tetherline.operator.v1.SendCommandRequest\x1a+.tetherline.operator.v1.SendCommandResponse\x12u\n" +
-	"\x10SendGroupCommand\x12/.tetherline.operator.v1.SendGroupCommandRequest\x1a0.tetherline.operator.v1.SendGroupCommandResponse\x12c\n" +
+	"\x10SendGroupCommand\x12/.tetherline.operator.v1.SendGroupCommandRequest\x1a0.tetherline.operator.v1.SendGroupCommandResponse\x12~\n" +
+	"\x13ListRefusedCommands\x122.tetherline.operator.v1.ListRefusedCommandsRequest\x1a3.tetherline.operator.v1.ListRefusedCommandsResponse\x12c\n" +
 	"\n" +
 	"GetCommand\x12).tetherline.operator.v1.GetCommandRequest\x1a*.tetherline.operator.v1.GetCommandResponse\x12i\n" +
 	"\fListCommands\x12+.tetherline.operator.v1.ListCommandsRequest\x1a,.tetherline.operator.v1.ListCommandsResponse\x12l\n" +
@@ -7662,7 +7984,7 @@ func file_operator_v1_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_operator_v1_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
+var file_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 115)
 var file_operator_v1_operator_proto_goTypes = []any{
 	(FieldKind)(0),                        // 0: tetherline.operator.v1.FieldKind
 	(Aggregate)(0),                        // 1: tetherline.operator.v1.Aggregate
@@ -7714,264 +8036,275 @@ var file_operator_v1_operator_proto_goTypes = []any{
 	(*SendGroupCommandRequest)(nil),       // 47: tetherline.operator.v1.SendGroupCommandRequest
 	(*SendGroupCommandResponse)(nil),      // 48: tetherline.operator.v1.SendGroupCommandResponse
 	(*Group)(nil),                         // 49: tetherline.operator.v1.Group
-	(*GetCommandRequest)(nil),             // 50: tetherline.operator.v1.GetCommandRequest
-	(*GetCommandResponse)(nil),            // 51: tetherline.operator.v1.GetCommandResponse
-	(*ListCommandsRequest)(nil),           // 52: tetherline.operator.v1.ListCommandsRequest
-	(*ListCommandsResponse)(nil),          // 53: tetherline.operator.v1.ListCommandsResponse
-	(*CancelCommandRequest)(nil),          // 54: tetherline.operator.v1.CancelCommandRequest
-	(*CancelCommandResponse)(nil),         // 55: tetherline.operator.v1.CancelCommandResponse
-	(*WatchCommandsRequest)(nil),          // 56: tetherline.operator.v1.WatchCommandsRequest
-	(*WatchCommandsResponse)(nil),         // 57: tetherline.operator.v1.WatchCommandsResponse
-	(*GetGroupRequest)(nil),               // 58: tetherline.operator.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),              // 59: tetherline.operator.v1.GetGroupResponse
-	(*ListGroupsRequest)(nil),             // 60: tetherline.operator.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),            // 61: tetherline.operator.v1.ListGroupsResponse
-	(*CancelGroupRequest)(nil),            // 62: tetherline.operator.v1.CancelGroupRequest
-	(*CancelGroupResponse)(nil),           // 63: tetherline.operator.v1.CancelGroupResponse
-	(*QuarantinedRow)(nil),                // 64: tetherline.operator.v1.QuarantinedRow
-	(*ListQuarantineRequest)(nil),         // 65: tetherline.operator.v1.ListQuarantineRequest
-	(*ListQuarantineResponse)(nil),        // 66: tetherline.operator.v1.ListQuarantineResponse
-	(*GetQuarantinedRequest)(nil),         // 67: tetherline.operator.v1.GetQuarantinedRequest
-	(*GetQuarantinedResponse)(nil),        // 68: tetherline.operator.v1.GetQuarantinedResponse
-	(*ReplayQuarantineRequest)(nil),       // 69: tetherline.operator.v1.ReplayQuarantineRequest
-	(*ReplayQuarantineResponse)(nil),      // 70: tetherline.operator.v1.ReplayQuarantineResponse
-	(*DropQuarantineRequest)(nil),         // 71: tetherline.operator.v1.DropQuarantineRequest
-	(*DropQuarantineResponse)(nil),        // 72: tetherline.operator.v1.DropQuarantineResponse
-	(*Operator)(nil),                      // 73: tetherline.operator.v1.Operator
-	(*CreateOperatorRequest)(nil),         // 74: tetherline.operator.v1.CreateOperatorRequest
-	(*CreateOperatorResponse)(nil),        // 75: tetherline.operator.v1.CreateOperatorResponse
-	(*ListOperatorsRequest)(nil),          // 76: tetherline.operator.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),         // 77: tetherline.operator.v1.ListOperatorsResponse
-	(*DeleteOperatorRequest)(nil),         // 78: tetherline.operator.v1.DeleteOperatorRequest
-	(*DeleteOperatorResponse)(nil),        // 79: tetherline.operator.v1.DeleteOperatorResponse
-	(*WhoAmIRequest)(nil),                 // 80: tetherline.operator.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),                // 81: tetherline.operator.v1.WhoAmIResponse
-	(*AuditRecord)(nil),                   // 82: tetherline.operator.v1.AuditRecord
-	(*ListAuditRequest)(nil),              // 83: tetherline.operator.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),             // 84: tetherline.operator.v1.ListAuditResponse
-	(*Broker)(nil),                        // 85: tetherline.operator.v1.Broker
-	(*BridgeProfile)(nil),                 // 86: tetherline.operator.v1.BridgeProfile
-	(*BridgeProblem)(nil),                 // 87: tetherline.operator.v1.BridgeProblem
-	(*ListBrokersRequest)(nil),            // 88: tetherline.operator.v1.ListBrokersRequest
-	(*ListBrokersResponse)(nil),           // 89: tetherline.operator.v1.ListBrokersResponse
-	(*SeenGear)(nil),                      // 90: tetherline.operator.v1.SeenGear
-	(*ListGearRequest)(nil),               // 91: tetherline.operator.v1.ListGearRequest
-	(*ListGearResponse)(nil),              // 92: tetherline.operator.v1.ListGearResponse
-	(*AllowGearRequest)(nil),              // 93: tetherline.operator.v1.AllowGearRequest
-	(*AllowGearResponse)(nil),             // 94: tetherline.operator.v1.AllowGearResponse
-	(*SampleBrokerRequest)(nil),           // 95: tetherline.operator.v1.SampleBrokerRequest
-	(*SampleBrokerResponse)(nil),          // 96: tetherline.operator.v1.SampleBrokerResponse
-	(*SampledGear)(nil),                   // 97: tetherline.operator.v1.SampledGear
-	(*SampledTopic)(nil),                  // 98: tetherline.operator.v1.SampledTopic
-	(*GetStatusRequest)(nil),              // 99: tetherline.operator.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),             // 100: tetherline.operator.v1.GetStatusResponse
-	nil,                                   // 101: tetherline.operator.v1.Device.LabelsEntry
-	nil,                                   // 102: tetherline.operator.v1.NewDevice.LabelsEntry
-	(*CreateDevicesResponse_Outcome)(nil), // 103: tetherline.operator.v1.CreateDevicesResponse.Outcome
-	nil,                                   // 104: tetherline.operator.v1.LabelDeviceRequest.SetEntry
-	(*LatestResponse_Item)(nil),           // 105: tetherline.operator.v1.LatestResponse.Item
-	(*QueryResponse_Row)(nil),             // 106: tetherline.operator.v1.QueryResponse.Row
-	nil,                                   // 107: tetherline.operator.v1.QueryResponse.Row.ValuesEntry
-	(*ListFieldsResponse_Field)(nil),      // 108: tetherline.operator.v1.ListFieldsResponse.Field
-	(*WatchRowsResponse_Row)(nil),         // 109: tetherline.operator.v1.WatchRowsResponse.Row
-	nil,                                   // 110: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
-	nil,                                   // 111: tetherline.operator.v1.Group.ByStateEntry
-	nil,                                   // 112: tetherline.operator.v1.QuarantinedRow.ValuesEntry
-	nil,                                   // 113: tetherline.operator.v1.AllowGearRequest.LabelsEntry
-	(*GetStatusResponse_Check)(nil),       // 114: tetherline.operator.v1.GetStatusResponse.Check
-	(*GetStatusResponse_Buffer)(nil),      // 115: tetherline.operator.v1.GetStatusResponse.Buffer
-	(*timestamppb.Timestamp)(nil),         // 116: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),           // 117: google.protobuf.Duration
+	(*ListRefusedCommandsRequest)(nil),    // 50: tetherline.operator.v1.ListRefusedCommandsRequest
+	(*ListRefusedCommandsResponse)(nil),   // 51: tetherline.operator.v1.ListRefusedCommandsResponse
+	(*RefusedCommand)(nil),                // 52: tetherline.operator.v1.RefusedCommand
+	(*GetCommandRequest)(nil),             // 53: tetherline.operator.v1.GetCommandRequest
+	(*GetCommandResponse)(nil),            // 54: tetherline.operator.v1.GetCommandResponse
+	(*ListCommandsRequest)(nil),           // 55: tetherline.operator.v1.ListCommandsRequest
+	(*ListCommandsResponse)(nil),          // 56: tetherline.operator.v1.ListCommandsResponse
+	(*CancelCommandRequest)(nil),          // 57: tetherline.operator.v1.CancelCommandRequest
+	(*CancelCommandResponse)(nil),         // 58: tetherline.operator.v1.CancelCommandResponse
+	(*WatchCommandsRequest)(nil),          // 59: tetherline.operator.v1.WatchCommandsRequest
+	(*WatchCommandsResponse)(nil),         // 60: tetherline.operator.v1.WatchCommandsResponse
+	(*GetGroupRequest)(nil),               // 61: tetherline.operator.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),              // 62: tetherline.operator.v1.GetGroupResponse
+	(*ListGroupsRequest)(nil),             // 63: tetherline.operator.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),            // 64: tetherline.operator.v1.ListGroupsResponse
+	(*CancelGroupRequest)(nil),            // 65: tetherline.operator.v1.CancelGroupRequest
+	(*CancelGroupResponse)(nil),           // 66: tetherline.operator.v1.CancelGroupResponse
+	(*QuarantinedRow)(nil),                // 67: tetherline.operator.v1.QuarantinedRow
+	(*ListQuarantineRequest)(nil),         // 68: tetherline.operator.v1.ListQuarantineRequest
+	(*ListQuarantineResponse)(nil),        // 69: tetherline.operator.v1.ListQuarantineResponse
+	(*GetQuarantinedRequest)(nil),         // 70: tetherline.operator.v1.GetQuarantinedRequest
+	(*GetQuarantinedResponse)(nil),        // 71: tetherline.operator.v1.GetQuarantinedResponse
+	(*ReplayQuarantineRequest)(nil),       // 72: tetherline.operator.v1.ReplayQuarantineRequest
+	(*ReplayQuarantineResponse)(nil),      // 73: tetherline.operator.v1.ReplayQuarantineResponse
+	(*DropQuarantineRequest)(nil),         // 74: tetherline.operator.v1.DropQuarantineRequest
+	(*DropQuarantineResponse)(nil),        // 75: tetherline.operator.v1.DropQuarantineResponse
+	(*Operator)(nil),                      // 76: tetherline.operator.v1.Operator
+	(*CreateOperatorRequest)(nil),         // 77: tetherline.operator.v1.CreateOperatorRequest
+	(*CreateOperatorResponse)(nil),        // 78: tetherline.operator.v1.CreateOperatorResponse
+	(*ListOperatorsRequest)(nil),          // 79: tetherline.operator.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),         // 80: tetherline.operator.v1.ListOperatorsResponse
+	(*DeleteOperatorRequest)(nil),         // 81: tetherline.operator.v1.DeleteOperatorRequest
+	(*DeleteOperatorResponse)(nil),        // 82: tetherline.operator.v1.DeleteOperatorResponse
+	(*WhoAmIRequest)(nil),                 // 83: tetherline.operator.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),                // 84: tetherline.operator.v1.WhoAmIResponse
+	(*AuditRecord)(nil),                   // 85: tetherline.operator.v1.AuditRecord
+	(*ListAuditRequest)(nil),              // 86: tetherline.operator.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),             // 87: tetherline.operator.v1.ListAuditResponse
+	(*Broker)(nil),                        // 88: tetherline.operator.v1.Broker
+	(*BridgeProfile)(nil),                 // 89: tetherline.operator.v1.BridgeProfile
+	(*BridgeProblem)(nil),                 // 90: tetherline.operator.v1.BridgeProblem
+	(*ListBrokersRequest)(nil),            // 91: tetherline.operator.v1.ListBrokersRequest
+	(*ListBrokersResponse)(nil),           // 92: tetherline.operator.v1.ListBrokersResponse
+	(*SeenGear)(nil),                      // 93: tetherline.operator.v1.SeenGear
+	(*ListGearRequest)(nil),               // 94: tetherline.operator.v1.ListGearRequest
+	(*ListGearResponse)(nil),              // 95: tetherline.operator.v1.ListGearResponse
+	(*AllowGearRequest)(nil),              // 96: tetherline.operator.v1.AllowGearRequest
+	(*AllowGearResponse)(nil),             // 97: tetherline.operator.v1.AllowGearResponse
+	(*SampleBrokerRequest)(nil),           // 98: tetherline.operator.v1.SampleBrokerRequest
+	(*SampleBrokerResponse)(nil),          // 99: tetherline.operator.v1.SampleBrokerResponse
+	(*SampledGear)(nil),                   // 100: tetherline.operator.v1.SampledGear
+	(*SampledTopic)(nil),                  // 101: tetherline.operator.v1.SampledTopic
+	(*GetStatusRequest)(nil),              // 102: tetherline.operator.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),             // 103: tetherline.operator.v1.GetStatusResponse
+	nil,                                   // 104: tetherline.operator.v1.Device.LabelsEntry
+	nil,                                   // 105: tetherline.operator.v1.NewDevice.LabelsEntry
+	(*CreateDevicesResponse_Outcome)(nil), // 106: tetherline.operator.v1.CreateDevicesResponse.Outcome
+	nil,                                   // 107: tetherline.operator.v1.LabelDeviceRequest.SetEntry
+	(*LatestResponse_Item)(nil),           // 108: tetherline.operator.v1.LatestResponse.Item
+	(*QueryResponse_Row)(nil),             // 109: tetherline.operator.v1.QueryResponse.Row
+	nil,                                   // 110: tetherline.operator.v1.QueryResponse.Row.ValuesEntry
+	(*ListFieldsResponse_Field)(nil),      // 111: tetherline.operator.v1.ListFieldsResponse.Field
+	(*WatchRowsResponse_Row)(nil),         // 112: tetherline.operator.v1.WatchRowsResponse.Row
+	nil,                                   // 113: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
+	nil,                                   // 114: tetherline.operator.v1.Group.ByStateEntry
+	(*Group_Refusal)(nil),                 // 115: tetherline.operator.v1.Group.Refusal
+	nil,                                   // 116: tetherline.operator.v1.QuarantinedRow.ValuesEntry
+	nil,                                   // 117: tetherline.operator.v1.AllowGearRequest.LabelsEntry
+	(*GetStatusResponse_Check)(nil),       // 118: tetherline.operator.v1.GetStatusResponse.Check
+	(*GetStatusResponse_Buffer)(nil),      // 119: tetherline.operator.v1.GetStatusResponse.Buffer
+	(*timestamppb.Timestamp)(nil),         // 120: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),           // 121: google.protobuf.Duration
 }
 var file_operator_v1_operator_proto_depIdxs = []int32{
-	101, // 0: tetherline.operator.v1.Device.labels:type_name -> tetherline.operator.v1.Device.LabelsEntry
-	116, // 1: tetherline.operator.v1.Device.retiring_until:type_name -> google.protobuf.Timestamp
-	116, // 2: tetherline.operator.v1.Device.created:type_name -> google.protobuf.Timestamp
+	104, // 0: tetherline.operator.v1.Device.labels:type_name -> tetherline.operator.v1.Device.LabelsEntry
+	120, // 1: tetherline.operator.v1.Device.retiring_until:type_name -> google.protobuf.Timestamp
+	120, // 2: tetherline.operator.v1.Device.created:type_name -> google.protobuf.Timestamp
 	7,   // 3: tetherline.operator.v1.Device.presence:type_name -> tetherline.operator.v1.Presence
 	8,   // 4: tetherline.operator.v1.Device.description:type_name -> tetherline.operator.v1.Description
 	6,   // 5: tetherline.operator.v1.Device.gear:type_name -> tetherline.operator.v1.Gear
-	116, // 6: tetherline.operator.v1.Presence.since:type_name -> google.protobuf.Timestamp
-	116, // 7: tetherline.operator.v1.Presence.last_seen:type_name -> google.protobuf.Timestamp
-	9,   // 8: tetherline.operator.v1.Description.fields:type_name -> tetherline.operator.v1.FieldDescription
-	10,  // 9: tetherline.operator.v1.Description.commands:type_name -> tetherline.operator.v1.CommandDescription
-	0,   // 10: tetherline.operator.v1.FieldDescription.kind:type_name -> tetherline.operator.v1.FieldKind
-	11,  // 11: tetherline.operator.v1.CommandDescription.arguments:type_name -> tetherline.operator.v1.ArgumentDescription
-	0,   // 12: tetherline.operator.v1.ArgumentDescription.kind:type_name -> tetherline.operator.v1.FieldKind
-	102, // 13: tetherline.operator.v1.NewDevice.labels:type_name -> tetherline.operator.v1.NewDevice.LabelsEntry
-	12,  // 14: tetherline.operator.v1.CreateDeviceRequest.device:type_name -> tetherline.operator.v1.NewDevice
-	5,   // 15: tetherline.operator.v1.CreateDeviceResponse.device:type_name -> tetherline.operator.v1.Device
-	12,  // 16: tetherline.operator.v1.CreateDevicesRequest.devices:type_name -> tetherline.operator.v1.NewDevice
-	103, // 17: tetherline.operator.v1.CreateDevicesResponse.outcomes:type_name -> tetherline.operator.v1.CreateDevicesResponse.Outcome
-	5,   // 18: tetherline.operator.v1.GetDeviceResponse.device:type_name -> tetherline.operator.v1.Device
-	5,   // 19: tetherline.operator.v1.ListDevicesResponse.devices:type_name -> tetherline.operator.v1.Device
-	104, // 20: tetherline.operator.v1.LabelDeviceRequest.set:type_name -> tetherline.operator.v1.LabelDeviceRequest.SetEntry
-	5,   // 21: tetherline.operator.v1.LabelDeviceResponse.device:type_name -> tetherline.operator.v1.Device
-	5,   // 22: tetherline.operator.v1.SetDeviceEnabledResponse.device:type_name -> tetherline.operator.v1.Device
-	117, // 23: tetherline.operator.v1.RotateDeviceRequest.grace:type_name -> google.protobuf.Duration
-	5,   // 24: tetherline.operator.v1.RotateDeviceResponse.device:type_name -> tetherline.operator.v1.Device
-	7,   // 25: tetherline.operator.v1.WatchPresenceResponse.presence:type_name -> tetherline.operator.v1.Presence
-	105, // 26: tetherline.operator.v1.LatestResponse.items:type_name -> tetherline.operator.v1.LatestResponse.Item
-	116, // 27: tetherline.operator.v1.QueryRequest.from:type_name -> google.protobuf.Timestamp
-	116, // 28: tetherline.operator.v1.QueryRequest.to:type_name -> google.protobuf.Timestamp
-	1,   // 29: tetherline.operator.v1.QueryRequest.aggregate:type_name -> tetherline.operator.v1.Aggregate
-	117, // 30: tetherline.operator.v1.QueryRequest.window:type_name -> google.protobuf.Duration
-	106, // 31: tetherline.operator.v1.QueryResponse.rows:type_name -> tetherline.operator.v1.QueryResponse.Row
-	108, // 32: tetherline.operator.v1.ListFieldsResponse.fields:type_name -> tetherline.operator.v1.ListFieldsResponse.Field
-	116, // 33: tetherline.operator.v1.CountRequest.from:type_name -> google.protobuf.Timestamp
-	116, // 34: tetherline.operator.v1.CountRequest.to:type_name -> google.protobuf.Timestamp
-	109, // 35: tetherline.operator.v1.WatchRowsResponse.rows:type_name -> tetherline.operator.v1.WatchRowsResponse.Row
-	117, // 36: tetherline.operator.v1.CommandSpec.ttl:type_name -> google.protobuf.Duration
-	117, // 37: tetherline.operator.v1.CommandSpec.timeout:type_name -> google.protobuf.Duration
-	3,   // 38: tetherline.operator.v1.CommandSpec.replay:type_name -> tetherline.operator.v1.ReplayClass
-	42,  // 39: tetherline.operator.v1.Command.spec:type_name -> tetherline.operator.v1.CommandSpec
-	2,   // 40: tetherline.operator.v1.Command.state:type_name -> tetherline.operator.v1.CommandState
-	116, // 41: tetherline.operator.v1.Command.created:type_name -> google.protobuf.Timestamp
-	116, // 42: tetherline.operator.v1.Command.expires:type_name -> google.protobuf.Timestamp
-	116, // 43: tetherline.operator.v1.Command.updated:type_name -> google.protobuf.Timestamp
-	116, // 44: tetherline.operator.v1.Command.ended:type_name -> google.protobuf.Timestamp
-	116, // 45: tetherline.operator.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
-	2,   // 46: tetherline.operator.v1.CommandEvent.state:type_name -> tetherline.operator.v1.CommandState
-	42,  // 47: tetherline.operator.v1.SendCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
-	117, // 48: tetherline.operator.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
-	43,  // 49: tetherline.operator.v1.SendCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	42,  // 50: tetherline.operator.v1.SendGroupCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
-	49,  // 51: tetherline.operator.v1.SendGroupCommandResponse.group:type_name -> tetherline.operator.v1.Group
-	42,  // 52: tetherline.operator.v1.Group.spec:type_name -> tetherline.operator.v1.CommandSpec
-	116, // 53: tetherline.operator.v1.Group.created:type_name -> google.protobuf.Timestamp
-	116, // 54: tetherline.operator.v1.Group.ended:type_name -> google.protobuf.Timestamp
-	111, // 55: tetherline.operator.v1.Group.by_state:type_name -> tetherline.operator.v1.Group.ByStateEntry
-	43,  // 56: tetherline.operator.v1.GetCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	44,  // 57: tetherline.operator.v1.GetCommandResponse.events:type_name -> tetherline.operator.v1.CommandEvent
-	2,   // 58: tetherline.operator.v1.ListCommandsRequest.states:type_name -> tetherline.operator.v1.CommandState
-	43,  // 59: tetherline.operator.v1.ListCommandsResponse.commands:type_name -> tetherline.operator.v1.Command
-	43,  // 60: tetherline.operator.v1.CancelCommandResponse.command:type_name -> tetherline.operator.v1.Command
-	43,  // 61: tetherline.operator.v1.WatchCommandsResponse.command:type_name -> tetherline.operator.v1.Command
-	49,  // 62: tetherline.operator.v1.GetGroupResponse.group:type_name -> tetherline.operator.v1.Group
-	49,  // 63: tetherline.operator.v1.ListGroupsResponse.groups:type_name -> tetherline.operator.v1.Group
-	49,  // 64: tetherline.operator.v1.CancelGroupResponse.group:type_name -> tetherline.operator.v1.Group
-	116, // 65: tetherline.operator.v1.QuarantinedRow.time:type_name -> google.protobuf.Timestamp
-	112, // 66: tetherline.operator.v1.QuarantinedRow.values:type_name -> tetherline.operator.v1.QuarantinedRow.ValuesEntry
-	116, // 67: tetherline.operator.v1.QuarantinedRow.quarantined:type_name -> google.protobuf.Timestamp
-	64,  // 68: tetherline.operator.v1.ListQuarantineResponse.rows:type_name -> tetherline.operator.v1.QuarantinedRow
-	64,  // 69: tetherline.operator.v1.GetQuarantinedResponse.row:type_name -> tetherline.operator.v1.QuarantinedRow
-	4,   // 70: tetherline.operator.v1.Operator.role:type_name -> tetherline.operator.v1.Role
-	116, // 71: tetherline.operator.v1.Operator.created:type_name -> google.protobuf.Timestamp
-	4,   // 72: tetherline.operator.v1.CreateOperatorRequest.role:type_name -> tetherline.operator.v1.Role
-	73,  // 73: tetherline.operator.v1.CreateOperatorResponse.operator:type_name -> tetherline.operator.v1.Operator
-	73,  // 74: tetherline.operator.v1.ListOperatorsResponse.operators:type_name -> tetherline.operator.v1.Operator
-	73,  // 75: tetherline.operator.v1.WhoAmIResponse.operator:type_name -> tetherline.operator.v1.Operator
-	116, // 76: tetherline.operator.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	82,  // 77: tetherline.operator.v1.ListAuditResponse.records:type_name -> tetherline.operator.v1.AuditRecord
-	116, // 78: tetherline.operator.v1.Broker.since:type_name -> google.protobuf.Timestamp
-	86,  // 79: tetherline.operator.v1.Broker.profiles:type_name -> tetherline.operator.v1.BridgeProfile
-	87,  // 80: tetherline.operator.v1.Broker.problems:type_name -> tetherline.operator.v1.BridgeProblem
-	116, // 81: tetherline.operator.v1.BridgeProblem.time:type_name -> google.protobuf.Timestamp
-	85,  // 82: tetherline.operator.v1.ListBrokersResponse.brokers:type_name -> tetherline.operator.v1.Broker
-	6,   // 83: tetherline.operator.v1.SeenGear.gear:type_name -> tetherline.operator.v1.Gear
-	116, // 84: tetherline.operator.v1.SeenGear.first_heard:type_name -> google.protobuf.Timestamp
-	116, // 85: tetherline.operator.v1.SeenGear.last_heard:type_name -> google.protobuf.Timestamp
-	90,  // 86: tetherline.operator.v1.ListGearResponse.gear:type_name -> tetherline.operator.v1.SeenGear
-	6,   // 87: tetherline.operator.v1.AllowGearRequest.gear:type_name -> tetherline.operator.v1.Gear
-	113, // 88: tetherline.operator.v1.AllowGearRequest.labels:type_name -> tetherline.operator.v1.AllowGearRequest.LabelsEntry
-	5,   // 89: tetherline.operator.v1.AllowGearResponse.device:type_name -> tetherline.operator.v1.Device
-	117, // 90: tetherline.operator.v1.SampleBrokerRequest.duration:type_name -> google.protobuf.Duration
-	97,  // 91: tetherline.operator.v1.SampleBrokerResponse.gear:type_name -> tetherline.operator.v1.SampledGear
-	98,  // 92: tetherline.operator.v1.SampleBrokerResponse.unrecognised:type_name -> tetherline.operator.v1.SampledTopic
-	9,   // 93: tetherline.operator.v1.SampledGear.fields:type_name -> tetherline.operator.v1.FieldDescription
-	116, // 94: tetherline.operator.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
-	116, // 95: tetherline.operator.v1.GetStatusResponse.now:type_name -> google.protobuf.Timestamp
-	114, // 96: tetherline.operator.v1.GetStatusResponse.checks:type_name -> tetherline.operator.v1.GetStatusResponse.Check
-	115, // 97: tetherline.operator.v1.GetStatusResponse.buffer:type_name -> tetherline.operator.v1.GetStatusResponse.Buffer
-	31,  // 98: tetherline.operator.v1.LatestResponse.Item.value:type_name -> tetherline.operator.v1.Value
-	116, // 99: tetherline.operator.v1.LatestResponse.Item.time:type_name -> google.protobuf.Timestamp
-	116, // 100: tetherline.operator.v1.QueryResponse.Row.time:type_name -> google.protobuf.Timestamp
-	107, // 101: tetherline.operator.v1.QueryResponse.Row.values:type_name -> tetherline.operator.v1.QueryResponse.Row.ValuesEntry
-	31,  // 102: tetherline.operator.v1.QueryResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	0,   // 103: tetherline.operator.v1.ListFieldsResponse.Field.kind:type_name -> tetherline.operator.v1.FieldKind
-	116, // 104: tetherline.operator.v1.WatchRowsResponse.Row.time:type_name -> google.protobuf.Timestamp
-	110, // 105: tetherline.operator.v1.WatchRowsResponse.Row.values:type_name -> tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
-	31,  // 106: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	31,  // 107: tetherline.operator.v1.QuarantinedRow.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
-	117, // 108: tetherline.operator.v1.GetStatusResponse.Buffer.oldest:type_name -> google.protobuf.Duration
-	13,  // 109: tetherline.operator.v1.DeviceService.CreateDevice:input_type -> tetherline.operator.v1.CreateDeviceRequest
-	15,  // 110: tetherline.operator.v1.DeviceService.CreateDevices:input_type -> tetherline.operator.v1.CreateDevicesRequest
-	17,  // 111: tetherline.operator.v1.DeviceService.GetDevice:input_type -> tetherline.operator.v1.GetDeviceRequest
-	19,  // 112: tetherline.operator.v1.DeviceService.ListDevices:input_type -> tetherline.operator.v1.ListDevicesRequest
-	21,  // 113: tetherline.operator.v1.DeviceService.LabelDevice:input_type -> tetherline.operator.v1.LabelDeviceRequest
-	23,  // 114: tetherline.operator.v1.DeviceService.SetDeviceEnabled:input_type -> tetherline.operator.v1.SetDeviceEnabledRequest
-	25,  // 115: tetherline.operator.v1.DeviceService.RotateDevice:input_type -> tetherline.operator.v1.RotateDeviceRequest
-	27,  // 116: tetherline.operator.v1.DeviceService.DeleteDevice:input_type -> tetherline.operator.v1.DeleteDeviceRequest
-	29,  // 117: tetherline.operator.v1.DeviceService.WatchPresence:input_type -> tetherline.operator.v1.WatchPresenceRequest
-	32,  // 118: tetherline.operator.v1.TelemetryService.Latest:input_type -> tetherline.operator.v1.LatestRequest
-	34,  // 119: tetherline.operator.v1.TelemetryService.Query:input_type -> tetherline.operator.v1.QueryRequest
-	36,  // 120: tetherline.operator.v1.TelemetryService.ListFields:input_type -> tetherline.operator.v1.ListFieldsRequest
-	38,  // 121: tetherline.operator.v1.TelemetryService.Count:input_type -> tetherline.operator.v1.CountRequest
-	40,  // 122: tetherline.operator.v1.TelemetryService.WatchRows:input_type -> tetherline.operator.v1.WatchRowsRequest
-	45,  // 123: tetherline.operator.v1.CommandService.SendCommand:input_type -> tetherline.operator.v1.SendCommandRequest
-	47,  // 124: tetherline.operator.v1.CommandService.SendGroupCommand:input_type -> tetherline.operator.v1.SendGroupCommandRequest
-	50,  // 125: tetherline.operator.v1.CommandService.GetCommand:input_type -> tetherline.operator.v1.GetCommandRequest
-	52,  // 126: tetherline.operator.v1.CommandService.ListCommands:input_type -> tetherline.operator.v1.ListCommandsRequest
-	54,  // 127: tetherline.operator.v1.CommandService.CancelCommand:input_type -> tetherline.operator.v1.CancelCommandRequest
-	56,  // 128: tetherline.operator.v1.CommandService.WatchCommands:input_type -> tetherline.operator.v1.WatchCommandsRequest
-	58,  // 129: tetherline.operator.v1.CommandService.GetGroup:input_type -> tetherline.operator.v1.GetGroupRequest
-	60,  // 130: tetherline.operator.v1.CommandService.ListGroups:input_type -> tetherline.operator.v1.ListGroupsRequest
-	62,  // 131: tetherline.operator.v1.CommandService.CancelGroup:input_type -> tetherline.operator.v1.CancelGroupRequest
-	65,  // 132: tetherline.operator.v1.QuarantineService.ListQuarantine:input_type -> tetherline.operator.v1.ListQuarantineRequest
-	67,  // 133: tetherline.operator.v1.QuarantineService.GetQuarantined:input_type -> tetherline.operator.v1.GetQuarantinedRequest
-	69,  // 134: tetherline.operator.v1.QuarantineService.ReplayQuarantine:input_type -> tetherline.operator.v1.ReplayQuarantineRequest
-	71,  // 135: tetherline.operator.v1.QuarantineService.DropQuarantine:input_type -> tetherline.operator.v1.DropQuarantineRequest
-	74,  // 136: tetherline.operator.v1.OperatorService.CreateOperator:input_type -> tetherline.operator.v1.CreateOperatorRequest
-	76,  // 137: tetherline.operator.v1.OperatorService.ListOperators:input_type -> tetherline.operator.v1.ListOperatorsRequest
-	78,  // 138: tetherline.operator.v1.OperatorService.DeleteOperator:input_type -> tetherline.operator.v1.DeleteOperatorRequest
-	80,  // 139: tetherline.operator.v1.OperatorService.WhoAmI:input_type -> tetherline.operator.v1.WhoAmIRequest
-	83,  // 140: tetherline.operator.v1.OperatorService.ListAudit:input_type -> tetherline.operator.v1.ListAuditRequest
-	88,  // 141: tetherline.operator.v1.BridgeService.ListBrokers:input_type -> tetherline.operator.v1.ListBrokersRequest
-	91,  // 142: tetherline.operator.v1.BridgeService.ListGear:input_type -> tetherline.operator.v1.ListGearRequest
-	93,  // 143: tetherline.operator.v1.BridgeService.AllowGear:input_type -> tetherline.operator.v1.AllowGearRequest
-	95,  // 144: tetherline.operator.v1.BridgeService.SampleBroker:input_type -> tetherline.operator.v1.SampleBrokerRequest
-	99,  // 145: tetherline.operator.v1.HubService.GetStatus:input_type -> tetherline.operator.v1.GetStatusRequest
-	14,  // 146: tetherline.operator.v1.DeviceService.CreateDevice:output_type -> tetherline.operator.v1.CreateDeviceResponse
-	16,  // 147: tetherline.operator.v1.DeviceService.CreateDevices:output_type -> tetherline.operator.v1.CreateDevicesResponse
-	18,  // 148: tetherline.operator.v1.DeviceService.GetDevice:output_type -> tetherline.operator.v1.GetDeviceResponse
-	20,  // 149: tetherline.operator.v1.DeviceService.ListDevices:output_type -> tetherline.operator.v1.ListDevicesResponse
-	22,  // 150: tetherline.operator.v1.DeviceService.LabelDevice:output_type -> tetherline.operator.v1.LabelDeviceResponse
-	24,  // 151: tetherline.operator.v1.DeviceService.SetDeviceEnabled:output_type -> tetherline.operator.v1.SetDeviceEnabledResponse
-	26,  // 152: tetherline.operator.v1.DeviceService.RotateDevice:output_type -> tetherline.operator.v1.RotateDeviceResponse
-	28,  // 153: tetherline.operator.v1.DeviceService.DeleteDevice:output_type -> tetherline.operator.v1.DeleteDeviceResponse
-	30,  // 154: tetherline.operator.v1.DeviceService.WatchPresence:output_type -> tetherline.operator.v1.WatchPresenceResponse
-	33,  // 155: tetherline.operator.v1.TelemetryService.Latest:output_type -> tetherline.operator.v1.LatestResponse
-	35,  // 156: tetherline.operator.v1.TelemetryService.Query:output_type -> tetherline.operator.v1.QueryResponse
-	37,  // 157: tetherline.operator.v1.TelemetryService.ListFields:output_type -> tetherline.operator.v1.ListFieldsResponse
-	39,  // 158: tetherline.operator.v1.TelemetryService.Count:output_type -> tetherline.operator.v1.CountResponse
-	41,  // 159: tetherline.operator.v1.TelemetryService.WatchRows:output_type -> tetherline.operator.v1.WatchRowsResponse
-	46,  // 160: tetherline.operator.v1.CommandService.SendCommand:output_type -> tetherline.operator.v1.SendCommandResponse
-	48,  // 161: tetherline.operator.v1.CommandService.SendGroupCommand:output_type -> tetherline.operator.v1.SendGroupCommandResponse
-	51,  // 162: tetherline.operator.v1.CommandService.GetCommand:output_type -> tetherline.operator.v1.GetCommandResponse
-	53,  // 163: tetherline.operator.v1.CommandService.ListCommands:output_type -> tetherline.operator.v1.ListCommandsResponse
-	55,  // 164: tetherline.operator.v1.CommandService.CancelCommand:output_type -> tetherline.operator.v1.CancelCommandResponse
-	57,  // 165: tetherline.operator.v1.CommandService.WatchCommands:output_type -> tetherline.operator.v1.WatchCommandsResponse
-	59,  // 166: tetherline.operator.v1.CommandService.GetGroup:output_type -> tetherline.operator.v1.GetGroupResponse
-	61,  // 167: tetherline.operator.v1.CommandService.ListGroups:output_type -> tetherline.operator.v1.ListGroupsResponse
-	63,  // 168: tetherline.operator.v1.CommandService.CancelGroup:output_type -> tetherline.operator.v1.CancelGroupResponse
-	66,  // 169: tetherline.operator.v1.QuarantineService.ListQuarantine:output_type -> tetherline.operator.v1.ListQuarantineResponse
-	68,  // 170: tetherline.operator.v1.QuarantineService.GetQuarantined:output_type -> tetherline.operator.v1.GetQuarantinedResponse
-	70,  // 171: tetherline.operator.v1.QuarantineService.ReplayQuarantine:output_type -> tetherline.operator.v1.ReplayQuarantineResponse
-	72,  // 172: tetherline.operator.v1.QuarantineService.DropQuarantine:output_type -> tetherline.operator.v1.DropQuarantineResponse
-	75,  // 173: tetherline.operator.v1.OperatorService.CreateOperator:output_type -> tetherline.operator.v1.CreateOperatorResponse
-	77,  // 174: tetherline.operator.v1.OperatorService.ListOperators:output_type -> tetherline.operator.v1.ListOperatorsResponse
-	79,  // 175: tetherline.operator.v1.OperatorService.DeleteOperator:output_type -> tetherline.operator.v1.DeleteOperatorResponse
-	81,  // 176: tetherline.operator.v1.OperatorService.WhoAmI:output_type -> tetherline.operator.v1.WhoAmIResponse
-	84,  // 177: tetherline.operator.v1.OperatorService.ListAudit:output_type -> tetherline.operator.v1.ListAuditResponse
-	89,  // 178: tetherline.operator.v1.BridgeService.ListBrokers:output_type -> tetherline.operator.v1.ListBrokersResponse
-	92,  // 179: tetherline.operator.v1.BridgeService.ListGear:output_type -> tetherline.operator.v1.ListGearResponse
-	94,  // 180: tetherline.operator.v1.BridgeService.AllowGear:output_type -> tetherline.operator.v1.AllowGearResponse
-	96,  // 181: tetherline.operator.v1.BridgeService.SampleBroker:output_type -> tetherline.operator.v1.SampleBrokerResponse
-	100, // 182: tetherline.operator.v1.HubService.GetStatus:output_type -> tetherline.operator.v1.GetStatusResponse
-	146, // [146:183] is the sub-list for method output_type
-	109, // [109:146] is the sub-list for method input_type
-	109, // [109:109] is the sub-list for extension type_name
-	109, // [109:109] is the sub-list for extension extendee
-	0,   // [0:109] is the sub-list for field type_name
+	120, // 6: tetherline.operator.v1.Device.disabled_since:type_name -> google.protobuf.Timestamp
+	120, // 7: tetherline.operator.v1.Presence.since:type_name -> google.protobuf.Timestamp
+	120, // 8: tetherline.operator.v1.Presence.last_seen:type_name -> google.protobuf.Timestamp
+	9,   // 9: tetherline.operator.v1.Description.fields:type_name -> tetherline.operator.v1.FieldDescription
+	10,  // 10: tetherline.operator.v1.Description.commands:type_name -> tetherline.operator.v1.CommandDescription
+	0,   // 11: tetherline.operator.v1.FieldDescription.kind:type_name -> tetherline.operator.v1.FieldKind
+	11,  // 12: tetherline.operator.v1.CommandDescription.arguments:type_name -> tetherline.operator.v1.ArgumentDescription
+	0,   // 13: tetherline.operator.v1.ArgumentDescription.kind:type_name -> tetherline.operator.v1.FieldKind
+	105, // 14: tetherline.operator.v1.NewDevice.labels:type_name -> tetherline.operator.v1.NewDevice.LabelsEntry
+	12,  // 15: tetherline.operator.v1.CreateDeviceRequest.device:type_name -> tetherline.operator.v1.NewDevice
+	5,   // 16: tetherline.operator.v1.CreateDeviceResponse.device:type_name -> tetherline.operator.v1.Device
+	12,  // 17: tetherline.operator.v1.CreateDevicesRequest.devices:type_name -> tetherline.operator.v1.NewDevice
+	106, // 18: tetherline.operator.v1.CreateDevicesResponse.outcomes:type_name -> tetherline.operator.v1.CreateDevicesResponse.Outcome
+	5,   // 19: tetherline.operator.v1.GetDeviceResponse.device:type_name -> tetherline.operator.v1.Device
+	5,   // 20: tetherline.operator.v1.ListDevicesResponse.devices:type_name -> tetherline.operator.v1.Device
+	107, // 21: tetherline.operator.v1.LabelDeviceRequest.set:type_name -> tetherline.operator.v1.LabelDeviceRequest.SetEntry
+	5,   // 22: tetherline.operator.v1.LabelDeviceResponse.device:type_name -> tetherline.operator.v1.Device
+	5,   // 23: tetherline.operator.v1.SetDeviceEnabledResponse.device:type_name -> tetherline.operator.v1.Device
+	121, // 24: tetherline.operator.v1.RotateDeviceRequest.grace:type_name -> google.protobuf.Duration
+	5,   // 25: tetherline.operator.v1.RotateDeviceResponse.device:type_name -> tetherline.operator.v1.Device
+	7,   // 26: tetherline.operator.v1.WatchPresenceResponse.presence:type_name -> tetherline.operator.v1.Presence
+	108, // 27: tetherline.operator.v1.LatestResponse.items:type_name -> tetherline.operator.v1.LatestResponse.Item
+	120, // 28: tetherline.operator.v1.QueryRequest.from:type_name -> google.protobuf.Timestamp
+	120, // 29: tetherline.operator.v1.QueryRequest.to:type_name -> google.protobuf.Timestamp
+	1,   // 30: tetherline.operator.v1.QueryRequest.aggregate:type_name -> tetherline.operator.v1.Aggregate
+	121, // 31: tetherline.operator.v1.QueryRequest.window:type_name -> google.protobuf.Duration
+	109, // 32: tetherline.operator.v1.QueryResponse.rows:type_name -> tetherline.operator.v1.QueryResponse.Row
+	111, // 33: tetherline.operator.v1.ListFieldsResponse.fields:type_name -> tetherline.operator.v1.ListFieldsResponse.Field
+	120, // 34: tetherline.operator.v1.CountRequest.from:type_name -> google.protobuf.Timestamp
+	120, // 35: tetherline.operator.v1.CountRequest.to:type_name -> google.protobuf.Timestamp
+	112, // 36: tetherline.operator.v1.WatchRowsResponse.rows:type_name -> tetherline.operator.v1.WatchRowsResponse.Row
+	121, // 37: tetherline.operator.v1.CommandSpec.ttl:type_name -> google.protobuf.Duration
+	121, // 38: tetherline.operator.v1.CommandSpec.timeout:type_name -> google.protobuf.Duration
+	3,   // 39: tetherline.operator.v1.CommandSpec.replay:type_name -> tetherline.operator.v1.ReplayClass
+	42,  // 40: tetherline.operator.v1.Command.spec:type_name -> tetherline.operator.v1.CommandSpec
+	2,   // 41: tetherline.operator.v1.Command.state:type_name -> tetherline.operator.v1.CommandState
+	120, // 42: tetherline.operator.v1.Command.created:type_name -> google.protobuf.Timestamp
+	120, // 43: tetherline.operator.v1.Command.expires:type_name -> google.protobuf.Timestamp
+	120, // 44: tetherline.operator.v1.Command.updated:type_name -> google.protobuf.Timestamp
+	120, // 45: tetherline.operator.v1.Command.ended:type_name -> google.protobuf.Timestamp
+	120, // 46: tetherline.operator.v1.CommandEvent.time:type_name -> google.protobuf.Timestamp
+	2,   // 47: tetherline.operator.v1.CommandEvent.state:type_name -> tetherline.operator.v1.CommandState
+	42,  // 48: tetherline.operator.v1.SendCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
+	121, // 49: tetherline.operator.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
+	43,  // 50: tetherline.operator.v1.SendCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	42,  // 51: tetherline.operator.v1.SendGroupCommandRequest.spec:type_name -> tetherline.operator.v1.CommandSpec
+	49,  // 52: tetherline.operator.v1.SendGroupCommandResponse.group:type_name -> tetherline.operator.v1.Group
+	42,  // 53: tetherline.operator.v1.Group.spec:type_name -> tetherline.operator.v1.CommandSpec
+	120, // 54: tetherline.operator.v1.Group.created:type_name -> google.protobuf.Timestamp
+	120, // 55: tetherline.operator.v1.Group.ended:type_name -> google.protobuf.Timestamp
+	114, // 56: tetherline.operator.v1.Group.by_state:type_name -> tetherline.operator.v1.Group.ByStateEntry
+	115, // 57: tetherline.operator.v1.Group.refusals:type_name -> tetherline.operator.v1.Group.Refusal
+	52,  // 58: tetherline.operator.v1.ListRefusedCommandsResponse.refused:type_name -> tetherline.operator.v1.RefusedCommand
+	120, // 59: tetherline.operator.v1.ListRefusedCommandsResponse.searched_since:type_name -> google.protobuf.Timestamp
+	120, // 60: tetherline.operator.v1.RefusedCommand.time:type_name -> google.protobuf.Timestamp
+	43,  // 61: tetherline.operator.v1.GetCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	44,  // 62: tetherline.operator.v1.GetCommandResponse.events:type_name -> tetherline.operator.v1.CommandEvent
+	2,   // 63: tetherline.operator.v1.ListCommandsRequest.states:type_name -> tetherline.operator.v1.CommandState
+	43,  // 64: tetherline.operator.v1.ListCommandsResponse.commands:type_name -> tetherline.operator.v1.Command
+	43,  // 65: tetherline.operator.v1.CancelCommandResponse.command:type_name -> tetherline.operator.v1.Command
+	43,  // 66: tetherline.operator.v1.WatchCommandsResponse.command:type_name -> tetherline.operator.v1.Command
+	49,  // 67: tetherline.operator.v1.GetGroupResponse.group:type_name -> tetherline.operator.v1.Group
+	49,  // 68: tetherline.operator.v1.ListGroupsResponse.groups:type_name -> tetherline.operator.v1.Group
+	49,  // 69: tetherline.operator.v1.CancelGroupResponse.group:type_name -> tetherline.operator.v1.Group
+	120, // 70: tetherline.operator.v1.QuarantinedRow.time:type_name -> google.protobuf.Timestamp
+	116, // 71: tetherline.operator.v1.QuarantinedRow.values:type_name -> tetherline.operator.v1.QuarantinedRow.ValuesEntry
+	120, // 72: tetherline.operator.v1.QuarantinedRow.quarantined:type_name -> google.protobuf.Timestamp
+	67,  // 73: tetherline.operator.v1.ListQuarantineResponse.rows:type_name -> tetherline.operator.v1.QuarantinedRow
+	67,  // 74: tetherline.operator.v1.GetQuarantinedResponse.row:type_name -> tetherline.operator.v1.QuarantinedRow
+	4,   // 75: tetherline.operator.v1.Operator.role:type_name -> tetherline.operator.v1.Role
+	120, // 76: tetherline.operator.v1.Operator.created:type_name -> google.protobuf.Timestamp
+	4,   // 77: tetherline.operator.v1.CreateOperatorRequest.role:type_name -> tetherline.operator.v1.Role
+	76,  // 78: tetherline.operator.v1.CreateOperatorResponse.operator:type_name -> tetherline.operator.v1.Operator
+	76,  // 79: tetherline.operator.v1.ListOperatorsResponse.operators:type_name -> tetherline.operator.v1.Operator
+	76,  // 80: tetherline.operator.v1.WhoAmIResponse.operator:type_name -> tetherline.operator.v1.Operator
+	120, // 81: tetherline.operator.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	85,  // 82: tetherline.operator.v1.ListAuditResponse.records:type_name -> tetherline.operator.v1.AuditRecord
+	120, // 83: tetherline.operator.v1.Broker.since:type_name -> google.protobuf.Timestamp
+	89,  // 84: tetherline.operator.v1.Broker.profiles:type_name -> tetherline.operator.v1.BridgeProfile
+	90,  // 85: tetherline.operator.v1.Broker.problems:type_name -> tetherline.operator.v1.BridgeProblem
+	120, // 86: tetherline.operator.v1.BridgeProblem.time:type_name -> google.protobuf.Timestamp
+	88,  // 87: tetherline.operator.v1.ListBrokersResponse.brokers:type_name -> tetherline.operator.v1.Broker
+	6,   // 88: tetherline.operator.v1.SeenGear.gear:type_name -> tetherline.operator.v1.Gear
+	120, // 89: tetherline.operator.v1.SeenGear.first_heard:type_name -> google.protobuf.Timestamp
+	120, // 90: tetherline.operator.v1.SeenGear.last_heard:type_name -> google.protobuf.Timestamp
+	93,  // 91: tetherline.operator.v1.ListGearResponse.gear:type_name -> tetherline.operator.v1.SeenGear
+	6,   // 92: tetherline.operator.v1.AllowGearRequest.gear:type_name -> tetherline.operator.v1.Gear
+	117, // 93: tetherline.operator.v1.AllowGearRequest.labels:type_name -> tetherline.operator.v1.AllowGearRequest.LabelsEntry
+	5,   // 94: tetherline.operator.v1.AllowGearResponse.device:type_name -> tetherline.operator.v1.Device
+	121, // 95: tetherline.operator.v1.SampleBrokerRequest.duration:type_name -> google.protobuf.Duration
+	100, // 96: tetherline.operator.v1.SampleBrokerResponse.gear:type_name -> tetherline.operator.v1.SampledGear
+	101, // 97: tetherline.operator.v1.SampleBrokerResponse.unrecognised:type_name -> tetherline.operator.v1.SampledTopic
+	9,   // 98: tetherline.operator.v1.SampledGear.fields:type_name -> tetherline.operator.v1.FieldDescription
+	120, // 99: tetherline.operator.v1.GetStatusResponse.started:type_name -> google.protobuf.Timestamp
+	120, // 100: tetherline.operator.v1.GetStatusResponse.now:type_name -> google.protobuf.Timestamp
+	118, // 101: tetherline.operator.v1.GetStatusResponse.checks:type_name -> tetherline.operator.v1.GetStatusResponse.Check
+	119, // 102: tetherline.operator.v1.GetStatusResponse.buffer:type_name -> tetherline.operator.v1.GetStatusResponse.Buffer
+	31,  // 103: tetherline.operator.v1.LatestResponse.Item.value:type_name -> tetherline.operator.v1.Value
+	120, // 104: tetherline.operator.v1.LatestResponse.Item.time:type_name -> google.protobuf.Timestamp
+	120, // 105: tetherline.operator.v1.QueryResponse.Row.time:type_name -> google.protobuf.Timestamp
+	110, // 106: tetherline.operator.v1.QueryResponse.Row.values:type_name -> tetherline.operator.v1.QueryResponse.Row.ValuesEntry
+	31,  // 107: tetherline.operator.v1.QueryResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	0,   // 108: tetherline.operator.v1.ListFieldsResponse.Field.kind:type_name -> tetherline.operator.v1.FieldKind
+	120, // 109: tetherline.operator.v1.WatchRowsResponse.Row.time:type_name -> google.protobuf.Timestamp
+	113, // 110: tetherline.operator.v1.WatchRowsResponse.Row.values:type_name -> tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry
+	31,  // 111: tetherline.operator.v1.WatchRowsResponse.Row.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	31,  // 112: tetherline.operator.v1.QuarantinedRow.ValuesEntry.value:type_name -> tetherline.operator.v1.Value
+	121, // 113: tetherline.operator.v1.GetStatusResponse.Buffer.oldest:type_name -> google.protobuf.Duration
+	13,  // 114: tetherline.operator.v1.DeviceService.CreateDevice:input_type -> tetherline.operator.v1.CreateDeviceRequest
+	15,  // 115: tetherline.operator.v1.DeviceService.CreateDevices:input_type -> tetherline.operator.v1.CreateDevicesRequest
+	17,  // 116: tetherline.operator.v1.DeviceService.GetDevice:input_type -> tetherline.operator.v1.GetDeviceRequest
+	19,  // 117: tetherline.operator.v1.DeviceService.ListDevices:input_type -> tetherline.operator.v1.ListDevicesRequest
+	21,  // 118: tetherline.operator.v1.DeviceService.LabelDevice:input_type -> tetherline.operator.v1.LabelDeviceRequest
+	23,  // 119: tetherline.operator.v1.DeviceService.SetDeviceEnabled:input_type -> tetherline.operator.v1.SetDeviceEnabledRequest
+	25,  // 120: tetherline.operator.v1.DeviceService.RotateDevice:input_type -> tetherline.operator.v1.RotateDeviceRequest
+	27,  // 121: tetherline.operator.v1.DeviceService.DeleteDevice:input_type -> tetherline.operator.v1.DeleteDeviceRequest
+	29,  // 122: tetherline.operator.v1.DeviceService.WatchPresence:input_type -> tetherline.operator.v1.WatchPresenceRequest
+	32,  // 123: tetherline.operator.v1.TelemetryService.Latest:input_type -> tetherline.operator.v1.LatestRequest
+	34,  // 124: tetherline.operator.v1.TelemetryService.Query:input_type -> tetherline.operator.v1.QueryRequest
+	36,  // 125: tetherline.operator.v1.TelemetryService.ListFields:input_type -> tetherline.operator.v1.ListFieldsRequest
+	38,  // 126: tetherline.operator.v1.TelemetryService.Count:input_type -> tetherline.operator.v1.CountRequest
+	40,  // 127: tetherline.operator.v1.TelemetryService.WatchRows:input_type -> tetherline.operator.v1.WatchRowsRequest
+	45,  // 128: tetherline.operator.v1.CommandService.SendCommand:input_type -> tetherline.operator.v1.SendCommandRequest
+	47,  // 129: tetherline.operator.v1.CommandService.SendGroupCommand:input_type -> tetherline.operator.v1.SendGroupCommandRequest
+	50,  // 130: tetherline.operator.v1.CommandService.ListRefusedCommands:input_type -> tetherline.operator.v1.ListRefusedCommandsRequest
+	53,  // 131: tetherline.operator.v1.CommandService.GetCommand:input_type -> tetherline.operator.v1.GetCommandRequest
+	55,  // 132: tetherline.operator.v1.CommandService.ListCommands:input_type -> tetherline.operator.v1.ListCommandsRequest
+	57,  // 133: tetherline.operator.v1.CommandService.CancelCommand:input_type -> tetherline.operator.v1.CancelCommandRequest
+	59,  // 134: tetherline.operator.v1.CommandService.WatchCommands:input_type -> tetherline.operator.v1.WatchCommandsRequest
+	61,  // 135: tetherline.operator.v1.CommandService.GetGroup:input_type -> tetherline.operator.v1.GetGroupRequest
+	63,  // 136: tetherline.operator.v1.CommandService.ListGroups:input_type -> tetherline.operator.v1.ListGroupsRequest
+	65,  // 137: tetherline.operator.v1.CommandService.CancelGroup:input_type -> tetherline.operator.v1.CancelGroupRequest
+	68,  // 138: tetherline.operator.v1.QuarantineService.ListQuarantine:input_type -> tetherline.operator.v1.ListQuarantineRequest
+	70,  // 139: tetherline.operator.v1.QuarantineService.GetQuarantined:input_type -> tetherline.operator.v1.GetQuarantinedRequest
+	72,  // 140: tetherline.operator.v1.QuarantineService.ReplayQuarantine:input_type -> tetherline.operator.v1.ReplayQuarantineRequest
+	74,  // 141: tetherline.operator.v1.QuarantineService.DropQuarantine:input_type -> tetherline.operator.v1.DropQuarantineRequest
+	77,  // 142: tetherline.operator.v1.OperatorService.CreateOperator:input_type -> tetherline.operator.v1.CreateOperatorRequest
+	79,  // 143: tetherline.operator.v1.OperatorService.ListOperators:input_type -> tetherline.operator.v1.ListOperatorsRequest
+	81,  // 144: tetherline.operator.v1.OperatorService.DeleteOperator:input_type -> tetherline.operator.v1.DeleteOperatorRequest
+	83,  // 145: tetherline.operator.v1.OperatorService.WhoAmI:input_type -> tetherline.operator.v1.WhoAmIRequest
+	86,  // 146: tetherline.operator.v1.OperatorService.ListAudit:input_type -> tetherline.operator.v1.ListAuditRequest
+	91,  // 147: tetherline.operator.v1.BridgeService.ListBrokers:input_type -> tetherline.operator.v1.ListBrokersRequest
+	94,  // 148: tetherline.operator.v1.BridgeService.ListGear:input_type -> tetherline.operator.v1.ListGearRequest
+	96,  // 149: tetherline.operator.v1.BridgeService.AllowGear:input_type -> tetherline.operator.v1.AllowGearRequest
+	98,  // 150: tetherline.operator.v1.BridgeService.SampleBroker:input_type -> tetherline.operator.v1.SampleBrokerRequest
+	102, // 151: tetherline.operator.v1.HubService.GetStatus:input_type -> tetherline.operator.v1.GetStatusRequest
+	14,  // 152: tetherline.operator.v1.DeviceService.CreateDevice:output_type -> tetherline.operator.v1.CreateDeviceResponse
+	16,  // 153: tetherline.operator.v1.DeviceService.CreateDevices:output_type -> tetherline.operator.v1.CreateDevicesResponse
+	18,  // 154: tetherline.operator.v1.DeviceService.GetDevice:output_type -> tetherline.operator.v1.GetDeviceResponse
+	20,  // 155: tetherline.operator.v1.DeviceService.ListDevices:output_type -> tetherline.operator.v1.ListDevicesResponse
+	22,  // 156: tetherline.operator.v1.DeviceService.LabelDevice:output_type -> tetherline.operator.v1.LabelDeviceResponse
+	24,  // 157: tetherline.operator.v1.DeviceService.SetDeviceEnabled:output_type -> tetherline.operator.v1.SetDeviceEnabledResponse
+	26,  // 158: tetherline.operator.v1.DeviceService.RotateDevice:output_type -> tetherline.operator.v1.RotateDeviceResponse
+	28,  // 159: tetherline.operator.v1.DeviceService.DeleteDevice:output_type -> tetherline.operator.v1.DeleteDeviceResponse
+	30,  // 160: tetherline.operator.v1.DeviceService.WatchPresence:output_type -> tetherline.operator.v1.WatchPresenceResponse
+	33,  // 161: tetherline.operator.v1.TelemetryService.Latest:output_type -> tetherline.operator.v1.LatestResponse
+	35,  // 162: tetherline.operator.v1.TelemetryService.Query:output_type -> tetherline.operator.v1.QueryResponse
+	37,  // 163: tetherline.operator.v1.TelemetryService.ListFields:output_type -> tetherline.operator.v1.ListFieldsResponse
+	39,  // 164: tetherline.operator.v1.TelemetryService.Count:output_type -> tetherline.operator.v1.CountResponse
+	41,  // 165: tetherline.operator.v1.TelemetryService.WatchRows:output_type -> tetherline.operator.v1.WatchRowsResponse
+	46,  // 166: tetherline.operator.v1.CommandService.SendCommand:output_type -> tetherline.operator.v1.SendCommandResponse
+	48,  // 167: tetherline.operator.v1.CommandService.SendGroupCommand:output_type -> tetherline.operator.v1.SendGroupCommandResponse
+	51,  // 168: tetherline.operator.v1.CommandService.ListRefusedCommands:output_type -> tetherline.operator.v1.ListRefusedCommandsResponse
+	54,  // 169: tetherline.operator.v1.CommandService.GetCommand:output_type -> tetherline.operator.v1.GetCommandResponse
+	56,  // 170: tetherline.operator.v1.CommandService.ListCommands:output_type -> tetherline.operator.v1.ListCommandsResponse
+	58,  // 171: tetherline.operator.v1.CommandService.CancelCommand:output_type -> tetherline.operator.v1.CancelCommandResponse
+	60,  // 172: tetherline.operator.v1.CommandService.WatchCommands:output_type -> tetherline.operator.v1.WatchCommandsResponse
+	62,  // 173: tetherline.operator.v1.CommandService.GetGroup:output_type -> tetherline.operator.v1.GetGroupResponse
+	64,  // 174: tetherline.operator.v1.CommandService.ListGroups:output_type -> tetherline.operator.v1.ListGroupsResponse
+	66,  // 175: tetherline.operator.v1.CommandService.CancelGroup:output_type -> tetherline.operator.v1.CancelGroupResponse
+	69,  // 176: tetherline.operator.v1.QuarantineService.ListQuarantine:output_type -> tetherline.operator.v1.ListQuarantineResponse
+	71,  // 177: tetherline.operator.v1.QuarantineService.GetQuarantined:output_type -> tetherline.operator.v1.GetQuarantinedResponse
+	73,  // 178: tetherline.operator.v1.QuarantineService.ReplayQuarantine:output_type -> tetherline.operator.v1.ReplayQuarantineResponse
+	75,  // 179: tetherline.operator.v1.QuarantineService.DropQuarantine:output_type -> tetherline.operator.v1.DropQuarantineResponse
+	78,  // 180: tetherline.operator.v1.OperatorService.CreateOperator:output_type -> tetherline.operator.v1.CreateOperatorResponse
+	80,  // 181: tetherline.operator.v1.OperatorService.ListOperators:output_type -> tetherline.operator.v1.ListOperatorsResponse
+	82,  // 182: tetherline.operator.v1.OperatorService.DeleteOperator:output_type -> tetherline.operator.v1.DeleteOperatorResponse
+	84,  // 183: tetherline.operator.v1.OperatorService.WhoAmI:output_type -> tetherline.operator.v1.WhoAmIResponse
+	87,  // 184: tetherline.operator.v1.OperatorService.ListAudit:output_type -> tetherline.operator.v1.ListAuditResponse
+	92,  // 185: tetherline.operator.v1.BridgeService.ListBrokers:output_type -> tetherline.operator.v1.ListBrokersResponse
+	95,  // 186: tetherline.operator.v1.BridgeService.ListGear:output_type -> tetherline.operator.v1.ListGearResponse
+	97,  // 187: tetherline.operator.v1.BridgeService.AllowGear:output_type -> tetherline.operator.v1.AllowGearResponse
+	99,  // 188: tetherline.operator.v1.BridgeService.SampleBroker:output_type -> tetherline.operator.v1.SampleBrokerResponse
+	103, // 189: tetherline.operator.v1.HubService.GetStatus:output_type -> tetherline.operator.v1.GetStatusResponse
+	152, // [152:190] is the sub-list for method output_type
+	114, // [114:152] is the sub-list for method input_type
+	114, // [114:114] is the sub-list for extension type_name
+	114, // [114:114] is the sub-list for extension extendee
+	0,   // [0:114] is the sub-list for field type_name
 }
 
 func init() { file_operator_v1_operator_proto_init() }
@@ -8000,7 +8333,7 @@ func file_operator_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_operator_v1_operator_proto_rawDesc), len(file_operator_v1_operator_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   111,
+			NumMessages:   115,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

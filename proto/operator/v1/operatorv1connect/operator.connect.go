@@ -94,6 +94,9 @@ const (
 	// CommandServiceSendGroupCommandProcedure is the fully-qualified name of the CommandService's
 	// SendGroupCommand RPC.
 	CommandServiceSendGroupCommandProcedure = "/tetherline.operator.v1.CommandService/SendGroupCommand"
+	// CommandServiceListRefusedCommandsProcedure is the fully-qualified name of the CommandService's
+	// ListRefusedCommands RPC.
+	CommandServiceListRefusedCommandsProcedure = "/tetherline.operator.v1.CommandService/ListRefusedCommands"
 	// CommandServiceGetCommandProcedure is the fully-qualified name of the CommandService's GetCommand
 	// RPC.
 	CommandServiceGetCommandProcedure = "/tetherline.operator.v1.CommandService/GetCommand"
@@ -641,11 +644,26 @@ func (UnimplementedTelemetryServiceHandler) WatchRows(context.Context, *connect.
 
 // CommandServiceClient is a client for the tetherline.operator.v1.CommandService service.
 type CommandServiceClient interface {
-	// Role operator. The same key and body answers the same command again;
-	// the same key with another body is ALREADY_EXISTS.
+	// Role operator. The same key and body answers the same command again, on
+	// every node and after a restart, as long as the history is kept; the same
+	// key with another body is ALREADY_EXISTS. A command that is refused leaves
+	// nothing behind but a record (ListRefusedCommands).
+	//
+	// Operators who see all devices share their keys, and a key is the id of
+	// its command. An operator who is bound to a selector has keys of its own,
+	// so that they tell nothing about what is out of its reach: the id of its
+	// command is made of its name and the key, and begins with the key where
+	// there is room. Every method that takes the id of a command or of a group
+	// takes the caller's key as well.
 	SendCommand(context.Context, *connect.Request[v1.SendCommandRequest]) (*connect.Response[v1.SendCommandResponse], error)
-	// Role operator. One command for each device that matches.
+	// Role operator. One command for each device that matches; those that get
+	// none are named, with the reason (Group.refusals). Keys are as those of
+	// SendCommand.
 	SendGroupCommand(context.Context, *connect.Request[v1.SendGroupCommandRequest]) (*connect.Response[v1.SendGroupCommandResponse], error)
+	// Role viewer. What was refused under a key, from the audit log, the newest
+	// first. An operator who is bound to a selector is told of its own calls
+	// only.
+	ListRefusedCommands(context.Context, *connect.Request[v1.ListRefusedCommandsRequest]) (*connect.Response[v1.ListRefusedCommandsResponse], error)
 	// Role viewer.
 	GetCommand(context.Context, *connect.Request[v1.GetCommandRequest]) (*connect.Response[v1.GetCommandResponse], error)
 	// Role viewer. Newest first.
@@ -684,6 +702,12 @@ func NewCommandServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+CommandServiceSendGroupCommandProcedure,
 			connect.WithSchema(commandServiceMethods.ByName("SendGroupCommand")),
+			connect.WithClientOptions(opts...),
+		),
+		listRefusedCommands: connect.NewClient[v1.ListRefusedCommandsRequest, v1.ListRefusedCommandsResponse](
+			httpClient,
+			baseURL+CommandServiceListRefusedCommandsProcedure,
+			connect.WithSchema(commandServiceMethods.ByName("ListRefusedCommands")),
 			connect.WithClientOptions(opts...),
 		),
 		getCommand: connect.NewClient[v1.GetCommandRequest, v1.GetCommandResponse](
@@ -733,15 +757,16 @@ func NewCommandServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // commandServiceClient implements CommandServiceClient.
 type commandServiceClient struct {
-	sendCommand      *connect.Client[v1.SendCommandRequest, v1.SendCommandResponse]
-	sendGroupCommand *connect.Client[v1.SendGroupCommandRequest, v1.SendGroupCommandResponse]
-	getCommand       *connect.Client[v1.GetCommandRequest, v1.GetCommandResponse]
-	listCommands     *connect.Client[v1.ListCommandsRequest, v1.ListCommandsResponse]
-	cancelCommand    *connect.Client[v1.CancelCommandRequest, v1.CancelCommandResponse]
-	watchCommands    *connect.Client[v1.WatchCommandsRequest, v1.WatchCommandsResponse]
-	getGroup         *connect.Client[v1.GetGroupRequest, v1.GetGroupResponse]
-	listGroups       *connect.Client[v1.ListGroupsRequest, v1.ListGroupsResponse]
-	cancelGroup      *connect.Client[v1.CancelGroupRequest, v1.CancelGroupResponse]
+	sendCommand         *connect.Client[v1.SendCommandRequest, v1.SendCommandResponse]
+	sendGroupCommand    *connect.Client[v1.SendGroupCommandRequest, v1.SendGroupCommandResponse]
+	listRefusedCommands *connect.Client[v1.ListRefusedCommandsRequest, v1.ListRefusedCommandsResponse]
+	getCommand          *connect.Client[v1.GetCommandRequest, v1.GetCommandResponse]
+	listCommands        *connect.Client[v1.ListCommandsRequest, v1.ListCommandsResponse]
+	cancelCommand       *connect.Client[v1.CancelCommandRequest, v1.CancelCommandResponse]
+	watchCommands       *connect.Client[v1.WatchCommandsRequest, v1.WatchCommandsResponse]
+	getGroup            *connect.Client[v1.GetGroupRequest, v1.GetGroupResponse]
+	listGroups          *connect.Client[v1.ListGroupsRequest, v1.ListGroupsResponse]
+	cancelGroup         *connect.Client[v1.CancelGroupRequest, v1.CancelGroupResponse]
 }
 
 // SendCommand calls tetherline.operator.v1.CommandService.SendCommand.
@@ -752,6 +777,11 @@ func (c *commandServiceClient) SendCommand(ctx context.Context, req *connect.Req
 // SendGroupCommand calls tetherline.operator.v1.CommandService.SendGroupCommand.
 func (c *commandServiceClient) SendGroupCommand(ctx context.Context, req *connect.Request[v1.SendGroupCommandRequest]) (*connect.Response[v1.SendGroupCommandResponse], error) {
 	return c.sendGroupCommand.CallUnary(ctx, req)
+}
+
+// ListRefusedCommands calls tetherline.operator.v1.CommandService.ListRefusedCommands.
+func (c *commandServiceClient) ListRefusedCommands(ctx context.Context, req *connect.Request[v1.ListRefusedCommandsRequest]) (*connect.Response[v1.ListRefusedCommandsResponse], error) {
+	return c.listRefusedCommands.CallUnary(ctx, req)
 }
 
 // GetCommand calls tetherline.operator.v1.CommandService.GetCommand.
@@ -791,11 +821,26 @@ func (c *commandServiceClient) CancelGroup(ctx context.Context, req *connect.Req
 
 // CommandServiceHandler is an implementation of the tetherline.operator.v1.CommandService service.
 type CommandServiceHandler interface {
-	// Role operator. The same key and body answers the same command again;
-	// the same key with another body is ALREADY_EXISTS.
+	// Role operator. The same key and body answers the same command again, on
+	// every node and after a restart, as long as the history is kept; the same
+	// key with another body is ALREADY_EXISTS. A command that is refused leaves
+	// nothing behind but a record (ListRefusedCommands).
+	//
+	// Operators who see all devices share their keys, and a key is the id of
+	// its command. An operator who is bound to a selector has keys of its own,
+	// so that they tell nothing about what is out of its reach: the id of its
+	// command is made of its name and the key, and begins with the key where
+	// there is room. Every method that takes the id of a command or of a group
+	// takes the caller's key as well.
 	SendCommand(context.Context, *connect.Request[v1.SendCommandRequest]) (*connect.Response[v1.SendCommandResponse], error)
-	// Role operator. One command for each device that matches.
+	// Role operator. One command for each device that matches; those that get
+	// none are named, with the reason (Group.refusals). Keys are as those of
+	// SendCommand.
 	SendGroupCommand(context.Context, *connect.Request[v1.SendGroupCommandRequest]) (*connect.Response[v1.SendGroupCommandResponse], error)
+	// Role viewer. What was refused under a key, from the audit log, the newest
+	// first. An operator who is bound to a selector is told of its own calls
+	// only.
+	ListRefusedCommands(context.Context, *connect.Request[v1.ListRefusedCommandsRequest]) (*connect.Response[v1.ListRefusedCommandsResponse], error)
 	// Role viewer.
 	GetCommand(context.Context, *connect.Request[v1.GetCommandRequest]) (*connect.Response[v1.GetCommandResponse], error)
 	// Role viewer. Newest first.
@@ -830,6 +875,12 @@ func NewCommandServiceHandler(svc CommandServiceHandler, opts ...connect.Handler
 		CommandServiceSendGroupCommandProcedure,
 		svc.SendGroupCommand,
 		connect.WithSchema(commandServiceMethods.ByName("SendGroupCommand")),
+		connect.WithHandlerOptions(opts...),
+	)
+	commandServiceListRefusedCommandsHandler := connect.NewUnaryHandler(
+		CommandServiceListRefusedCommandsProcedure,
+		svc.ListRefusedCommands,
+		connect.WithSchema(commandServiceMethods.ByName("ListRefusedCommands")),
 		connect.WithHandlerOptions(opts...),
 	)
 	commandServiceGetCommandHandler := connect.NewUnaryHandler(
@@ -880,6 +931,8 @@ func NewCommandServiceHandler(svc CommandServiceHandler, opts ...connect.Handler
 			commandServiceSendCommandHandler.ServeHTTP(w, r)
 		case CommandServiceSendGroupCommandProcedure:
 			commandServiceSendGroupCommandHandler.ServeHTTP(w, r)
+		case CommandServiceListRefusedCommandsProcedure:
+			commandServiceListRefusedCommandsHandler.ServeHTTP(w, r)
 		case CommandServiceGetCommandProcedure:
 			commandServiceGetCommandHandler.ServeHTTP(w, r)
 		case CommandServiceListCommandsProcedure:
@@ -909,6 +962,10 @@ func (UnimplementedCommandServiceHandler) SendCommand(context.Context, *connect.
 
 func (UnimplementedCommandServiceHandler) SendGroupCommand(context.Context, *connect.Request[v1.SendGroupCommandRequest]) (*connect.Response[v1.SendGroupCommandResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tetherline.operator.v1.CommandService.SendGroupCommand is not implemented"))
+}
+
+func (UnimplementedCommandServiceHandler) ListRefusedCommands(context.Context, *connect.Request[v1.ListRefusedCommandsRequest]) (*connect.Response[v1.ListRefusedCommandsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tetherline.operator.v1.CommandService.ListRefusedCommands is not implemented"))
 }
 
 func (UnimplementedCommandServiceHandler) GetCommand(context.Context, *connect.Request[v1.GetCommandRequest]) (*connect.Response[v1.GetCommandResponse], error) {
