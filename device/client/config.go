@@ -95,7 +95,9 @@ type Config struct {
 	JournalPath string
 
 	// Clock is the wall clock; nil: time.Now. A clock that stands before
-	// 2024 is taken as not set.
+	// 2024 is taken as not set. As long as there is no time, from the clock
+	// or from the hub, the dates of the hub's certificate are not looked at,
+	// unless BindingNone is set.
 	Clock func() time.Time
 	// ClockUnreliable says that Clock must not be used: rows without a time
 	// are stamped with the hub's, carried on by the monotonic clock. Rows

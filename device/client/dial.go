@@ -86,7 +86,7 @@ func (c *Client) dial(work context.Context) (*websocket.Conn, error) {
 			if err != nil {
 				return nil, err
 			}
-			secure := tls.Client(conn, c.tls)
+			secure := tls.Client(conn, c.secureConfig())
 			if err := secure.HandshakeContext(ctx); err != nil {
 				return nil, errors.Join(err, conn.Close())
 			}
