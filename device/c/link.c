@@ -66,8 +66,8 @@ static bool trust(SSL_CTX *ctx, const char *ca)
 	return added > 0;
 }
 
-/* start_tls checks chain, name and, when told so, dates. */
-static bool start_tls(struct link *l, const char *host, const char *ca, bool dates)
+/* start_tls checks chain, name and, where the time is known, dates. */
+static bool start_tls(struct link *l, const char *host, const char *ca, int64_t now)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 	if (ctx == NULL)
@@ -81,8 +81,10 @@ static bool start_tls(struct link *l, const char *host, const char *ca, bool dat
 	if (!ok)
 		return false;
 	X509_VERIFY_PARAM *check = SSL_get0_param(l->ssl);
-	if (!dates)
+	if (now == 0)
 		X509_VERIFY_PARAM_set_flags(check, X509_V_FLAG_NO_CHECK_TIME);
+	else
+		X509_VERIFY_PARAM_set_time(check, (time_t)now);
 	if (X509_VERIFY_PARAM_set1_ip_asc(check, host) != 1 &&
 	    (X509_VERIFY_PARAM_set1_host(check, host, 0) != 1 || SSL_set_tlsext_host_name(l->ssl, host) != 1))
 		return false;
@@ -173,7 +175,7 @@ static bool upgrade(struct link *l, const char *host, const char *port, const ch
 	return false;
 }
 
-bool link_open(struct link *l, const char *url, const char *ca, bool dates)
+bool link_open(struct link *l, const char *url, const char *ca, int64_t now)
 {
 	char host[128], port[8] = "443", path[128] = "";
 	memset(l, 0, sizeof *l);
@@ -181,7 +183,7 @@ bool link_open(struct link *l, const char *url, const char *ca, bool dates)
 	if (sscanf(url, "wss://%127[^:/]:%7[0-9]/%127s", host, port, path) < 3 &&
 	    sscanf(url, "wss://%127[^:/]/%127s", host, path) < 1)
 		return false;
-	if ((l->fd = dial(host, port)) >= 0 && start_tls(l, host, ca, dates) && upgrade(l, host, port, path)) {
+	if ((l->fd = dial(host, port)) >= 0 && start_tls(l, host, ca, now) && upgrade(l, host, port, path)) {
 		l->heard_ms = now_ms();
 		return true;
 	}

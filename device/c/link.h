@@ -25,9 +25,10 @@ struct link {
 uint64_t now_ms(void);
 
 /* link_open connects to wss://host:port/path. ca is PEM; "": the system's
- * roots. Without dates the validity dates of certificates are not looked at.
- * False: not open; retry_ms may say how long to wait. */
-bool link_open(struct link *l, const char *url, const char *ca, bool dates);
+ * roots. now is the time in s since 1970; 0: it is not known, and the validity
+ * dates of certificates are not looked at. False: not open; retry_ms may say
+ * how long to wait. */
+bool link_open(struct link *l, const char *url, const char *ca, int64_t now);
 
 /* link_send sends one binary message. False: the link is broken. */
 bool link_send(struct link *l, const void *data, size_t size);

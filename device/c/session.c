@@ -167,8 +167,8 @@ bool session_open(struct device *d)
 {
 	struct field f[10];
 	d->proving = d->renewed && !d->refused ? d->next : d->credential;
-	/* Without a clock the dates of the certificate say nothing. */
-	if (!link_open(&d->link, d->url, d->ca, false))
+	/* Before the first Welcome the dates of the certificate say nothing. */
+	if (!link_open(&d->link, d->url, d->ca, spool_now(&d->spool) / 1000000000))
 		return false;
 	uint64_t until = now_ms() + HANDSHAKE_MS;
 	memcpy(d->handshake.boot_id, d->boot_id, BOOT_ID);

@@ -7,8 +7,8 @@
 
 #include "link.h"
 
-/* The file: head and dropped, then the slots, each a row and its complement's
- * sum as a check. It is not synced: what a power loss takes was acknowledged
+/* The file: head and dropped, then the slots, each a row and a check
+ * sum. It is not synced: what a power loss takes was acknowledged
  * by nobody, and SIGKILL takes nothing. */
 struct slot { struct row row; uint64_t check; };
 enum { HEAD = 16 };
@@ -56,6 +56,14 @@ static void drop(struct spool *s)
 	write_head(s);
 }
 
+/* at_ns is the time of a moment of the monotonic clock. */
+static int64_t at_ns(const struct spool *s, uint64_t ms)
+{
+	return s->clock_ns + ((int64_t)ms - (int64_t)s->clock_ms) * 1000000;
+}
+
+int64_t spool_now(const struct spool *s) { return s->clock_ns == 0 ? 0 : at_ns(s, now_ms()); }
+
 static void put(struct spool *s, const char *name, double value, uint64_t taken_ms)
 {
 	if (s->tail - s->head == ROWS) {
@@ -64,7 +72,7 @@ static void put(struct spool *s, const char *name, double value, uint64_t taken_
 	}
 	struct slot slot;
 	memset(&slot, 0, sizeof slot); /* the padding, too: it is summed */
-	int64_t now = s->clock_ns + ((int64_t)taken_ms - (int64_t)s->clock_ms) * 1000000;
+	int64_t now = at_ns(s, taken_ms);
 	s->last_ns = now > s->last_ns ? now : s->last_ns + 1;
 	slot.row.number = s->tail;
 	slot.row.time_ns = s->last_ns;

@@ -41,6 +41,9 @@ void spool_add(struct spool *s, const char *name, double value);
 /* spool_clock sets the clock, and dates what has waited for it. */
 void spool_clock(struct spool *s, int64_t ns);
 
+/* spool_now is the time in ns since 1970; 0: it is not known. */
+int64_t spool_now(const struct spool *s);
+
 /* spool_ack forgets the rows before the one of that number. */
 void spool_ack(struct spool *s, uint64_t number);
 
