@@ -15,22 +15,23 @@ import (
 // proof is one run of Prove.
 type proof struct {
 	// Set once, before things break.
-	cfg      ProveConfig
-	dir      string
-	began    time.Time
-	influxd  string
-	leftOut  map[string]string
-	disk     *smallDisk   // nil: the hub has no disk of its own
-	store    *provenStore // nil: the hub's embedded store
-	hub      *provenHub
-	hubURL   string
-	links    []*faultyLink // between devices and hub
-	devices  []*provenDevice
-	stranger credential.Credential
-	tally    *tally
-	watch    *hubWatch
-	idle     hubSample // before a device was connected
-	closers  []func()
+	cfg         ProveConfig
+	interrupted <-chan struct{} // closed: what is found now is of the end of the run
+	dir         string
+	began       time.Time
+	influxd     string
+	leftOut     map[string]string
+	disk        *smallDisk   // nil: the hub has no disk of its own
+	store       *provenStore // nil: the hub's embedded store
+	hub         *provenHub
+	hubURL      string
+	links       []*faultyLink // between devices and hub
+	devices     []*provenDevice
+	stranger    credential.Credential
+	tally       *tally
+	watch       *hubWatch
+	idle        hubSample // before a device was connected
+	closers     []func()
 
 	orders   orderLedger
 	ballast  atomic.Int32 // bytes that devices add to a row
@@ -51,6 +52,7 @@ type proof struct {
 type proofCounts struct {
 	strangersRefused, strangersUnheard atomic.Int64
 	revoked, lostPeers                 atomic.Int64
+	refusedWrites, repeatedOrders      atomic.Int64
 	slowestRevoke, slowestLoss         highest // ns
 	droppedByDevices, droppedByHub     uint64
 	goroutinesLeft, descriptorsLeft    float64
@@ -68,7 +70,9 @@ func (h *highest) raise(v int64) {
 // Prove starts a hub as a process of its own with a store, runs a fleet
 // against it, breaks things by a schedule that the seed repeats, and compares
 // what devices and commands' senders know with what the hub says in the end.
-// An error says that nothing could be judged; a broken promise is none.
+// An error says that nothing could be judged; a broken promise is none. With
+// ErrInterrupted, when ctx ends, there is a Verdict where something had begun:
+// it says what was found until then.
 func Prove(ctx context.Context, cfg ProveConfig) (Verdict, error) {
 	if err := cfg.complete(); err != nil {
 		return Verdict{}, err
@@ -76,16 +80,24 @@ func Prove(ctx context.Context, cfg ProveConfig) (Verdict, error) {
 	r := &proof{cfg: cfg, leftOut: map[string]string{}, tried: map[string]int{}, tally: newTally(), acking: make(chan struct{})}
 	r.verdict.Commands.Ends = map[string]int{}
 	defer r.close()
+	r.interrupted = ctx.Done()
 	plan, err := r.prepare(ctx)
+	if ctx.Err() != nil {
+		return Verdict{}, ErrInterrupted
+	}
 	if err != nil {
 		return Verdict{}, err
 	}
 	early := r.run(ctx, plan)
 	if ctx.Err() != nil {
-		return Verdict{}, errors.Join(errors.New("interrupted: nothing was judged"), early)
+		return r.conclude(ErrInterrupted), ErrInterrupted
 	}
 	return r.conclude(early), nil
 }
+
+// ErrInterrupted says that a proof, or a load, was told to end before it had
+// all that it was begun for.
+var ErrInterrupted = errors.New("interrupted")
 
 // later has f called when the run is over; the last one first.
 func (r *proof) later(f func()) { r.closers = append(r.closers, f) }
@@ -116,6 +128,11 @@ func (r *proof) say(format string, args ...any) {
 
 // find notes what contradicts a promise.
 func (r *proof) find(p promise, format string, args ...any) {
+	select {
+	case <-r.interrupted:
+		return // a program that is told to end by the same Ctrl-C has broken nothing
+	default:
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := &r.wrong[p]

@@ -27,7 +27,7 @@ func (r *proof) checkRows(ctx context.Context) error {
 	for range readers {
 		all.Go(func() {
 			for d := range work {
-				c := &rowCheck{d: d, shelved: shelved[d.id]}
+				c := newRowCheck(d, shelved[d.id])
 				if err := c.readStore(ctx, r.hub); err != nil {
 					select {
 					case errs <- fmt.Errorf("rows of %s: %w", d.id, err):
@@ -48,14 +48,16 @@ func (r *proof) checkRows(ctx context.Context) error {
 	case err := <-errs:
 		return err
 	default:
-		return nil
 	}
+	return r.checkBooks(ctx)
 }
 
 // rowCheck is the comparison of one device.
 type rowCheck struct {
 	d       *provenDevice
 	shelved bitmap // in quarantine
+	taken   uint64 // that the device's SDK says it was given
+	waiting uint64 // that wait in its spool, or for it
 
 	seen    bitmap
 	sums    []uint64
@@ -65,6 +67,11 @@ type rowCheck struct {
 	changed uint64
 	foreign uint64 // rows of another device under this one's name
 	example string
+}
+
+func newRowCheck(d *provenDevice, shelved bitmap) *rowCheck {
+	st := d.sim.stats()
+	return &rowCheck{d: d, shelved: shelved, taken: st.RowsPublished, waiting: uint64(st.Spool.Rows + st.RowsOpen)}
 }
 
 // readStore reads the rows of the device, a page at a time.
@@ -133,6 +140,7 @@ func (r *proof) judge(c *rowCheck) {
 	l, id := c.d.ledger, c.d.id
 	var lost [len(lossKinds)]uint64
 	var unaccounted, quarantined, innocent, rejectedStored uint64
+	books := c.books()
 	var first [len(lossKinds)]int
 	for w := range int(l.next+63) / 64 {
 		all := ^uint64(0)
@@ -162,6 +170,7 @@ func (r *proof) judge(c *rowCheck) {
 			r.find(kind.promise, "%s: %d acknowledged rows are neither stored nor in quarantine, the first is number %d: %s", id, lost[i], first[i], kind.when)
 		}
 	}
+	unaccounted -= min(unaccounted, books.InSpools)
 	report := func(n uint64, p promise, what string) {
 		if n > 0 {
 			r.find(p, "%s: %d rows %s", id, n, what)
@@ -191,6 +200,7 @@ func (r *proof) judge(c *rowCheck) {
 	v.Twice += c.twice
 	v.Changed += c.changed
 	v.Strange += c.strange + c.foreign
+	v.Books.add(books)
 }
 
 func countBut(b, but bitmap) (n uint64) {

@@ -144,6 +144,70 @@ func TestRowsAreJudged(t *testing.T) {
 	}
 }
 
+// The books have each row in one place, and balance only where none is lost
+// and none appears from nowhere.
+func TestBooksAddUp(t *testing.T) {
+	stored := func(c *rowCheck, rows []ledgerRow) {
+		for _, r := range rows {
+			c.takeRow(7, r)
+		}
+	}
+	for name, tt := range map[string]struct {
+		hand     func(c *rowCheck, rows []ledgerRow)
+		want     Books
+		balances bool
+	}{
+		"one in each place": {func(c *rowCheck, rows []ledgerRow) {
+			stored(c, rows[1:])
+			c.shelved.set(0)
+			for range 4 {
+				c.d.ledger.published(false)
+			}
+			c.d.ledger.refused([]ledgerRow{{n: 200}})
+			c.d.ledger.givenUp([]ledgerRow{{n: 201}})
+			c.taken, c.waiting = 204, 2
+		}, Books{Generated: 204, Stored: 199, Quarantined: 1, Rejected: 1, Dropped: 1, InSpools: 2}, true},
+		"dropped, and stored nevertheless": {func(c *rowCheck, rows []ledgerRow) {
+			c.d.ledger.published(false)
+			c.d.ledger.givenUp([]ledgerRow{{n: 200}})
+			stored(c, append(rows, ledgerRow{n: 200, time: 1}))
+			c.taken = 201
+		}, Books{Generated: 201, Stored: 201, Nevertheless: 1}, true},
+		"stored, and in quarantine": {func(c *rowCheck, rows []ledgerRow) {
+			stored(c, rows)
+			c.shelved.set(3)
+			c.taken = 200
+		}, Books{Generated: 200, Stored: 200}, true},
+		"acknowledged and lost": {func(c *rowCheck, rows []ledgerRow) {
+			stored(c, rows[1:])
+			c.taken, c.waiting = 200, 5
+		}, Books{Generated: 200, Stored: 199, Lost: 1}, false},
+		"nowhere": {func(c *rowCheck, rows []ledgerRow) {
+			c.d.ledger.published(false)
+			c.d.ledger.published(false)
+			stored(c, rows)
+			c.taken, c.waiting = 202, 1
+		}, Books{Generated: 202, Stored: 200, InSpools: 1, Lost: 1}, false},
+		"generated, and never seen": {func(c *rowCheck, rows []ledgerRow) {
+			stored(c, rows)
+			c.taken = 201
+		}, Books{Generated: 201, Stored: 200}, false},
+	} {
+		c, rows := checkedRows()
+		tt.hand(c, rows)
+		if got := c.books(); got != tt.want || got.balance() != tt.balances {
+			t.Errorf("%s: the books are %+v and balance: %v; want %+v, %v", name, got, got.balance(), tt.want, tt.balances)
+		}
+		r := &proof{}
+		c, rows = checkedRows()
+		tt.hand(c, rows)
+		r.judge(c)
+		if err := r.checkBooks(t.Context()); err != nil || r.wrong[theRun].broken() == tt.balances {
+			t.Errorf("%s: found are %v, %v", name, r.wrong[theRun].Findings, err)
+		}
+	}
+}
+
 // A ledger reads the rows of frames as they are sent.
 func TestLedgerReadsFrames(t *testing.T) {
 	body, err := proto.Marshal(&devicev1.Telemetry{Series: []*devicev1.Series{

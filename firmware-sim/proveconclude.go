@@ -1,7 +1,9 @@
 package firmwaresim
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -9,10 +11,7 @@ import (
 func (r *proof) conclude(early error) Verdict {
 	v := &r.verdict
 	v.Seed, v.Devices, v.Seconds = r.cfg.Seed, len(r.devices), time.Since(r.began).Seconds()
-	v.Faults, v.LeftOut = r.tried, r.leftOut
-	if early != nil {
-		v.Early = early.Error()
-	}
+	v.Faults = r.tried
 	r.countSessions()
 	v.Rows.AckP99 = r.tally.acks.quantile(0.99)
 	var watched time.Duration
@@ -23,25 +22,51 @@ func (r *proof) conclude(early error) Verdict {
 			r.find(promiseMemory, "%s of the hub's process have grown from %.1f to %.1f in %.0f s of one life", t.Name, t.Early, t.Late, v.WatchedSeconds)
 		}
 	}
-	v.Held = true
+	if early != nil {
+		r.ledgerRows()
+		r.countSessions()
+		v.Rows.AckP99 = r.tally.acks.quantile(0.99)
+	}
+	v.LeftOut = r.neverHappened(early != nil)
+	r.decide(early)
+	if v.Outcome == OutcomeBroken || r.cfg.Dir != "" {
+		v.Kept = r.dir
+	}
+	return *v
+}
+
+// decide makes the verdict on each promise, and from them the outcome.
+func (r *proof) decide(early error) {
+	v := &r.verdict
+	if early != nil {
+		v.Early = early.Error()
+	}
 	for p := range promises {
 		one := r.wrong[p]
 		one.Number, one.Says, one.Elsewhere = int(p), promiseNames[p].says, promiseNames[p].tests
 		one.Evidence = r.evidence(p, early == nil)
 		switch {
 		case one.broken():
-			one.Verdict, v.Held = broken, false
+			one.Verdict, v.Outcome = broken, OutcomeBroken
 		case early != nil || !r.wasTried(p):
 			one.Verdict, one.Untried = notTried, r.whyUntried(p, early != nil)
+			if p != theRun {
+				v.Untried = append(v.Untried, int(p))
+			}
 		default:
 			one.Verdict = held
 		}
 		v.Promises = append(v.Promises, one)
 	}
-	if !v.Held || r.cfg.Dir != "" {
-		v.Kept = r.dir
+	switch {
+	case v.Outcome != "":
+	case errors.Is(early, ErrInterrupted):
+		v.Outcome = OutcomeInterrupted
+	case len(v.Untried) > 0:
+		v.Outcome = OutcomeIncomplete
+	default:
+		v.Outcome, v.Held = OutcomeHeld, true
 	}
-	return *v
 }
 
 // wasTried reports whether something happened that could have broken a
@@ -50,8 +75,10 @@ func (r *proof) wasTried(p promise) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch p {
-	case promiseDurable:
-		return r.tried["hub-kill"]+r.tried["torn-write"]+r.tried["disk-full"] > 0
+	case promiseDurable, promiseStored:
+		return r.anyHappened(triedBy[p])
+	case promiseCommands:
+		return r.count.repeatedOrders.Load() > 0
 	case promiseOnce:
 		return r.verdict.Rows.FramesResent > 0
 	case promiseRefuses:
@@ -68,6 +95,10 @@ func (r *proof) wasTried(p promise) bool {
 	return true
 }
 
+func (r *proof) anyHappened(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return r.tried[name] > 0 })
+}
+
 // evidence is what was looked at for a promise.
 func (r *proof) evidence(p promise, whole bool) string {
 	rows, c, t := &r.verdict.Rows, &r.count, r.tried
@@ -78,16 +109,16 @@ func (r *proof) evidence(p promise, whole bool) string {
 	case theRun:
 		return fmt.Sprintf("%d lives of the hub, ready again within %.1f s", r.hub.lives.Load(), time.Duration(r.hub.slowest.Load()).Seconds())
 	case promiseDurable:
-		return fmt.Sprintf("%d kills, %d torn writes, %d full disks; %d rows acknowledged, %d missing", t["hub-kill"], t["torn-write"], t["disk-full"], rows.Acknowledged, rows.Missing)
+		return fmt.Sprintf("%d kills, %d restarts, %d torn writes, %d full disks; %d rows acknowledged, %d missing", t["hub-kill"], t["hub-restart"], t["torn-write"], t["disk-full"], rows.Acknowledged, rows.Missing)
 	case promiseStored:
-		return fmt.Sprintf("%d rows stored, %d in quarantine with the store's words; the buffer is empty", rows.Stored, rows.Quarantined)
+		return fmt.Sprintf("%d rows stored, %d in quarantine with the store's words; %d writes refused by the store, and the buffer is empty", rows.Stored, rows.Quarantined, c.refusedWrites.Load())
 	case promiseOnce:
 		return fmt.Sprintf("%d frames were sent again; %d rows twice, %d changed, %d that nobody published", rows.FramesResent, rows.Twice, rows.Changed, rows.Strange)
 	case promiseRefuses:
 		return fmt.Sprintf("the buffer was up to %.0f %% full, what waited in memory included; devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.fullest(), rows.Throttles, c.droppedByDevices, c.droppedByHub)
 	case promiseCommands:
 		m := &r.verdict.Commands
-		return fmt.Sprintf("%d commands, %d ran, %d twice; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, m.Wrong)
+		return fmt.Sprintf("%d commands, %d ran, %d twice; %d were sent again to a device that had run them; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, c.repeatedOrders.Load(), m.Wrong)
 	case promiseDeadPeers:
 		return fmt.Sprintf("%d devices on frozen links, lost by both sides within %.1f s; at the end %.0f connections, %+.0f goroutines, %+.0f descriptors", c.lostPeers.Load(),
 			time.Duration(c.slowestLoss.Load()).Seconds(), c.connectionsLeft, c.goroutinesLeft, c.descriptorsLeft)

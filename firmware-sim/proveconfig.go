@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -24,7 +25,7 @@ type ProveConfig struct {
 	// folder, which is removed where every promise held.
 	Dir string
 
-	// Only and Without choose among Faults; Only empty: all.
+	// Only or Without chooses among Faults; both empty: all.
 	Only, Without []string
 
 	// Progress hears what happens, a line at a time, from one goroutine at a
@@ -65,10 +66,27 @@ func (c *ProveConfig) complete() error {
 	case c.Commands*c.For.Seconds() > 2e6:
 		return errors.New("these are more than 2,000,000 commands: lower their rate")
 	}
+	return c.checkFaults()
+}
+
+// checkFaults refuses a choice of faults that contradicts itself or leaves
+// none: what it was meant to be nobody knows.
+func (c *ProveConfig) checkFaults() error {
 	for _, name := range slices.Concat(c.Only, c.Without) {
 		if _, ok := faultNamed(name); !ok {
-			return fmt.Errorf("there is no fault %q; there are %v", name, Faults())
+			return fmt.Errorf("there is no fault %q; there are %s", name, strings.Join(Faults(), ", "))
 		}
+	}
+	for _, name := range c.Without {
+		if slices.Contains(c.Only, name) {
+			return fmt.Errorf("--only and --without both name %s: leave it out of one of them", name)
+		}
+		if len(c.Only) > 0 {
+			return fmt.Errorf("--without %s changes nothing beside --only %s: leave out --without", name, strings.Join(c.Only, ","))
+		}
+	}
+	if !slices.ContainsFunc(Faults(), c.wants) {
+		return errors.New("--without names every fault: nothing would break")
 	}
 	return nil
 }

@@ -12,15 +12,25 @@ import (
 // behind a dead router. What was on its way then arrives when the link thaws,
 // as with TCP; that is what toxiproxy's timeout does not do.
 type faultyLink struct {
-	target   string
 	listener net.Listener
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
+	target string
 	pairs  map[*linkedPair]struct{}
-	frozen chan struct{} // closed when the link thaws; nil: it flows
+	frozen chan struct{}             // closed when the link thaws; nil: it flows
+	silent [directions]chan struct{} // as frozen, of one direction
 	closed bool
 }
+
+// direction is one of the two of a link: that of who has dialled is up.
+type direction int
+
+const (
+	up direction = iota
+	down
+	directions
+)
 
 // linkedPair is the two connections of one that goes through.
 type linkedPair struct {
@@ -67,7 +77,10 @@ func (l *faultyLink) accept() {
 }
 
 func (l *faultyLink) join(near *net.TCPConn) {
-	far, err := net.Dial("tcp", l.target)
+	l.mu.Lock()
+	target := l.target
+	l.mu.Unlock()
+	far, err := net.Dial("tcp", target)
 	if err != nil {
 		_ = near.SetLinger(0)
 		_ = near.Close()
@@ -81,10 +94,10 @@ func (l *faultyLink) join(near *net.TCPConn) {
 	if closed {
 		p.close(true)
 	}
-	var up sync.WaitGroup
-	up.Go(func() { l.carry(p, p.near, p.far) })
-	l.carry(p, p.far, p.near)
-	up.Wait()
+	var rising sync.WaitGroup
+	rising.Go(func() { l.carry(p, up, p.near, p.far) })
+	l.carry(p, down, p.far, p.near)
+	rising.Wait()
 	l.mu.Lock()
 	delete(l.pairs, p)
 	l.mu.Unlock()
@@ -92,11 +105,11 @@ func (l *faultyLink) join(near *net.TCPConn) {
 
 // carry ends the pair when one side has ended, as far as the link lets that
 // through.
-func (l *faultyLink) carry(p *linkedPair, from, to *net.TCPConn) {
+func (l *faultyLink) carry(p *linkedPair, way direction, from, to *net.TCPConn) {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := from.Read(buf)
-		if !l.flows(p) {
+		if !l.flows(p, way) {
 			return
 		}
 		if n > 0 {
@@ -111,19 +124,52 @@ func (l *faultyLink) carry(p *linkedPair, from, to *net.TCPConn) {
 	}
 }
 
-// flows waits until the link does; false: the pair is gone.
-func (l *faultyLink) flows(p *linkedPair) bool {
-	l.mu.Lock()
-	frozen := l.frozen
-	l.mu.Unlock()
-	if frozen == nil {
-		return true
+// flows waits until the link does in that direction; false: the pair is gone.
+func (l *faultyLink) flows(p *linkedPair, way direction) bool {
+	for {
+		l.mu.Lock()
+		wait := l.frozen
+		if wait == nil {
+			wait = l.silent[way]
+		}
+		l.mu.Unlock()
+		if wait == nil {
+			return true
+		}
+		select {
+		case <-wait:
+		case <-p.gone:
+			return false
+		}
 	}
-	select {
-	case <-frozen:
-		return true
-	case <-p.gone:
-		return false
+}
+
+// silence lets nothing through in one direction until sound. No connection
+// ends of it; a cut resets them, and what was held back never arrives.
+func (l *faultyLink) silence(way direction) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.silent[way] == nil {
+		l.silent[way] = make(chan struct{})
+	}
+}
+
+func (l *faultyLink) sound(way direction) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.silent[way] != nil {
+		close(l.silent[way])
+		l.silent[way] = nil
+	}
+}
+
+// lead has the link go to another target: connections of the moment are reset.
+func (l *faultyLink) lead(target string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.target = target
+	for p := range l.pairs {
+		p.close(true)
 	}
 }
 
@@ -165,6 +211,8 @@ func (l *faultyLink) close() {
 	l.mu.Unlock()
 	_ = l.listener.Close()
 	l.thaw()
+	l.sound(up)
+	l.sound(down)
 	l.cut()
 	l.running.Wait()
 }

@@ -37,6 +37,7 @@ type fault struct {
 // seed means.
 var faults = []fault{
 	{"hub-kill", hubLane, "SIGKILL of the hub, and a new start", 0, 3 * time.Second, 3},
+	{"hub-restart", hubLane, "the hub is stopped in good order while rows wait in its buffer, and started again", 0, 2 * time.Second, 1},
 	{"hub-stop", hubLane, "SIGSTOP of the hub for longer than a heartbeat, then SIGCONT", 6 * time.Second, 25 * time.Second, 1},
 	{"torn-write", hubLane, "SIGKILL of the hub, garbage behind the last record of a file of its buffer or of its commands, and a new start", 0, time.Second, 1},
 	{"disk-full", hubLane, "the hub's disk is full for a while (root on Linux: an ext4 of its own)", 3 * time.Second, 20 * time.Second, 1},
@@ -44,8 +45,13 @@ var faults = []fault{
 	{"store-stop", storeLane, "InfluxDB is stopped in good order, and started again", time.Second, 30 * time.Second, 1},
 	{"store-hang", storeLane, "SIGSTOP of InfluxDB, then SIGCONT", 3 * time.Second, 25 * time.Second, 1},
 	{"store-cut", storeLane, "connections to InfluxDB are reset, again and again", 2 * time.Second, 10 * time.Second, 1},
+	{"store-5xx", storeLane, "writes are answered with 500, 502, 503 or 504, and some of them are stored nevertheless", 2 * time.Second, 10 * time.Second, 1},
+	{"store-429", storeLane, "writes are answered with 429 and Retry-After, and some of them are stored nevertheless", 2 * time.Second, 10 * time.Second, 1},
+	{"store-mute", storeLane, "writes are taken, some of them are stored, and there is no answer", 3 * time.Second, 12 * time.Second, 1},
 	{"buffer-full", storeLane, "InfluxDB is away and devices send large rows until the hub's buffer is full", 8 * time.Second, 20 * time.Second, 1},
 	{"link-cut", cutLane, "connections of a group of devices are reset", 0, 2 * time.Second, 1},
+	{"link-mute", cutLane, "the hub hears nothing of a group of devices that obey commands, and their connections are reset", time.Second, 2 * time.Second, 1},
+	{"link-deaf", cutLane, "a group of devices hears no acknowledgement of what the hub has got, and their connections are reset", 500 * time.Millisecond, 2 * time.Second, 1},
 	{"link-stall", stallLane, "nothing gets through to a group of devices, and no connection ends", 24 * time.Second, 40 * time.Second, 1},
 	{"clock-skew", deviceLane, "a device's clock jumps hours ahead, and back", time.Second, 5 * time.Second, 1},
 	{"conflict", deviceLane, "a device sends text in a field that InfluxDB knows as a number", time.Second, 5 * time.Second, 1},
@@ -136,7 +142,7 @@ func planLane(rng *rand.Rand, kinds []fault, window time.Duration, l lane) (plan
 		fits = false
 		rng.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
 		for _, f := range round {
-			lasts := between(rng, f.shortest, max(f.shortest, min(f.longest, window/8)))
+			lasts := between(rng, f.shortest, max(f.shortest, min(f.longest, window/time.Duration(max(8, 2*len(kinds))))))
 			gap := between(rng, 1500*time.Millisecond, longestGap)
 			pick := rng.Uint64()
 			if at+lasts <= end {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,6 +35,9 @@ func (r *proof) prepare(ctx context.Context) (*provePlan, error) {
 		return nil, err
 	}
 	plan := planProve(&r.cfg, r.possible)
+	if !slices.ContainsFunc(Faults(), r.wanted) {
+		return nil, fmt.Errorf("none of the faults that are wanted is possible here: %s", strings.Join(Verdict{LeftOut: r.leftOut}.leftOut(), "; "))
+	}
 	if err := r.announce(plan); err != nil {
 		return nil, err
 	}

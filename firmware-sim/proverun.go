@@ -204,6 +204,9 @@ func (r *proof) countDrops(ctx context.Context) {
 	for _, d := range r.devices {
 		said := d.spool.Dropped()
 		r.count.droppedByDevices += said
+		if left := d.ledger.dropped.count(); left != said {
+			r.find(theRun, "%s says that it has given up %d rows, and %d have left its spool", d.id, said, left)
+		}
 		if !d.forgetful && said > 0 {
 			r.find(promiseRefuses, "%s has given up %d rows, and was to wait for room", d.id, said)
 		}

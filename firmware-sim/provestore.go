@@ -1,7 +1,9 @@
 package firmwaresim
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -142,6 +145,50 @@ func (s *provenStore) ask(ctx context.Context, method, path string) error {
 	}
 	return nil
 }
+
+// count is how many rows the store holds, by its own word and past the hub.
+func (s *provenStore) count(ctx context.Context) (rows uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	defer cancel()
+	query := url.Values{"db": {storeDatabase}, "q": {fmt.Sprintf("SELECT count(%q) FROM /.*/", fieldNumber)}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/query?"+query.Encode(), nil)
+	if err != nil {
+		return 0, err
+	}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := c.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var counted struct {
+		Error   string
+		Results []struct {
+			Error  string
+			Series []struct{ Values [][]json.RawMessage }
+		}
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&counted); err != nil {
+		return 0, fmt.Errorf("count the rows of InfluxDB: %s: %w", answer.Status, err)
+	}
+	for _, result := range counted.Results {
+		counted.Error = cmp.Or(counted.Error, result.Error)
+		for _, series := range result.Series {
+			n, err := strconv.ParseUint(string(series.Values[0][1]), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("count the rows of InfluxDB: %w", err)
+			}
+			rows += n
+		}
+	}
+	if counted.Error != "" {
+		return 0, fmt.Errorf("count the rows of InfluxDB: %s", counted.Error)
+	}
+	return rows, nil
+}
+
+// countTimeout is long: a soak has hundreds of millions of rows.
+const countTimeout = 10 * time.Minute
 
 func (s *provenStore) close() {
 	s.kill()

@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dieWithParent ends a program with this process, even one that is killed.
+// dieWithParent ends a program with this process, even one that is killed, and
+// not before: a Ctrl-C at a terminal is for this process alone.
 func dieWithParent() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
 // smallDisk is a file system of its own that can be filled up.

@@ -12,6 +12,9 @@ const (
 	// triesAll is the least time of a run that goes on until each promise
 	// was tried. A shorter one says what it has left.
 	triesAll = 30 * time.Second
+	// tryRounds is how often a promise is tried anew where it could not be
+	// judged, since too much was slow at that moment.
+	tryRounds = 3
 	// watchWithin is for the hub to live on for long enough, by itself.
 	watchWithin = warmUp + longEnough + 30*time.Second
 )
@@ -19,33 +22,46 @@ const (
 // triedBy are the faults that try a promise, the best first. The others are
 // tried by any run.
 var triedBy = [promises][]string{
-	promiseDurable:    {"hub-kill", "torn-write", "disk-full"},
-	promiseOnce:       {"link-cut", "hub-kill", "torn-write"},
+	promiseDurable: {"hub-kill", "torn-write", "disk-full"},
+	promiseStored: {"store-5xx", "store-429", "store-mute", "store-kill", "store-hang", "store-cut", "store-stop",
+		"buffer-full", "hub-kill", "torn-write", "hub-restart"},
+	promiseOnce:       {"link-deaf", "link-cut", "hub-kill", "torn-write"},
+	promiseCommands:   {"link-mute"},
 	promiseRefuses:    {"buffer-full"},
 	promiseDeadPeers:  {"link-stall"},
 	promiseProofs:     {"impostor", "middleman"},
 	promiseRevocation: {"revoke"},
 }
 
-// tryTheRest has the faults once more by which promises are tried that the
-// schedule has not tried, because it was short, or because too much broke at
-// the same time to tell. Then it lets the hub live for long enough to see
+// tryTheRest has each fault that is wanted, and that the schedule had no time
+// for, once, and then those by which promises are tried that could not be
+// judged yet, because too much broke at the same time to tell. Then it lets the hub live for long enough to see
 // whether it grows. An error is as that of breakThings.
 func (r *proof) tryTheRest(ctx context.Context) error {
 	if r.cfg.For < triesAll {
 		return nil
 	}
-	for p := range promises {
-		r.countSessions()
-		fault, ok := r.possibleFor(p)
-		if r.wasTried(p) || !ok {
+	for _, f := range faults {
+		if !r.wanted(f.name) || r.happens(f.name) > 0 || ctx.Err() != nil {
 			continue
 		}
-		r.say("promise %d was not tried yet: %s for %v", p, fault.name, fault.shortest)
-		if err := r.suffer(ctx, plannedFault{fault: fault, lasts: fault.shortest, pick: r.cfg.Seed}); err != nil {
+		r.say("it has not happened yet: %s for %v", f.name, f.shortest)
+		if err := r.sufferOne(ctx, plannedFault{fault: f, lasts: f.shortest, pick: r.cfg.Seed}); err != nil {
 			return err
 		}
-		r.happened(fault.name)
+	}
+	for round := range uint64(tryRounds) {
+		for p := range promises {
+			r.countSessions()
+			fault, ok := r.possibleFor(p)
+			if r.wasTried(p) || !ok || ctx.Err() != nil {
+				continue
+			}
+			r.say("promise %d was not tried yet: %s for %v", p, fault.name, fault.shortest)
+			if err := r.sufferOne(ctx, plannedFault{fault: fault, lasts: fault.shortest, pick: r.cfg.Seed + round}); err != nil {
+				return err
+			}
+		}
 	}
 	if r.watch.longest() == nil {
 		r.say("watching the hub for a while in which nothing breaks")
@@ -61,17 +77,51 @@ func (r *proof) tryTheRest(ctx context.Context) error {
 // possibleFor is the best fault that is possible here and wanted.
 func (r *proof) possibleFor(p promise) (fault, bool) {
 	for _, name := range triedBy[p] {
-		if _, left := r.leftOut[name]; !left && r.cfg.wants(name) {
+		if r.wanted(name) {
 			return faultNamed(name)
 		}
 	}
 	return fault{}, false
 }
 
+// wanted reports whether a fault is, and can be had here.
+func (r *proof) wanted(name string) bool {
+	_, left := r.leftOut[name]
+	return !left && r.cfg.wants(name)
+}
+
+func (r *proof) happens(name string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tried[name]
+}
+
+// neverHappened is the faults that did not, with the reason.
+func (r *proof) neverHappened(early bool) map[string]string {
+	never := map[string]string{}
+	for _, name := range Faults() {
+		why, left := r.leftOut[name]
+		switch {
+		case r.tried[name] > 0:
+		case left:
+			never[name] = why
+		case !r.cfg.wants(name):
+			never[name] = "not wanted (--only, --without)"
+		case early:
+			never[name] = "the run ended early"
+		case r.cfg.For < triesAll:
+			never[name] = fmt.Sprintf("a run of %v has no time for all (from %v on it takes its time)", r.cfg.For, triesAll)
+		default:
+			never[name] = "it met nothing: too much else was slow or broken"
+		}
+	}
+	return never
+}
+
 // whyUntried says why a promise was not tried, and what does try it.
 func (r *proof) whyUntried(p promise, early bool) string {
 	if early {
-		return "the run ended early"
+		return "the run ended before it could be judged"
 	}
 	var left []string
 	for _, name := range triedBy[p] {

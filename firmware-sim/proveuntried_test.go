@@ -21,7 +21,7 @@ func TestUntriedPromisesHaveAReason(t *testing.T) {
 		"not wanted":       {cfg: ProveConfig{Only: []string{"hub-kill"}}, promise: promiseRevocation, want: "it takes revoke was not wanted"},
 		"one of two":       {cfg: ProveConfig{For: time.Minute, Without: []string{"impostor"}}, promise: promiseProofs, want: "middleman happened 0 times"},
 		"too busy":         {cfg: ProveConfig{For: 5 * time.Minute, Only: []string{"link-stall"}}, promise: promiseDeadPeers, want: "--for 10m0s --only link-stall"},
-		"early":            {promise: promiseDurable, early: true, want: "ended early"},
+		"early":            {promise: promiseDurable, early: true, want: "ended before"},
 	} {
 		r := &proof{cfg: tt.cfg, leftOut: tt.leftOut, tried: map[string]int{}}
 		if got := r.whyUntried(tt.promise, tt.early); !strings.Contains(got, tt.want) {

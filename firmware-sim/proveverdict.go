@@ -46,7 +46,10 @@ var promiseNames = [promises]struct{ says, tests string }{
 
 // Verdict is what a proof has found.
 type Verdict struct {
-	Held    bool    `json:"held"` // every promise that was tried
+	// Outcome is one of OutcomeHeld, OutcomeBroken, OutcomeIncomplete and
+	// OutcomeInterrupted.
+	Outcome string  `json:"outcome"`
+	Held    bool    `json:"held"` // each of the ten promises was tried, and has held
 	Seed    uint64  `json:"seed"`
 	Seconds float64 `json:"seconds"`
 	Devices int     `json:"devices"`
@@ -58,7 +61,9 @@ type Verdict struct {
 	Kept string `json:"kept,omitempty"`
 
 	Faults  map[string]int    `json:"faults"`
-	LeftOut map[string]string `json:"faults_left_out,omitempty"` // with the reason
+	LeftOut map[string]string `json:"faults_left_out,omitempty"` // that never happened, with the reason
+	// Untried are the numbers of the promises that were not tried.
+	Untried []int `json:"promises_not_tried,omitempty"`
 
 	Rows     RowsProved     `json:"rows"`
 	Commands CommandsProved `json:"commands"`
@@ -85,6 +90,15 @@ type PromiseProved struct {
 
 const maxFindings = 8
 
+// The outcomes of a proof. All but OutcomeHeld say that something is left to
+// be proven, even where nothing was found.
+const (
+	OutcomeHeld        = "held"        // each of the ten promises was tried, and has held
+	OutcomeBroken      = "BROKEN"      // at least one was found broken
+	OutcomeIncomplete  = "incomplete"  // none was found broken, and not each was tried
+	OutcomeInterrupted = "interrupted" // none was found broken, and nothing was compared
+)
+
 // The verdicts on a promise.
 const (
 	held     = "held"
@@ -101,6 +115,8 @@ type RowsProved struct {
 	Rejected     uint64 `json:"rejected"` // their time was out of range
 	Dropped      uint64 `json:"dropped"`  // by devices with a small spool
 	Unaccounted  uint64 `json:"unaccounted"`
+
+	Books Books `json:"books"` // where each of them is; all zero where the run ended early
 
 	Stored      uint64 `json:"stored"`
 	Quarantined uint64 `json:"quarantined"`
@@ -138,14 +154,19 @@ func (v Verdict) WriteTo(w io.Writer) (int64, error) {
 		line("ended early", "%s", v.Early)
 	}
 	line("faults", "%s", counts(v.Faults, Faults()))
-	for _, name := range Faults() {
-		if why, ok := v.LeftOut[name]; ok {
-			line("left out", "%s: %s", name, why)
-		}
+	for i, why := range v.leftOut() {
+		line([]string{"NOT TRIED", ""}[min(i, 1)], "%s", why)
 	}
 	r, c := v.Rows, v.Commands
-	line("rows", "%d published = %d acknowledged + %d rejected + %d dropped + %d unaccounted for", r.Published, r.Acknowledged, r.Rejected, r.Dropped, r.Unaccounted)
-	line("", "%d stored, %d in quarantine; %d missing, %d twice, %d changed, %d strange", r.Stored, r.Quarantined, r.Missing, r.Twice, r.Changed, r.Strange)
+	if v.Early != "" {
+		line("rows", "%d generated, %d acknowledged, %d rejected, %d dropped by devices, %d in their spools: NOT COMPARED with what is stored", r.Published, r.Acknowledged, r.Rejected, r.Dropped, r.Books.InSpools)
+	} else {
+		b := r.Books
+		line("rows", "%d generated = %d stored + %d in quarantine + %d rejected + %d dropped by devices + %d in their spools + %d LOST",
+			b.Generated, b.Stored, b.Quarantined, b.Rejected, b.Dropped, b.InSpools, b.Lost)
+		line("", "%d acknowledged: %d missing, %d twice, %d changed, %d strange; %d stored that their device dropped unheard",
+			r.Acknowledged, r.Missing, r.Twice, r.Changed, r.Strange, b.Nevertheless)
+	}
 	line("", "%d sessions, %d frames sent again, %d throttles, acknowledged p99 %v", r.Sessions, r.FramesResent, r.Throttles, r.AckP99.Round(time.Millisecond/10))
 	line("commands", "%d sent, %d accepted, %d requests repeated; %d ran, %d twice; %d with a wrong end", c.Sent, c.Accepted, c.Repeated, c.Ran, c.Twice, c.Wrong)
 	line("", "%s", counts(c.Ends, nil))
@@ -189,25 +210,55 @@ func (v Verdict) writePromises(w io.Writer) error {
 		}
 	}
 	b.WriteByte('\n')
-	var untried []string
-	for _, p := range v.Promises {
-		if p.Verdict == notTried {
-			untried = append(untried, fmt.Sprint(p.Number))
-		}
-	}
-	switch {
-	case v.Held && len(untried) == 0:
-		fmt.Fprintf(&b, "every promise held (seed %d)\n", v.Seed)
-	case v.Held:
-		fmt.Fprintf(&b, "every promise that was tried held; not tried: %s, for the reasons above (seed %d)\n", strings.Join(untried, ", "), v.Seed)
-	default:
-		fmt.Fprintf(&b, "A PROMISE IS BROKEN (seed %d)\n", v.Seed)
-	}
+	v.writeOutcome(&b)
 	if v.Kept != "" {
 		fmt.Fprintf(&b, "logs, schedule and data: %s\n", v.Kept)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeOutcome says in the end what the verdict is worth.
+func (v Verdict) writeOutcome(b *strings.Builder) {
+	untried := make([]string, len(v.Untried))
+	for i, p := range v.Untried {
+		untried[i] = fmt.Sprint(p)
+	}
+	switch v.Outcome {
+	case OutcomeHeld:
+		fmt.Fprintf(b, "every promise was tried, and held (seed %d)\n", v.Seed)
+		if len(v.LeftOut) > 0 {
+			fmt.Fprintf(b, "NOT TRIED all the same: %s\n", strings.Join(v.leftOut(), "; "))
+		}
+	case OutcomeIncomplete:
+		fmt.Fprintf(b, "NOT PROVEN: %d of the ten promises were not tried: %s, for the reasons above; those that were tried held (seed %d)\n", len(untried), strings.Join(untried, ", "), v.Seed)
+	case OutcomeInterrupted:
+		fmt.Fprintf(b, "INTERRUPTED, NOTHING IS PROVEN: until then nothing was found broken, and nothing was compared (seed %d)\n", v.Seed)
+	default:
+		fmt.Fprintf(b, "A PROMISE IS BROKEN (seed %d)\n", v.Seed)
+	}
+}
+
+// leftOut says which faults never happened, those with one reason together.
+func (v Verdict) leftOut() (lines []string) {
+	at := map[string]int{}
+	for _, name := range Faults() {
+		why, ok := v.LeftOut[name]
+		if !ok {
+			continue
+		}
+		i, known := at[why]
+		if !known {
+			at[why] = len(lines)
+			lines = append(lines, name)
+			continue
+		}
+		lines[i] += ", " + name
+	}
+	for why, i := range at {
+		lines[i] += ": " + why
+	}
+	return lines
 }
 
 // counts are words of a map, in the order given; nil: of the alphabet.

@@ -37,11 +37,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCommand(), fleetCommand(), loadCommand(), proveCommand(), gearCommand())
-	if cmd, err := root.ExecuteContextC(ctx); err != nil {
-		_, _ = fmt.Fprintln(stderr, "firmware-sim:", explained(err, cmd))
-		return 1
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
 	}
-	return 0
+	status, err := exitOf(ctx, err)
+	_, _ = fmt.Fprintln(stderr, "firmware-sim:", explained(err, cmd))
+	return status
 }
 
 // output writes a summary as a table or as JSON.
