@@ -99,7 +99,7 @@ has 50 commands without an end, gets none, and is named.`,
 	f.StringVar(&s.ttl, "ttl", "", "how long the hub tries to deliver it, to 30d; unset: 1h")
 	f.StringVar(&s.timeout, "timeout", "", "how long the device may take to answer, to 24h; unset: 30s")
 	f.StringVar(&s.replay, "replay", "until-delivered", "once, until-delivered or latest-wins")
-	f.StringVar(&s.key, "key", "", "idempotency key, becomes the command's id")
+	f.StringVar(&s.key, "key", "", "idempotency key, becomes the command's id (of a token that is bound to a selector: its beginning)")
 	f.BoolVarP(&s.wait, "wait", "w", false, "follow it to its end")
 	f.StringVarP(&s.selector, "selector", "l", "", "send to each device whose labels match")
 	f.Float64Var(&s.rate, "rate", 0, "of a group: at most so many devices a second; 0: no limit, or 10 with --stop-after-failures")
@@ -244,10 +244,10 @@ func (a *app) uncertain(err error, key, show string) error {
 // notSent adds to an error by which the hub has refused a command that nothing
 // was sent, and, where the user has given the key, what tells that again.
 func (a *app) notSent(cmd *cobra.Command, err error, key string) error {
-	switch code := connect.CodeOf(err); code {
-	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeResourceExhausted, connect.CodeAlreadyExists:
+	switch connect.CodeOf(err) { // of a key that is taken the hub says more
+	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeResourceExhausted:
 		again := ""
-		if cmd.Flags().Changed("key") && code != connect.CodeAlreadyExists {
+		if cmd.Flags().Changed("key") {
 			again = fmt.Sprintf(" 'hubctl command why %s' tells that again; when it is mended, the same key may be used.", key)
 		}
 		a.notef("The hub has refused the command, and nothing was sent.%s", again)

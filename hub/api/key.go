@@ -57,7 +57,7 @@ func (s *commandService) commandConflict(ctx context.Context, key, id string) er
 	if c, _, err := s.deps.Commands.Get(ctx, id); err == nil && s.sees(ctx, c.Device) {
 		what = fmt.Sprintf(" (%q to %s, which is %s)", c.Spec.Name, c.Device, c.State)
 	}
-	return fmt.Errorf("key %s: %w%s; nothing was sent: another command needs another key", key, commands.ErrConflict, what)
+	return fmt.Errorf("key %s: %w%s; nothing was sent: what differs in device, name, arguments or terms needs another key", key, commands.ErrConflict, what)
 }
 
 // groupConflict is the same for a group command.
@@ -66,7 +66,7 @@ func (s *commandService) groupConflict(ctx context.Context, key, id string) erro
 	if g, err := s.deps.Commands.GetGroup(ctx, id); err == nil && ownGroup(ctx, &g) {
 		what = fmt.Sprintf(" (%q to %s, which is %s)", g.Spec.Name, g.Selector, g.State)
 	}
-	return fmt.Errorf("key %s: %w%s; nothing was sent: another command needs another key", key, commands.ErrConflict, what)
+	return fmt.Errorf("key %s: %w%s; nothing was sent: what differs in selector, command, rate or limits needs another key", key, commands.ErrConflict, what)
 }
 
 // unambiguous refuses to cancel what a key stands for when another command
