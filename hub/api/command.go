@@ -101,7 +101,6 @@ func sendWait(d *durationpb.Duration) (time.Duration, error) {
 // over, the caller has gone or is removed, or the hub stops: it was accepted,
 // so none of these is an error here.
 func (s *commandService) awaitEnd(ctx context.Context, c commands.Command, wait time.Duration) commands.Command {
-	callOf(ctx).sent() // nothing is being written, and the server's own limit is shorter
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(callOf(ctx).under, cancel)()
