@@ -77,7 +77,7 @@ func (n *Node) useJetStream(ctx context.Context, cfg Config) error {
 	}
 	n.js = js
 	if cfg.URL == "" {
-		n.js = durable{js, newFolders(cfg.Dir)}
+		n.js = durable{js, newFolders(cfg.Dir), n.closed}
 	}
 	return nil
 }

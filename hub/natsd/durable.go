@@ -14,6 +14,7 @@ import (
 type durable struct {
 	jetstream.JetStream
 	folders *folders
+	closed  <-chan struct{} // when the connection is
 }
 
 // Another is one more context on the connection of js, with options of its own
@@ -21,7 +22,7 @@ type durable struct {
 func Another(js jetstream.JetStream, opts ...jetstream.JetStreamOpt) (jetstream.JetStream, error) {
 	more, err := jetstream.New(js.Conn(), opts...)
 	if d, ok := js.(durable); ok && err == nil {
-		more = durable{more, d.folders}
+		more = durable{more, d.folders, d.closed}
 	}
 	return more, err
 }
@@ -63,8 +64,8 @@ func (f *future) Ok() <-chan *jetstream.PubAck { return f.ok }
 
 func (f *future) Err() <-chan error { return f.err }
 
-// later waits for the server's answer, which comes in any case: the client
-// gives a request up after its own time limit, and when it is closed.
+// later waits for the server's answer, as long as there is a connection: the
+// client itself forgets who waits when it is closed.
 func (d durable) later(of jetstream.PubAckFuture, err error) (jetstream.PubAckFuture, error) {
 	if err != nil {
 		return nil, err
@@ -80,6 +81,8 @@ func (d durable) later(of jetstream.PubAckFuture, err error) (jetstream.PubAckFu
 			}
 		case err := <-of.Err():
 			f.err <- err
+		case <-d.closed:
+			f.err <- nats.ErrConnectionClosed
 		}
 	}()
 	return f, nil

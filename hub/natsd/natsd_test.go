@@ -44,7 +44,7 @@ func start(t *testing.T, cfg natsd.Config) *natsd.Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := node.Stop(ctx); err != nil {
 			t.Errorf("stop: %v", err)
@@ -155,5 +155,34 @@ func TestStartRefusesBadConfig(t *testing.T) {
 				t.Errorf("Start: %v; want an error with %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// Who waits for the answer to a message does not wait for ever where the node
+// is stopped before it comes.
+func TestStopEndsTheWaitForAnAnswer(t *testing.T) {
+	node, err := natsd.Start(testContext(t), natsd.Config{Dir: t.TempDir(), Name: "one", Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Conn().Subscribe("silence", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	sent, err := node.JetStream().PublishAsync("silence", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Stop(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case ack := <-sent.Ok():
+		t.Errorf("answered by %v", ack)
+	case err := <-sent.Err():
+		if !errors.Is(err, nats.ErrConnectionClosed) {
+			t.Errorf("%v; want %v", err, nats.ErrConnectionClosed)
+		}
+	case <-time.After(time.Minute):
+		t.Error("no end")
 	}
 }
