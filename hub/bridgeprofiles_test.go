@@ -87,8 +87,10 @@ func TestBridgeTakesWhatRealGearSends(t *testing.T) {
 		hubtest.Eventually(t, "the broker has sent everything", func() bool {
 			return len(picture(t, h.Endpoint, "last", began)) > 1
 		})
-		fields := func(line string) bool { return strings.Contains(line, " has ") } // with units, which gear tells again in time
-		wantPicture(t, h.Endpoint, slices.DeleteFunc(slices.Clone(want), fields), began, fields)
+		// Units of Homie gear are not all there again on the embedded broker,
+		// which sends what it retains in any order.
+		units := func(line string) bool { return s.embedded() && strings.Contains(line, " has homie.") }
+		wantPicture(t, h.Endpoint, slices.DeleteFunc(slices.Clone(want), units), began, units)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -201,6 +202,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		cut()
 		acking.Wait()
 	}()
+	late := c.lateRetained(s)
 	known, err := c.subscribe(ctx, s)
 	if err != nil {
 		s.client.Disconnect(0)
@@ -212,30 +214,63 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		return false, ctx.Err()
 	}
 	c.up(s, s.resumed, known && !s.resumed)
-	select {
-	case err = <-s.lost:
-		err = fmt.Errorf(connectionLost+"%w", plainError(err))
-	case <-s.again:
-		again = true
-		s.flush(disconnectTime)
-	case <-ctx.Done():
-		closing(s)
+	for serving := true; serving; {
+		serving = false
+		select {
+		case <-late:
+			serving = true
+			for chunk := range c.chunks() {
+				s.client.SubscribeMultiple(chunk, nil) // lost with the connection, if at all
+			}
+		case err = <-s.lost:
+			err = fmt.Errorf(connectionLost+"%w", plainError(err))
+		case <-s.again:
+			again = true
+			s.flush(disconnectTime)
+		case <-ctx.Done():
+			closing(s)
+		}
 	}
 	c.down(s, err)
 	s.client.Disconnect(uint(disconnectTime.Milliseconds()))
 	return again, err
 }
 
+// retainedPause is after how long the embedded broker is asked again for what
+// it retains, in a session whose filters are new. It finds a message a moment
+// after its publisher has been told that it is retained: a subscription in just
+// that moment is sent neither it nor its copy.
+const retainedPause = 2 * time.Second
+
+// lateRetained is when to ask again; nil: never.
+func (c *connection) lateRetained(s *link) <-chan time.Time {
+	if c.dialer.endpoint == nil || s.resumed && c.before.has(c.dialer.url, c.clientID, c.filters) {
+		return nil
+	}
+	return time.After(retainedPause)
+}
+
+// chunks are the filters with QoS 1, some in one packet.
+func (c *connection) chunks() iter.Seq[map[string]byte] {
+	return func(yield func(map[string]byte) bool) {
+		for chunk := range slices.Chunk(c.filters, 64) {
+			wanted := make(map[string]byte, len(chunk))
+			for _, f := range chunk {
+				wanted[f] = 1
+			}
+			if !yield(wanted) {
+				return
+			}
+		}
+	}
+}
+
 // subscribe to all filters with QoS 1, and end the subscriptions of an earlier
 // config after that, so that nothing falls in between. The broker's answers
 // must come before the session counts. known: there was a session before.
 func (c *connection) subscribe(ctx context.Context, s *link) (known bool, err error) {
-	for chunk := range slices.Chunk(c.filters, 64) {
-		wanted := make(map[string]byte, len(chunk))
-		for _, f := range chunk {
-			wanted[f] = 1
-		}
-		token := s.client.SubscribeMultiple(wanted, nil)
+	for chunk := range c.chunks() {
+		token := s.client.SubscribeMultiple(chunk, nil)
 		if err := s.await(ctx, token); err != nil {
 			return false, err
 		}

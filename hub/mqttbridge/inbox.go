@@ -72,12 +72,23 @@ func (i *inbox) put(s *link, batch []*arrival) (full bool) {
 	return i.count >= window(i.most)
 }
 
+// roomFor a message: those of QoS 0 leave a quarter to the others. Else a flood
+// of them, which costs its sender nothing, would have the session begun again
+// for others' messages of QoS 1, and what comes at QoS 0 meanwhile is lost
+// without a count.
+func (i *inbox) roomFor(a *arrival) int {
+	if a.id == 0 {
+		return i.maxBytes - i.maxBytes/4
+	}
+	return i.maxBytes
+}
+
 func (i *inbox) take(s *link, a *arrival) {
 	a.session, a.bytes = s, len(a.topic)+len(a.payload)+arrivalBytes
 	switch {
 	case a.id != 0 && (s.missed || s.unsettled[a.id]):
 		return // unsettled: sent again, though the first is still on its way
-	case i.closed || i.bytes+a.bytes > i.maxBytes:
+	case i.closed || i.bytes+a.bytes > i.roomFor(a):
 		if a.id == 0 {
 			i.lost++
 		} else {

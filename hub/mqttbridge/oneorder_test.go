@@ -3,10 +3,12 @@ package mqttbridge
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/tetherline/tetherline/hub/mqtttest"
+	"github.com/tetherline/tetherline/hub/natsd"
 )
 
 // While nothing can be acknowledged, more messages of two profiles wait than
@@ -54,4 +56,36 @@ brokers:
 			t.Errorf("%+v", s)
 		}
 	})
+}
+
+// In a session that is new the embedded broker is asked twice for what it
+// retains: it may have missed what was published in the moment of the first
+// time. In one that goes on it is asked once.
+func TestRetainedMessagesAreAskedForAgain(t *testing.T) {
+	r := newRigWith(t, natsd.Config{MQTT: &natsd.MQTTConfig{}})
+	e := r.openBroker()
+	const config = `
+brokers:
+  - name: barn
+    url: BROKER
+    profiles:
+      - {kind: raw, settings: {topic: "a/{gear}/{field}"}, auto-allow: ["*"]}
+`
+	mqtttest.Publish(t, e.Dial(t, "gear"), "a/x/n", 1, true, "1")
+	eventually(t, "the broker finds what it retains", func() bool {
+		c := e.Dial(t, "finder")
+		defer c.Disconnect(100)
+		select {
+		case <-mqtttest.Subscribe(t, c, "a/x/n", 0):
+			return true
+		case <-time.After(time.Second):
+			return false
+		}
+	})
+	b, stop := r.bridge(EmbeddedURL, config)
+	up(t, b)
+	eventually(t, "it is sent twice", func() bool { return b.Brokers()[0].Messages == 2 })
+	stop()
+	b, _ = r.bridge(EmbeddedURL, config)
+	eventually(t, "it is sent again", func() bool { return b.Brokers()[0].Messages == 1 })
 }

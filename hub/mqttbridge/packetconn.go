@@ -64,8 +64,9 @@ type packetConn struct {
 	take func(batch []*arrival) (full bool)
 	let  bool // the broker has let the client in: before that it may send no message
 	full bool
-	// wanted says of which topics the messages are of use: others are taken
-	// without their payload. nil: all are.
+	// wanted says of which topics the messages are of use. Of others those of
+	// QoS 1, which want to be acknowledged, are taken without their payload, and
+	// those of QoS 0 are not. nil: all are of use.
 	wanted func(topic string) bool
 	batch  []*arrival // not taken yet
 	bytes  int        // that those take in memory

@@ -46,7 +46,8 @@ func (c *packetConn) message(first byte, length int) error {
 		a.id, a.dup = binary.BigEndian.Uint16(id), first&0x08 != 0
 		_, _ = c.in.Discard(2)
 	}
-	if c.wanted == nil || c.wanted(topic) {
+	wanted := c.wanted == nil || c.wanted(topic)
+	if wanted {
 		a.payload = make([]byte, min(length, profile.MaxPayloadBytes+1))
 	}
 	if _, err := io.ReadFull(c.in, a.payload); err != nil {
@@ -54,6 +55,9 @@ func (c *packetConn) message(first byte, length int) error {
 	}
 	if _, err := c.in.Discard(length - len(a.payload)); err != nil {
 		return unexpected(err)
+	}
+	if !wanted && a.id == 0 {
+		return nil
 	}
 	c.room, c.batch = c.room[1:], append(c.batch, a)
 	c.bytes += len(a.topic) + len(a.payload) + arrivalBytes

@@ -26,12 +26,25 @@ type subscription struct {
 // stale are the filters of before that are not among wanted; known: there was
 // a session of that client id at that URL. What cannot be read is no session.
 func (s subscribed) stale(url, clientID string, wanted []string) (filters []string, known bool) {
-	text, err := os.ReadFile(s.path)
-	var before subscription
-	if err != nil || json.Unmarshal(text, &before) != nil || before.URL != url || before.ClientID != clientID {
+	before, known := s.read(url, clientID)
+	if !known {
 		return nil, false
 	}
 	return slices.DeleteFunc(before.Filters, func(f string) bool { return slices.Contains(wanted, f) }), true
+}
+
+// has reports whether that session is subscribed to all those filters.
+func (s subscribed) has(url, clientID string, filters []string) bool {
+	before, known := s.read(url, clientID)
+	return known && !slices.ContainsFunc(filters, func(f string) bool { return !slices.Contains(before.Filters, f) })
+}
+
+func (s subscribed) read(url, clientID string) (before subscription, known bool) {
+	text, err := os.ReadFile(s.path)
+	if err != nil || json.Unmarshal(text, &before) != nil || before.URL != url || before.ClientID != clientID {
+		return subscription{}, false
+	}
+	return before, true
 }
 
 // save what the session is subscribed to, whole or not at all.

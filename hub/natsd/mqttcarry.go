@@ -3,6 +3,8 @@ package natsd
 import (
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // carry copies both ways until the client or the server ends it.
@@ -25,11 +27,19 @@ func (m *MQTT) carry(c *mqttClient) {
 func (m *MQTT) carryUp(c *mqttClient) {
 	buffer := make([]byte, copyBytes)
 	var packets packets
+	// A flood of QoS 0 costs its sender nothing, and all others the processor:
+	// it is left in the sender's own connection.
+	speed := rate.NewLimiter(rate.Inf, 0)
+	if c.counted {
+		speed = rate.NewLimiter(rate.Limit(m.cfg.MaxRate), m.cfg.MaxRate)
+	}
 	for {
 		n, err := c.down.Read(buffer)
 		if n > 0 {
+			published := packets.published(buffer[:n])
 			m.Stats.ReceivedBytes.Add(uint64(n))
-			m.Stats.Received.Add(packets.published(buffer[:n]))
+			m.Stats.Received.Add(published)
+			_ = speed.WaitN(m.ctx, int(published)) // until the door is closed
 			if _, err := c.up.Write(buffer[:n]); err != nil {
 				return
 			}

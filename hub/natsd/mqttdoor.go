@@ -15,6 +15,10 @@ import (
 // Bounds of the door.
 const (
 	DefaultMQTTClients = 1000
+	// DefaultMQTTRate is of messages a second that one client may publish; what
+	// is faster waits. It is over what gear sends, and well under what the broker
+	// and those who read from it can take.
+	DefaultMQTTRate = 10_000
 
 	// doorTimeout is how long a client may take for TLS and CONNECT, and a
 	// check of its password for its turn.
@@ -48,6 +52,9 @@ type MQTTDoor struct {
 	// of users for whom Exempt is true do not count.
 	MaxClients int
 	Exempt     func(user string) bool // nil: nobody
+	// MaxRate bounds the messages a second of each client but those who are
+	// exempt, with a burst of one second; 0: DefaultMQTTRate; at least copyBytes/2.
+	MaxRate int
 	// Fault is told what clients do that the broker does not take; nil: nobody
 	// is. It may be called by many at once, and must not wait.
 	Fault func(MQTTFault)
@@ -93,6 +100,10 @@ func (n *Node) OpenMQTT(door MQTTDoor) (*MQTT, error) {
 	if door.MaxClients == 0 {
 		door.MaxClients = DefaultMQTTClients
 	}
+	if door.MaxRate == 0 {
+		door.MaxRate = DefaultMQTTRate
+	}
+	door.MaxRate = max(door.MaxRate, copyBytes/2)
 	m := &MQTT{cfg: door, logins: n.embedded.logins, repeat: n.embedded.repeatMQTT, log: n.log, clients: make(map[*mqttClient]struct{}), carried: make(map[string]*mqttClient)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	n.mqttMu.Lock()
