@@ -63,6 +63,7 @@ func connected(t testing.TB, h hubtest.Endpoint) {
 // before.
 type counters struct {
 	same   bool // they all say the same, always
+	again  bool // what the hub has acknowledged may be stored twice
 	t      testing.TB
 	client mqtt.Client
 	out    mqtttest.Outbox
@@ -130,7 +131,7 @@ func (c *counters) wantStored(db *influxtest.Server) {
 		}
 		time.Sleep(250 * time.Millisecond) // between polls with a deadline: each reads everything
 	}
-	if missing != 0 || twice != 0 {
+	if missing != 0 || twice != 0 && !c.again {
 		c.t.Fatalf("%d readings are missing, %d are there twice or were never sent", missing, twice)
 	}
 }

@@ -45,7 +45,10 @@ type broker struct {
 
 	profiles []*bound
 	repeats  *redelivery
-	reports  []profile.Report // scratch
+	// A session in which no message was of interest to repeats was not resumed:
+	// what repeats knows is of sessions that the broker has forgotten.
+	unresumed bool
+	reports   []profile.Report // scratch
 
 	session   *link // nil: not connected
 	connected bool

@@ -13,6 +13,9 @@ func (b *broker) up(s *link, resumed, forgotten bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
+	if !resumed && b.repeats.session != s {
+		b.unresumed = true
+	}
 	b.inbox.begun()
 	b.log.Info("connected to the MQTT broker", "resumed", resumed)
 	if forgotten {

@@ -209,7 +209,8 @@ func (b *broker) arrivalTime(a *arrival, g *gear, m *profile.Message) int64 {
 		} else {
 			if a.session != b.repeats.session {
 				<-a.session.begun
-				b.repeats.begin(a.session, a.session.resumed)
+				b.repeats.begin(a.session, a.session.resumed && !b.unresumed)
+				b.unresumed = false
 			}
 			a.hash = messageHash(m.Topic, m.Payload)
 			a.first = b.repeats.arrival(a.id, a.dup, a.hash, fresh)

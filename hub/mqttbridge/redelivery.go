@@ -31,8 +31,9 @@ const (
 // same ones again and again, and a new message must not be taken for an older
 // one, for that would lose a reading, where the other mistake has one twice.
 // A slot whose message was not acknowledged cannot belong to another. One that
-// was acknowledged can, where the broker gives identifiers again at once; most
-// count them up.
+// was acknowledged can, where the broker gives identifiers again at once, and
+// is repeated only where the acknowledgement was lost: it counts for a broker
+// alone that was seen to count identifiers up, as most do.
 //
 // The embedded broker (anew) gives repetitions other identifiers, and new
 // messages the old ones before: it begins to count anew with each start. Then
@@ -41,15 +42,18 @@ const (
 // has forgotten what it sent last, and repeats it without a mark: in a session
 // that goes on, a message which was heard and not acknowledged must come
 // again, so that one with the same words is taken for it, and however many of
-// the same words there are, their number is right. Acknowledgements may be
-// forgotten as well; a message that was acknowledged is known again only where
-// no other has the same words, and else becomes a second row.
+// the same words there are, their number is right. It may have forgotten
+// acknowledgements as well; nothing tells what was acknowledged from a new
+// message with the same words, and it becomes a second row.
 //
 // It is for one goroutine.
 type redelivery struct {
 	file    *os.File
 	anew    bool   // identifiers say nothing after a start of the broker
-	slots   []slot // that of identifier 0 says whether the broker gives them again at once
+	slots   []slot // that of identifier 0 says how the broker gives identifiers
+	given   []bool // in this session
+	givenN  int    // how many of given
+	freed   bool   // one of them was acknowledged
 	session *link  // whose messages are heard now
 	resumed bool   // that the broker went on with an older one
 	// What was acknowledged and came before this time is not repeated.
@@ -65,20 +69,20 @@ type redelivery struct {
 	scratch []byte
 }
 
-// The acknowledgements of this long may be lost with a connection, or with the
-// embedded broker; no broker is thought to repeat what came so long before the
-// newest message.
+// The acknowledgements of this long may be lost with a connection; no broker
+// is thought to repeat what came so long before the newest message.
 const (
-	lostAcks     = int64(time.Minute) // a dead link is noticed within two keep-alives
-	lostAcksAnew = int64(10 * time.Second)
-	forgotten    = int64(7 * 24 * time.Hour)
+	lostAcks  = int64(time.Minute) // a dead link is noticed within two keep-alives
+	forgotten = int64(7 * 24 * time.Hour)
 )
 
-// againMark is the hash of slot 0 once the broker has given an identifier
-// again within againWithin, which one that counts them up does not.
+// Hashes of slot 0.
 const (
-	againMark   = 1
-	againWithin = int64(2 * time.Second)
+	// againMark: the broker has given an identifier again, with most not given
+	// since. That stays, whatever is seen later.
+	againMark = 1
+	// countsMark: it has given another one while one was free.
+	countsMark = 2
 )
 
 type slot struct {
@@ -96,7 +100,7 @@ func openRedelivery(path string, anew bool) (*redelivery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the memory of redeliveries: %w", err)
 	}
-	r := &redelivery{file: f, anew: anew, slots: make([]slot, packetIDs), spare: packetIDs, next: packetIDs - 1}
+	r := &redelivery{file: f, anew: anew, slots: make([]slot, packetIDs), given: make([]bool, packetIDs), spare: packetIDs, next: packetIDs - 1}
 	b := make([]byte, packetIDs*slotBytes)
 	n, err := io.ReadFull(f, b)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -126,6 +130,8 @@ func (r *redelivery) close() error { return r.file.Close() }
 func (r *redelivery) begin(session *link, resumed bool) {
 	r.session, r.resumed = session, resumed
 	r.unacked = make(map[uint64]struct{})
+	clear(r.given)
+	r.givenN, r.freed = 0, false
 	for id := 1; id < len(r.slots); id++ {
 		s := &r.slots[id]
 		s.heard = false
@@ -139,13 +145,27 @@ func (r *redelivery) begin(session *link, resumed bool) {
 		}
 	}
 	r.over = r.last - lostAcks
-	if r.anew {
-		r.over = r.last - lostAcksAnew
-	}
 }
 
-// again says whether the broker gives identifiers again at once.
-func (r *redelivery) again() bool { return r.slots[0].hash == againMark }
+// saw that the broker gave an identifier to a new message, and learns of it.
+func (r *redelivery) saw(id uint16) {
+	switch {
+	case !r.given[id]:
+		if r.freed && r.slots[0].hash == 0 {
+			r.set(0, slot{hash: countsMark})
+		}
+	case r.givenN < packetIDs/2:
+		if r.slots[0].hash != againMark {
+			r.set(0, slot{hash: againMark})
+		}
+		return
+	default: // it has counted all through them
+		clear(r.given)
+		r.givenN = 0
+	}
+	r.given[id] = true
+	r.givenN++
+}
 
 // repeated says whether a message that is marked so is the one of the slot
 // with its identifier and its words. Where the identifier before was given
@@ -156,12 +176,12 @@ func (r *redelivery) repeated(id uint16) bool {
 	if id > 1 {
 		before = &r.slots[id-1]
 	}
-	return !s.acked || s.time >= r.over && !r.again() && before.time <= s.time
+	return !s.acked || !r.anew && s.time >= r.over && r.slots[0].hash == countsMark && before.time <= s.time
 }
 
 // awaited says whether the message of a slot may be repeated.
 func (r *redelivery) awaited(s *slot) bool {
-	return s.hash != 0 && !s.heard && s.time >= r.over-forgotten && (s.acked && s.time >= r.over || !s.acked && r.resumed)
+	return s.hash != 0 && !s.heard && !s.acked && r.resumed && s.time >= r.over-forgotten
 }
 
 // messageHash is never 0.
@@ -178,22 +198,22 @@ func messageHash(topic string, payload []byte) uint64 {
 // that is not known. It is to be written before the rows are appended.
 func (r *redelivery) arrival(id uint16, dup bool, hash uint64, fresh func() int64) int64 {
 	s := &r.slots[id]
-	if dup && s.hash == hash && r.repeated(id) && (!r.anew || !s.acked || r.only(hash)) {
+	if !dup {
+		r.saw(id)
+	}
+	if dup && s.hash == hash && r.repeated(id) {
 		s.heard = true
 		return s.time
 	}
 	next := slot{hash: hash, heard: true}
-	if other := r.search(dup, hash); other < 0 {
+	if other := r.search(hash); other < 0 {
 		next.time = fresh()
 	} else {
 		next.time = r.slots[other].time
 		r.set(other, slot{})
 	}
-	switch {
-	case r.anew && r.awaited(s):
+	if r.anew && r.awaited(s) {
 		r.move(*s)
-	case !dup && s.acked && next.time-s.time < againWithin && !r.again():
-		r.set(0, slot{hash: againMark})
 	}
 	r.last = max(r.last, next.time)
 	r.used = max(r.used, int(id)+1)
@@ -206,43 +226,23 @@ func (r *redelivery) set(id int, s slot) {
 	r.changed = append(r.changed, uint16(id))
 }
 
-// only says that no more than one message is remembered that has these words.
-func (r *redelivery) only(hash uint64) bool {
-	n := 0
-	for id := range r.slots {
-		if r.slots[id].hash == hash {
-			n++
-		}
-	}
-	return n <= 1
-}
-
-// search finds the slot of a message under another identifier: rather one that
-// was not acknowledged, of these the oldest. -1: there is none.
-func (r *redelivery) search(dup bool, hash uint64) int {
-	if _, unacked := r.unacked[hash]; !r.anew || !dup && !unacked {
+// search finds the slot of a message that was not acknowledged under another
+// identifier, the oldest of them. -1: there is none.
+func (r *redelivery) search(hash uint64) int {
+	if _, unacked := r.unacked[hash]; !r.anew || !unacked {
 		return -1
 	}
-	found, same := -1, 0
+	found := -1
 	look := func(from, to int) {
 		for id := from; id < to; id++ {
 			s := &r.slots[id]
-			if s.hash != hash {
-				continue
-			}
-			if same++; s.heard || s.acked && (!dup || s.time < r.over) {
-				continue
-			}
-			if found < 0 || r.slots[found].acked && !s.acked || r.slots[found].acked == s.acked && s.time < r.slots[found].time {
+			if s.hash == hash && !s.heard && !s.acked && (found < 0 || s.time < r.slots[found].time) {
 				found = id
 			}
 		}
 	}
 	look(1, min(r.used, r.spare))
 	look(max(r.spare, 1), packetIDs)
-	if found >= 0 && r.slots[found].acked && same > 1 {
-		return -1
-	}
 	return found
 }
 
@@ -266,7 +266,7 @@ func (r *redelivery) move(s slot) {
 // be written before that.
 func (r *redelivery) acked(id uint16, hash uint64) {
 	if s := &r.slots[id]; s.hash == hash && !s.acked {
-		s.acked = true
+		s.acked, r.freed = true, true
 		r.changed = append(r.changed, id)
 	}
 }

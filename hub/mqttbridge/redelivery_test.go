@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
@@ -34,8 +35,8 @@ func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
 	}
 	r := open()
 	a := messageHash("t", []byte("a"))
-	first := arrive(r, 65535, false, a)
-	want(arrive(r, 65535, true, a), first)  // sent again
+	first := arrive(r, 65534, false, a)
+	want(arrive(r, 65534, true, a), first)  // sent again
 	second := arrive(r, 65535, false, a)    // the same words, but new
 	want(second, now)                       //
 	want(arrive(r, 65535, true, a), second) //
@@ -43,6 +44,7 @@ func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
 	third := arrive(r, 1, true, a+2)        // first heard as a repetition
 	want(third, now)                        //
 	r.acked(1, a+2)                         //
+	arrive(r, 2, false, a+3)                // the broker counts up
 	want(arrive(r, 1, true, a+2), third)    // the acknowledgement was lost
 	_ = r.close()
 
@@ -103,32 +105,48 @@ func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
 
 // A broker that gives an identifier again at once, as those do that take the
 // lowest free one, may have a new message under that of an acknowledged one
-// with the same words: it is new, though the acknowledgement may be lost.
+// with the same words: it is new, though the acknowledgement may be lost. That
+// holds however slowly messages come, and before anything is known of the
+// broker.
 func TestRedeliveryByABrokerThatGivesIdentifiersAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.arrivals")
-	r, err := openRedelivery(path, false)
-	if err != nil {
-		t.Fatal(err)
+	const hash = 7777
+	now := lostAcks
+	var r *redelivery
+	open := func() {
+		t.Helper()
+		var err error
+		if r, err = openRedelivery(path, false); err != nil {
+			t.Fatal(err)
+		}
 	}
-	now := int64(lostAcks)
 	arrive := func(id uint16, dup bool) int64 {
-		now++
-		return r.arrival(id, dup, 7777, func() int64 { return now })
+		t.Helper()
+		now += int64(3 * time.Second)
+		at := r.arrival(id, dup, hash, func() int64 { return now })
+		if err := r.write(); err != nil {
+			t.Fatal(err)
+		}
+		return at
 	}
+	open()
 	arrive(1, false)
-	r.acked(1, 7777)
-	arrive(1, false)
-	if err := r.write(); err != nil {
-		t.Fatal(err)
+	r.acked(1, hash)
+	r.begin(nil, true)
+	if at := arrive(1, true); at != now {
+		t.Errorf("a new message of an unknown broker is taken for one of %d", at)
 	}
+	r.acked(1, hash)
+	arrive(1, false)
+	r.acked(1, hash)
+	arrive(2, false) // while 1 is free: but it was given again before
+	sixth := arrive(1, false)
 	_ = r.close()
-	if r, err = openRedelivery(path, false); err != nil {
-		t.Fatal(err)
-	}
-	if at := arrive(1, true); at != lostAcks+2 {
+	open()
+	if at := arrive(1, true); at != sixth {
 		t.Errorf("the repetition of one that was not acknowledged arrived at %d", at)
 	}
-	r.acked(1, 7777)
+	r.acked(1, hash)
 	if at := arrive(1, true); at != now {
 		t.Errorf("a new message is taken for one of %d", at)
 	}
@@ -136,6 +154,31 @@ func TestRedeliveryByABrokerThatGivesIdentifiersAgain(t *testing.T) {
 	r.begin(nil, false)
 	if at := arrive(1, true); at != now {
 		t.Errorf("a message of a new session is taken for one of %d", at)
+	}
+	_ = r.close()
+}
+
+// A broker that counts all through the identifiers does not give them again at
+// once.
+func TestRedeliveryByABrokerThatHasGivenAllIdentifiers(t *testing.T) {
+	r, err := openRedelivery(filepath.Join(t.TempDir(), "x.arrivals"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := int64(0)
+	var last int64
+	for n := range 3 * packetIDs {
+		id := uint16(n%(packetIDs-1) + 1)
+		now++
+		last = r.arrival(id, false, 7777, func() int64 { return now })
+		r.acked(id, 7777)
+		if n%40000 == 39999 {
+			r.begin(nil, true)
+			if at := r.arrival(id, true, 7777, func() int64 { return 0 }); at != last {
+				t.Fatalf("the repetition of message %d is taken for a new one", n)
+			}
+		}
+		r.changed = r.changed[:0]
 	}
 	_ = r.close()
 }
@@ -177,14 +220,14 @@ func TestRedeliveryByABrokerThatCountsAnew(t *testing.T) {
 	id := uint16(0)
 	for range sent { // new ones, with the words of some of the acknowledged ones
 		id++
-		if at := arrive(id, false, uint64(id%same)+1); at != now {
+		if at := arrive(id, id%2 == 0, uint64(id%same)+1); at != now {
 			t.Fatalf("new message %d is taken for one of %d", id, at)
 		}
 	}
 	for hash := uint64(sent); hash >= 1; hash-- {
 		id++
 		want := int64(hash)
-		if hash <= same {
+		if hash <= acked {
 			want = now + 1 // as likely a new one
 		}
 		if at := arrive(id, hash <= acked || hash%2 == 0, hash); at != want {

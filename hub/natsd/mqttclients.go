@@ -50,6 +50,8 @@ func (m *MQTT) enter(c *mqttClient) bool {
 			return false
 		}
 		m.counted++
+	} else {
+		m.own[c.session] = struct{}{}
 	}
 	m.entered++
 	c.number, c.left = m.entered, make(chan struct{})

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,6 +80,7 @@ type MQTT struct {
 	cfg    MQTTDoor
 	logins *logins
 	repeat func(ctx context.Context, session string) error // before its client connects
+	taken  func(ctx context.Context, session string) error // after its client is gone
 	log    *slog.Logger
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -89,6 +92,7 @@ type MQTT struct {
 	carried map[string]*mqttClient // by the address that the server knows them by
 	counted int                    // of them, against MaxClients
 	entered uint64
+	own     map[string]struct{} // sessions of users that MaxClients does not count: the hub's
 }
 
 // OpenMQTT makes the broker; Serve runs it. The Node must have been started
@@ -104,7 +108,10 @@ func (n *Node) OpenMQTT(door MQTTDoor) (*MQTT, error) {
 		door.MaxRate = DefaultMQTTRate
 	}
 	door.MaxRate = max(door.MaxRate, copyBytes/2)
-	m := &MQTT{cfg: door, logins: n.embedded.logins, repeat: n.embedded.repeatMQTT, log: n.log, clients: make(map[*mqttClient]struct{}), carried: make(map[string]*mqttClient)}
+	m := &MQTT{
+		cfg: door, logins: n.embedded.logins, repeat: n.embedded.repeatMQTT, taken: n.embedded.settleMQTT, log: n.log,
+		clients: make(map[*mqttClient]struct{}), carried: make(map[string]*mqttClient), own: make(map[string]struct{}),
+	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	n.mqttMu.Lock()
 	defer n.mqttMu.Unlock()
@@ -181,6 +188,19 @@ func (m *MQTT) Close() error {
 	m.mu.Unlock()
 	m.cancel()
 	return m.cfg.Listener.Close()
+}
+
+// settle has the server take in what the hub's own clients have acknowledged,
+// once they are gone.
+func (m *MQTT) settle(ctx context.Context) {
+	m.mu.Lock()
+	sessions := slices.Collect(maps.Keys(m.own))
+	m.mu.Unlock()
+	for _, session := range sessions {
+		if err := m.taken(ctx, session); err != nil {
+			m.log.Warn("what the hub has acknowledged may be sent to it again", "session", session, "error", err)
+		}
+	}
 }
 
 // wait returns when all connections have ended, cutting off those that have

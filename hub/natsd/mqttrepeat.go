@@ -38,6 +38,9 @@ const (
 // once.
 var negative = []byte("-NAK")
 
+// inProgress is the acknowledgement that changes nothing.
+var inProgress = []byte("+WPI")
+
 // keptSession is what is read of the server's record of a session.
 type keptSession struct {
 	Name      string                  `json:"id"`
@@ -57,6 +60,18 @@ type keptConsumer struct {
 // that is about to connect, and waits until the server has let go of the
 // connection before.
 func (e *embedded) repeatMQTT(ctx context.Context, session string) error {
+	return e.eachConsumer(ctx, session, repeatFor)
+}
+
+// settleMQTT waits until the server has taken in what the client of a session
+// has acknowledged, as it has not when the connection ends: what it then
+// forgets by its own end is sent again.
+func (e *embedded) settleMQTT(ctx context.Context, session string) error {
+	return e.eachConsumer(ctx, session, settleFor)
+}
+
+// eachConsumer calls f for each consumer of a session.
+func (e *embedded) eachConsumer(ctx context.Context, session string, f func(ctx context.Context, conn *nats.Conn, js jetstream.JetStream, stream, name string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
 	defer cancel()
 	return e.inMQTT(func(conn *nats.Conn, js jetstream.JetStream) error {
@@ -65,12 +80,12 @@ func (e *embedded) repeatMQTT(ctx context.Context, session string) error {
 			return fmt.Errorf("read the session: %w", err)
 		}
 		for _, c := range kept.Consumers {
-			if err := repeatFor(ctx, conn, js, mqttMessages, c.Name); err != nil {
+			if err := f(ctx, conn, js, mqttMessages, c.Name); err != nil {
 				return fmt.Errorf("consumer %s: %w", c.Name, err)
 			}
 		}
 		if c := kept.Releases; c.Name != "" {
-			if err := repeatFor(ctx, conn, js, mqttReleases, c.Name); err != nil {
+			if err := f(ctx, conn, js, mqttReleases, c.Name); err != nil {
 				return fmt.Errorf("consumer %s: %w", c.Name, err)
 			}
 		}
@@ -117,9 +132,7 @@ func repeatFor(ctx context.Context, conn *nats.Conn, js jetstream.JetStream, str
 	}
 	// Those between that are acknowledged, or another's, the server passes over.
 	first, last := info.AckFloor.Stream+1, min(info.Delivered.Stream, info.AckFloor.Stream+repeatRange)
-	subject := func(seq uint64) string {
-		return fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", stream, name, seq, info.Delivered.Consumer)
-	}
+	subject := func(seq uint64) string { return ackSubject(stream, name, seq, info.Delivered.Consumer) }
 	for seq := first; seq < last; seq++ {
 		if err := conn.Publish(subject(seq), negative); err != nil {
 			return err
@@ -127,6 +140,21 @@ func repeatFor(ctx context.Context, conn *nats.Conn, js jetstream.JetStream, str
 	}
 	// It takes them in one by one, and answers the last.
 	_, err = conn.RequestWithContext(ctx, subject(last), negative)
+	return err
+}
+
+// ackSubject is where a consumer hears of the message seq.
+func ackSubject(stream, name string, seq, delivered uint64) string {
+	return fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", stream, name, seq, delivered)
+}
+
+// settleFor waits until a consumer has taken in all that it was told.
+func settleFor(ctx context.Context, conn *nats.Conn, js jetstream.JetStream, stream, name string) error {
+	info, err := unbound(ctx, js, stream, name)
+	if info == nil || info.NumAckPending == 0 {
+		return err
+	}
+	_, err = conn.RequestWithContext(ctx, ackSubject(stream, name, info.AckFloor.Stream+1, info.Delivered.Consumer), inProgress)
 	return err
 }
 

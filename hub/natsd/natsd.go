@@ -195,12 +195,15 @@ func (n *Node) stop(ctx context.Context) error {
 	}
 	n.conn.Close()
 	<-n.closed
-	if n.embedded != nil {
-		n.embedded.stop()
-	}
 	n.mqttMu.Lock()
 	broker := n.mqtt
 	n.mqttMu.Unlock()
+	if broker != nil {
+		broker.settle(ctx)
+	}
+	if n.embedded != nil {
+		n.embedded.stop()
+	}
 	if broker != nil {
 		broker.wait()
 	}
