@@ -45,7 +45,7 @@ func TestEndsNameABarredDevice(t *testing.T) {
 		want string
 	}{
 		{"disabled", disabled, commands.Spec{TTL: time.Second}, nil, commands.Expired, "it was never sent; the device is disabled by ann on 2026-03-01 12:00:00 UTC"},
-		{"removed", gone, commands.Spec{TTL: time.Second}, nil, commands.Expired, "it was never sent; the device was removed"},
+		{"removed", gone, commands.Spec{TTL: time.Second}, nil, commands.Canceled, "because the device was removed, before it was sent"},
 		{"sent", disabled, commands.Spec{TTL: time.Second}, func(v *device) { v.deafen(true) }, commands.Expired, "not sent again; the device is disabled by ann on 2026-03-01 12:00:00 UTC"},
 		{"delivered", disabled, commands.Spec{Timeout: 500 * time.Millisecond}, func(v *device) { v.do = only(delivered) }, commands.TimedOut, "no end within 500ms; the device is disabled by ann on 2026-03-01 12:00:00 UTC"},
 	} {
@@ -84,7 +84,7 @@ func TestRemovalAndGroupAreNamedInTheStory(t *testing.T) {
 	if c := h.want(unsent, commands.Canceled); c.Reason != "canceled, because the device was removed by ann, before it was sent" {
 		t.Error(c.Reason)
 	}
-	if c := h.want(sent, commands.Sent); c.Reason != "cancellation requested, because the device was removed by ann" {
+	if c := h.want(sent, commands.Canceled); c.Reason != "canceled, because the device was removed by ann; it had been sent, and whether the device got it and has acted on it is not known" {
 		t.Error(c.Reason)
 	}
 	if _, _, err := h.d.SendGroup(ctx, commands.GroupRequest{Selector: "a=b", Key: "g", Spec: commands.Spec{Name: "x"}, Operator: "ann"}); err != nil {

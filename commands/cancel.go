@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 )
 
 // Cancel stops a command. What is QUEUED is CANCELED at once. What may have
@@ -12,6 +13,9 @@ import (
 // sent again, the device is told to stop it (on its next connection, where it
 // is away), and its word decides; without one the command ends by its TTL or
 // its response timeout. Asking again does no harm.
+//
+// What the hub has ended without the device's word, the device may be at: it
+// is told to stop it, if it is connected, and the end gives way to its word.
 //
 // Errors wrap ErrNotFound or ErrEnded.
 func (d *Dispatcher) Cancel(ctx context.Context, id, operator string) (Command, error) {
@@ -29,7 +33,7 @@ func (d *Dispatcher) Cancel(ctx context.Context, id, operator string) (Command, 
 				return Command{}, fmt.Errorf("command %s: %w", id, err)
 			}
 			if c.State.Ended() {
-				return *c, fmt.Errorf("command %s is %s: %w", id, c.State, ErrEnded)
+				return d.cancelEnded(ctx, c, operator)
 			}
 			d.install(c, false) // another node's, just accepted
 			continue
@@ -41,6 +45,47 @@ func (d *Dispatcher) Cancel(ctx context.Context, id, operator string) (Command, 
 		return deref(c), err
 	}
 	return Command{}, fmt.Errorf("cancel command %s: it is changing; try again", id)
+}
+
+// cancelEnded records that a command that has ended is to be canceled, and
+// tells the device, wherever it is connected: the other nodes hear of the
+// record.
+func (d *Dispatcher) cancelEnded(ctx context.Context, c *Command, operator string) (Command, error) {
+	ctx, cancel := storeContext(ctx)
+	defer cancel()
+	for {
+		n, err := c.cancelLate(d.here(0), byOperator(operator))
+		if err != nil {
+			return *c, err
+		}
+		if n != c {
+			err = d.cfg.Store.Update(ctx, n)
+		}
+		switch {
+		case err == nil:
+			d.install(n, true)
+			d.pushLateCancel(n)
+			return *n, nil
+		case !errors.Is(err, ErrStale):
+			return *c, fmt.Errorf("cancel command %s: %w", c.ID, err)
+		}
+		fresh, err := d.cfg.Store.Command(ctx, c.ID)
+		if err != nil {
+			return *c, fmt.Errorf("command %s: %w", c.ID, err)
+		}
+		c = fresh
+	}
+}
+
+// pushLateCancel tells the device, if it has a session on this node, to stop
+// a command that the hub has ended.
+func (d *Dispatcher) pushLateCancel(c *Command) {
+	if c == nil || !c.LateCancel || !c.mayBeOnDevice() || !d.owns(c) {
+		return
+	}
+	d.cfg.Sender.Send(c.Device, &devicev1.HubFrame{
+		Frame: &devicev1.HubFrame_CommandCancel{CommandCancel: &devicev1.CommandCancel{Id: c.ID}},
+	})
 }
 
 // cancelEntry makes the step, and leaves the rest to the lane: after makes
@@ -67,31 +112,4 @@ func byOperator(name string) string {
 		return ""
 	}
 	return " by " + name
-}
-
-// CancelDevice cancels every command of the device that has not ended, as
-// Cancel does: for a device that the operator has removed, which is what the
-// story of each tells. It returns how many.
-func (d *Dispatcher) CancelDevice(ctx context.Context, device, operator string) (int, error) {
-	by := ", because the device was removed" + byOperator(operator) + ","
-	if err := d.wait(ctx); err != nil {
-		return 0, err
-	}
-	q := d.acquire(device)
-	defer d.release(q)
-	d.mu.Lock()
-	pending := slices.Clone(q.pending)
-	d.mu.Unlock()
-	n := 0
-	for _, e := range pending {
-		_, err := d.cancelEntry(ctx, e, by)
-		if errors.Is(err, errGone) || errors.Is(err, ErrEnded) {
-			continue
-		}
-		if err != nil {
-			return n, fmt.Errorf("cancel command %s: %w", e.id, err)
-		}
-		n++
-	}
-	return n, nil
 }

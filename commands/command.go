@@ -89,14 +89,17 @@ type Spec struct {
 // handed out is never changed.
 type Command struct {
 	// Fixed when it is accepted.
-	ID       string    `json:"id"`
-	Device   string    `json:"device"`
-	Spec     Spec      `json:"spec"`
-	Digest   string    `json:"digest"` // of device and spec: what an idempotency key stands for
-	Group    string    `json:"group,omitempty"`
-	Operator string    `json:"operator,omitempty"`
-	Created  time.Time `json:"created"`
-	Expires  time.Time `json:"expires"` // unless delivered by then
+	ID       string `json:"id"`
+	Device   string `json:"device"`
+	Spec     Spec   `json:"spec"`
+	Digest   string `json:"digest"` // of device and spec: what an idempotency key stands for
+	Group    string `json:"group,omitempty"`
+	Operator string `json:"operator,omitempty"`
+	// Registration tells the device from a later one of its name, as
+	// Devices.Registration has it; "": not recorded.
+	Registration string    `json:"registration,omitempty"`
+	Created      time.Time `json:"created"`
+	Expires      time.Time `json:"expires"` // unless delivered by then
 
 	State           State     `json:"state"`
 	Reason          string    `json:"reason"` // of the state, for people
@@ -107,7 +110,8 @@ type Command struct {
 	SentAt          time.Time `json:"sent_at,omitzero"`
 	DeliveredAt     time.Time `json:"delivered_at,omitzero"` // when the device's first word came
 	CancelRequested bool      `json:"cancel_requested,omitempty"`
-	Progress        uint32    `json:"progress,omitempty"` // 0 to 100
+	LateCancel      bool      `json:"late_cancel,omitempty"` // asked for after the hub had ended it
+	Progress        uint32    `json:"progress,omitempty"`    // 0 to 100
 	Ended           time.Time `json:"ended,omitzero"`
 
 	// The device's answer. Confirmed: the end is the device's own word, and

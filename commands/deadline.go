@@ -144,8 +144,10 @@ func (d *Dispatcher) act(ctx context.Context, e *entry) {
 	if gone {
 		return
 	}
-	var err error
-	if now := time.Now(); now.Before(deadline) {
+	err := d.takeBack(ctx, e)
+	if err != nil {
+		// It stays owed; trying again.
+	} else if now := time.Now(); now.Before(deadline) {
 		err = d.flush(ctx, e)
 	} else {
 		err = d.end(ctx, e)
@@ -164,6 +166,21 @@ func (d *Dispatcher) act(ctx context.Context, e *entry) {
 		}
 	}
 	d.scheduleLocked(e)
+}
+
+// takeBack makes a command QUEUED again that is recorded as SENT without
+// having been; the caller holds e.step.
+func (d *Dispatcher) takeBack(ctx context.Context, e *entry) error {
+	d.mu.Lock()
+	due := e.takeBack && e.owed
+	if !due {
+		e.takeBack = false
+	}
+	d.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return d.unsend(ctx, e, noAnswerCame)
 }
 
 // end makes the step that the command's deadline asks for.

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -127,6 +128,15 @@ func (d *Dispatcher) deliverOne(ctx context.Context, e *entry) error {
 	if gone || epoch == 0 || epoch < c.SentEpoch {
 		return nil
 	}
+	if c.Registration != "" && d.orphaned(c) {
+		e.step.Unlock()
+		err := d.endOrphan(ctx, e)
+		e.step.Lock()
+		if err != nil || d.look(e) != nil {
+			return cmp.Or(err, errNoSession)
+		}
+		return nil
+	}
 	if c.CancelRequested {
 		return d.pushCancel(e, epoch)
 	}
@@ -179,22 +189,29 @@ func (d *Dispatcher) resend(ctx context.Context, e *entry, epoch uint64) error {
 // over.
 func (d *Dispatcher) send(ctx context.Context, e *entry, epoch uint64) error {
 	made := false
+	var tried *Command
 	n, err := d.change(ctx, e, func(c *Command) (*Command, error) {
 		made = false
 		if c.State != Queued {
 			return c, nil // another node was faster
 		}
 		made = true
-		return c.sent(d.here(epoch))
+		var err error
+		tried, err = c.sent(d.here(epoch))
+		return tried, err
 	})
 	if errors.Is(err, errGone) || err == nil && !made {
 		return nil
 	}
 	if err != nil {
+		if tried != nil {
+			d.doubt(tried)
+		}
 		return err
 	}
 	d.mu.Lock()
-	e.owed = true
+	d.knownLocked(e.id)
+	e.owed, e.takeBack = true, false
 	d.mu.Unlock()
 	return d.push(ctx, e, n)
 }
@@ -218,7 +235,7 @@ func (d *Dispatcher) push(ctx context.Context, e *entry, c *Command) error {
 			d.stats.resent.Add(1)
 		}
 		d.mu.Lock()
-		e.pushed, e.owed = epoch, false
+		e.pushed, e.owed, e.takeBack = epoch, false, false
 		d.mu.Unlock()
 		return nil
 	}
@@ -232,26 +249,32 @@ func (d *Dispatcher) push(ctx context.Context, e *entry, c *Command) error {
 		d.mu.Unlock()
 		return errNoSession
 	}
-	if err := d.unsend(ctx, e); err != nil {
+	if err := d.unsend(ctx, e, noSessionLeft); err != nil {
 		return err // still owed
 	}
 	return errNoSession
 }
 
+// Why a sending is taken back.
+const (
+	noSessionLeft = "the connection was gone before it was sent; waiting for the next"
+	noAnswerCame  = "it was not put on the wire: the answer of the store that this was recorded came too late; it is sent now, or when the device connects"
+)
+
 // unsend takes back a first sending of which no byte has left. The caller
 // holds e.step.
-func (d *Dispatcher) unsend(ctx context.Context, e *entry) error {
+func (d *Dispatcher) unsend(ctx context.Context, e *entry, why string) error {
 	_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
 		if c.State != Sent || c.Attempts != 1 {
 			return c, nil
 		}
-		return c.unsent(d.here(0))
+		return c.unsent(d.here(0), why)
 	})
 	if err != nil && !errors.Is(err, errGone) {
 		return err
 	}
 	d.mu.Lock()
-	e.owed = false
+	e.owed, e.takeBack = false, false
 	d.mu.Unlock()
 	return nil
 }

@@ -20,10 +20,29 @@ type Devices interface {
 	// error that wraps ErrUnknownDevice or ErrDeviceDisabled; a *DisabledError
 	// says who has disabled it. It answers from memory.
 	CheckDevice(ctx context.Context, device string) error
+	// Registration is what tells the device that is registered under that name
+	// from an earlier or later one; "": none is. It answers from memory.
+	Registration(device string) string
+	// Refresh waits until CheckDevice and Registration answer what the
+	// registry holds of the device.
+	Refresh(ctx context.Context, device string) error
 	// SelectDevices lists the ids of the devices whose labels match, disabled
 	// ones too, in a fixed order. A bad selector is an error that wraps
 	// ErrInvalid.
 	SelectDevices(ctx context.Context, selector string) ([]string, error)
+}
+
+// Operators is what the dispatcher asks about those who send group commands,
+// each time before it issues one of a group. All methods may run at once.
+type Operators interface {
+	// CheckOperator returns nil when the operator may send a command to the
+	// device now, or an error that wraps ErrNoOperator or ErrOutOfReach. id
+	// tells the operator from a later one of that name. It answers from
+	// memory.
+	CheckOperator(name, id, device string) error
+	// RefreshOperators waits until CheckOperator answers what the registry
+	// holds.
+	RefreshOperators(ctx context.Context) error
 }
 
 // Sender hands frames to the sessions of this node. All methods may run at
@@ -43,6 +62,9 @@ type Config struct {
 	Store   Store   // required
 	Devices Devices // required
 	Sender  Sender  // required
+	// Operators are asked about each command of a group; nil: everybody may
+	// go on with what was accepted.
+	Operators Operators
 	// MaxPending commands of one device that have not ended; 0:
 	// DefaultMaxPending. Nodes that accept for one device at the same moment
 	// can go over it by one command each.
@@ -82,7 +104,12 @@ type Dispatcher struct {
 	ran     atomic.Bool
 	wakeup  chan struct{} // capacity 1: there is something in due or lanes
 
+	sweepEvery time.Duration // tests have it shorter
+
 	newGroups chan *Group
+	newLate   chan struct{} // capacity 1: there is something in lateEnds
+
+	lateCancels chan *Command // to be told to the device, if it is connected here
 
 	mu       sync.Mutex // guards what follows, and the fields of entry and queue that say so
 	entries  map[string]*entry
@@ -93,7 +120,10 @@ type Dispatcher struct {
 	ends     recentEnds
 	watchers watcherSet
 	groups   map[string]*groupRun
+	lateEnds []lateEnd          // of groups, to be counted
+	followed uint64             // revision up to which every change in the store has been learned
 	owed     map[string]owedEnd // ends the store did not take yet
+	unsure   map[string]unsure  // not put on the wire, and perhaps recorded as SENT
 }
 
 // New checks cfg. The Dispatcher does nothing before Run.
@@ -113,9 +143,10 @@ func New(cfg Config) (*Dispatcher, error) {
 	return &Dispatcher{
 		cfg: cfg, log: cfg.Logger,
 		ready: make(chan struct{}), stopped: make(chan struct{}), wakeup: make(chan struct{}, 1),
-		newGroups: make(chan *Group, 16),
-		entries:   map[string]*entry{}, ends: recentEnds{revision: map[string]uint64{}}, queues: map[string]*queue{},
-		watchers: newWatcherSet(), groups: map[string]*groupRun{}, owed: map[string]owedEnd{},
+		sweepEvery: sweepEvery,
+		newGroups:  make(chan *Group, 16), newLate: make(chan struct{}, 1), lateCancels: make(chan *Command, 256),
+		entries: map[string]*entry{}, ends: recentEnds{revision: map[string]uint64{}}, queues: map[string]*queue{},
+		watchers: newWatcherSet(), groups: map[string]*groupRun{}, owed: map[string]owedEnd{}, unsure: map[string]unsure{},
 	}, nil
 }
 
@@ -132,6 +163,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	g.Go(func() error { return d.loop(gctx) })
 	g.Go(func() error { return d.runGroups(gctx) })
 	g.Go(func() error { return d.recordOwed(gctx) })
+	g.Go(func() error { return d.followUp(gctx) })
+	g.Go(func() error { return d.sweep(gctx) })
 	err := g.Wait()
 	d.watchers.close(&d.mu)
 	if ctx.Err() != nil {
@@ -172,7 +205,11 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 					seen[ch.ID] = true
 				}
 				d.learn(ch)
+				if seen == nil {
+					d.followedTo(ch.Revision)
+				}
 			case seen != nil:
+				d.followedTo(ch.Revision)
 				d.caughtUp(ctx, seen)
 				seen = nil
 			}
@@ -187,6 +224,12 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 		case <-time.After(retryAfter):
 		}
 	}
+}
+
+func (d *Dispatcher) followedTo(revision uint64) {
+	d.mu.Lock()
+	d.followed = max(d.followed, revision)
+	d.mu.Unlock()
 }
 
 // learn takes over a change that Follow hands out.

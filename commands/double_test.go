@@ -49,6 +49,10 @@ func newStore(t testing.TB, n *natsd.Node) *jsstore.Store {
 type devices struct {
 	disabled, unknown []string
 	selected          []string
+
+	mu            sync.Mutex
+	registrations map[string]string // none for a device: ""
+	onRefresh     func(device string)
 }
 
 func (r *devices) CheckDevice(_ context.Context, id string) error {
@@ -59,6 +63,29 @@ func (r *devices) CheckDevice(_ context.Context, id string) error {
 		return commands.ErrUnknownDevice
 	}
 	return nil
+}
+
+func (r *devices) Registration(id string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.registrations[id]
+}
+
+func (r *devices) Refresh(_ context.Context, id string) error {
+	if r.onRefresh != nil {
+		r.onRefresh(id)
+	}
+	return nil
+}
+
+// register makes the name that of another device; "": it is removed.
+func (r *devices) register(id, registration string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.registrations == nil {
+		r.registrations = map[string]string{}
+	}
+	r.registrations[id] = registration
 }
 
 func (r *devices) SelectDevices(_ context.Context, selector string) ([]string, error) {
@@ -338,6 +365,13 @@ func (v *device) got() []string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return slices.Clone(v.received)
+}
+
+// asked are the commands that it was asked to stop.
+func (v *device) asked() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.canceled)
 }
 
 func (v *device) runs(id string) int {

@@ -26,6 +26,11 @@ var (
 	ErrConflict = errors.New("the key was used for a different command")
 	// ErrEnded: the command or group has ended and cannot be canceled.
 	ErrEnded = errors.New("has ended already")
+	// ErrNoOperator: who has asked for it has been removed, or may not send
+	// commands any more.
+	ErrNoOperator = errors.New("is not an operator who may send commands any more")
+	// ErrOutOfReach: the device is none of those that the operator may reach.
+	ErrOutOfReach = errors.New("is out of the operator's reach")
 	// ErrTooMany: more devices match a group's selector than allowed, or none.
 	ErrTooMany = errors.New("selector matches too many devices")
 	// ErrBadPageToken: the token is not one of this listing.

@@ -17,7 +17,7 @@ type GroupState string
 const (
 	GroupRunning  GroupState = "RUNNING"
 	GroupDone     GroupState = "DONE"     // everything was issued and has ended
-	GroupStopped  GroupState = "STOPPED"  // too large a share has failed
+	GroupStopped  GroupState = "STOPPED"  // too large a share has failed, or the rest may not be issued any more
 	GroupCanceled GroupState = "CANCELED" // by an operator
 )
 
@@ -44,6 +44,9 @@ type GroupRequest struct {
 	Spec     Spec
 	Key      string // as in Request
 	Operator string
+	// OperatorID tells the operator from a later one of that name; "": not
+	// known.
+	OperatorID string
 	// Rate is commands issued per second, to MaxGroupRate; 0: no limit, or
 	// GroupStopRate with a StopAfterFailureShare, which would otherwise come
 	// when everything has been issued.
@@ -60,16 +63,18 @@ type GroupRequest struct {
 
 // Group is the parent of the commands of one group request.
 type Group struct {
-	ID       string    `json:"id"`
-	Selector string    `json:"selector"`
-	Spec     Spec      `json:"spec"`
-	Digest   string    `json:"digest"`
-	Operator string    `json:"operator,omitempty"`
-	Rate     float64   `json:"rate,omitempty"`
-	StopAt   float64   `json:"stop_at,omitempty"` // StopAfterFailureShare
-	Created  time.Time `json:"created"`
-	Node     string    `json:"node,omitempty"` // that has accepted it
-	Total    int       `json:"total"`          // devices that matched when it was accepted
+	ID       string `json:"id"`
+	Selector string `json:"selector"`
+	Spec     Spec   `json:"spec"`
+	Digest   string `json:"digest"`
+	Operator string `json:"operator,omitempty"`
+	// OperatorID as in GroupRequest.
+	OperatorID string    `json:"operator_id,omitempty"`
+	Rate       float64   `json:"rate,omitempty"`
+	StopAt     float64   `json:"stop_at,omitempty"` // StopAfterFailureShare
+	Created    time.Time `json:"created"`
+	Node       string    `json:"node,omitempty"` // that has accepted it
+	Total      int       `json:"total"`          // devices that matched when it was accepted
 
 	State   GroupState `json:"state"`
 	Reason  string     `json:"reason"`
@@ -80,6 +85,11 @@ type Group struct {
 	// members.
 	Refusals []Refusal     `json:"refusals,omitempty"`
 	ByState  map[State]int `json:"by_state"` // of the issued ones
+
+	// Seen is, of a group that has ended, the revision up to which the ends of
+	// its commands are in ByState. What has changed since is counted by the
+	// node that has recorded it.
+	Seen uint64 `json:"seen,omitempty"`
 
 	// Next member to be issued; those before were issued or refused.
 	Next int `json:"next"`

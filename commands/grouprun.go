@@ -33,6 +33,9 @@ type groupRun struct {
 	g        *Group
 	loaded   bool // the states of what was issued before are known
 	states   map[string]childState
+	held     bool      // it waits for the store
+	newest   uint64    // revision of the latest change in states
+	over     time.Time // since when every command has ended that was issued; zero: not yet
 	aged     int       // issued commands that the history no longer has
 	recorded time.Time // when g was stored last
 	dirty    bool      // g has changed since
@@ -132,11 +135,13 @@ func (r *groupRun) load(ctx context.Context) error {
 	id, next := r.g.ID, r.g.Next
 	r.mu.Unlock()
 	var missing atomic.Int64
-	for _, member := range r.members[:min(next, len(r.members))] {
+	for i, member := range r.members[:min(next+groupBurst, len(r.members))] {
 		g.Go(func() error {
 			c, err := r.d.command(ctx, childID(id, member))
 			if errors.Is(err, ErrNotFound) {
-				missing.Add(1)
+				if i < next { // else it was perhaps about to be issued
+					missing.Add(1)
+				}
 				return nil
 			}
 			if err == nil {
@@ -180,8 +185,10 @@ func (r *groupRun) issue(ctx context.Context) error {
 			return err
 		}
 		refused, err := r.issueSome(ctx, r.members[next:next+n])
-		if err != nil {
+		if wait, err := r.heldUp(ctx, err); err != nil {
 			return err
+		} else if wait {
+			continue
 		}
 		r.mu.Lock()
 		r.g.Next += n
@@ -243,13 +250,19 @@ func (r *groupRun) pause(ctx context.Context, d time.Duration, record bool) erro
 // issueSome issues commands at once; the ids make doing so again harmless.
 func (r *groupRun) issueSome(ctx context.Context, members []string) (refused []Refusal, err error) {
 	r.mu.Lock()
-	id, spec, operator := r.g.ID, r.g.Spec, r.g.Operator
+	id, spec, operator, operatorID := r.g.ID, r.g.Spec, r.g.Operator, r.g.OperatorID
 	r.mu.Unlock()
 	var g errgroup.Group
 	g.SetLimit(parallel)
 	why := make([]string, len(members)) // "": issued
 	for i, member := range members {
 		g.Go(func() error {
+			if err := r.d.permitted(ctx, operator, operatorID, member); err != nil {
+				if why[i] = r.d.refusal(err); why[i] == "" {
+					return err
+				}
+				return nil
+			}
 			c, _, err := r.d.accept(ctx, &Request{Device: member, Spec: spec, Key: childID(id, member), Operator: operator}, id)
 			if err == nil {
 				r.tell(&c)
@@ -281,6 +294,8 @@ func (d *Dispatcher) refusal(err error) string {
 		return "is disabled" + disabledBy(err)
 	case errors.Is(err, ErrUnknownDevice):
 		return "was removed before its turn came"
+	case errors.Is(err, ErrOutOfReach):
+		return ErrOutOfReach.Error()
 	case errors.Is(err, ErrConflict):
 		return "the id of its command belongs to another command"
 	}

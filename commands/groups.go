@@ -41,7 +41,7 @@ func (d *Dispatcher) SendGroup(ctx context.Context, r GroupRequest) (g Group, ex
 	}
 	now := d.here(0).time
 	n := &Group{
-		ID: id, Selector: r.Selector, Spec: r.Spec, Digest: r.digest(), Operator: r.Operator,
+		ID: id, Selector: r.Selector, Spec: r.Spec, Digest: r.digest(), Operator: r.Operator, OperatorID: r.OperatorID,
 		Rate: r.Rate, StopAt: r.StopAfterFailureShare, Created: now, Node: d.cfg.Node, Total: len(members),
 		State: GroupRunning, Reason: "accepted", ByState: map[State]int{},
 		Runner: d.cfg.Node, Lease: now.Add(groupLease),
@@ -214,28 +214,6 @@ func (d *Dispatcher) CancelGroup(ctx context.Context, id, operator string) (Grou
 			run.adopt(g)
 		}
 		return d.GetGroup(ctx, id)
-	}
-}
-
-// lateInGroup corrects the counts of a group that has ended when one of its
-// commands got another end. A group that runs hears of it by itself.
-func (d *Dispatcher) lateInGroup(before, now *Command) {
-	if now.Group == "" {
-		return
-	}
-	ctx, cancel := storeContext(context.Background())
-	defer cancel()
-	for ctx.Err() == nil {
-		g, err := d.cfg.Store.Group(ctx, now.Group)
-		if err != nil || g.Ended.IsZero() || g.ByState[before.State] == 0 {
-			return
-		}
-		g = g.clone()
-		g.ByState[before.State]--
-		g.ByState[now.State]++
-		if err := d.cfg.Store.UpdateGroup(ctx, g); !errors.Is(err, ErrStale) {
-			return
-		}
 	}
 }
 

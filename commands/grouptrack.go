@@ -12,20 +12,11 @@ func (r *groupRun) await(ctx context.Context) error {
 		if err := r.cancelChildren(ctx); err != nil {
 			return err
 		}
-		r.mu.Lock()
-		ended, _ := r.g.ended()
-		done := ended+r.aged >= r.g.Issued
-		if done {
-			if r.g.State == GroupRunning {
-				r.g.State, r.g.Reason = GroupDone, "every command has ended"
-			}
-			r.g.Ended, r.dirty = r.d.here(0).time, true
-		}
-		r.mu.Unlock()
+		done := r.close()
 		if err := r.record(ctx, done); err != nil || done {
 			return err
 		}
-		wait := time.NewTimer(groupPersist)
+		wait := time.NewTimer(r.patience())
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -35,6 +26,44 @@ func (r *groupRun) await(ctx context.Context) error {
 		}
 		wait.Stop()
 	}
+}
+
+// maxUnseen is how long a group whose commands have all ended waits until the
+// node has followed the store up to the last of these ends.
+const maxUnseen = 10 * time.Second
+
+// close ends the group when every issued command has ended. From then on its
+// counts stay as they are, for this node: they have every end up to Seen, and
+// no later one.
+func (r *groupRun) close() bool {
+	r.d.mu.Lock()
+	defer r.d.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.g.Ended.IsZero() {
+		return true
+	}
+	// Of the last ones, not all were issued where it has stopped meanwhile.
+	r.g.Issued = max(r.g.Issued, len(r.states)+r.aged)
+	if ended, _ := r.g.ended(); ended+r.aged < r.g.Issued {
+		r.over = time.Time{}
+		return false
+	}
+	seen := r.d.followed
+	if seen < r.newest {
+		if r.over.IsZero() {
+			r.over = time.Now()
+		}
+		if time.Since(r.over) < maxUnseen {
+			return false
+		}
+		seen = r.newest
+	}
+	if r.g.State == GroupRunning {
+		r.g.State, r.g.Reason = GroupDone, "every command has ended"
+	}
+	r.g.Ended, r.g.Seen, r.dirty = r.d.here(0).time, seen, true
+	return true
 }
 
 // cancelChildren cancels what has not ended, when the group is canceled.
@@ -66,6 +95,16 @@ func (r *groupRun) cancelChildren(ctx context.Context) error {
 	return nil
 }
 
+// patience is how long await waits for a change.
+func (r *groupRun) patience() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over.IsZero() {
+		return groupPersist / 20
+	}
+	return groupPersist
+}
+
 // tell takes the state of one of the group's commands in. It may be called
 // with Dispatcher.mu held.
 func (r *groupRun) tell(c *Command) {
@@ -75,6 +114,10 @@ func (r *groupRun) tell(c *Command) {
 	if known && (c.Revision < old.revision || c.Revision == old.revision && c.State < old.state) {
 		return
 	}
+	if !r.g.Ended.IsZero() {
+		return // what comes now is counted by who has recorded it
+	}
+	r.newest = max(r.newest, c.Revision)
 	r.states[c.ID] = childState{state: c.State, revision: c.Revision}
 	if old.state == c.State {
 		return

@@ -23,6 +23,7 @@ type entry struct {
 	gone     bool      // it has ended and is no longer in the index
 	pushed   uint64    // session of this process that it was last handed to; 0: none
 	owed     bool      // this process has recorded SENT and not yet handed it over
+	takeBack bool      // while owed: it turned out later that SENT was recorded, so it becomes QUEUED again
 	canceled uint64    // session that the CommandCancel was last handed to; 0: none
 	lost     time.Time // class once: since when its session is known to be gone
 	flushAt  time.Time // when words are to be stored; zero: none
@@ -108,6 +109,12 @@ func (d *Dispatcher) install(c *Command, own bool) *entry {
 		if c.State.Ended() {
 			if d.ends.note(c) {
 				d.tellLocked(nil, c)
+				if c.LateCancel && !own {
+					select {
+					case d.lateCancels <- c: // another node was asked; the device may be here
+					default:
+					}
+				}
 			}
 			return nil
 		}
@@ -152,6 +159,7 @@ func (d *Dispatcher) afterLocked(e *entry, before *Command) {
 	if e.view.State.Ended() {
 		d.removeLocked(e)
 	} else {
+		d.adoptLocked(e)
 		d.scheduleLocked(e)
 		if e.unservedLocked() {
 			d.wakeLocked(e.queue)
@@ -182,6 +190,7 @@ func (d *Dispatcher) removeLocked(e *entry) {
 		d.ends.note(e.view)
 	}
 	delete(d.entries, e.id)
+	d.knownLocked(e.id)
 	d.unscheduleLocked(e)
 	q := e.queue
 	if i := slices.Index(q.pending, e); i >= 0 {

@@ -21,8 +21,8 @@ func TestTransitionTable(t *testing.T) {
 	}
 	add(ByHub, Queued, Sent, Expired, Canceled)
 	add(ByHub, Sent, Queued, Sent, TimedOut, Expired, Canceled)
-	add(ByHub, Delivered, TimedOut)
-	add(ByHub, Running, TimedOut)
+	add(ByHub, Delivered, TimedOut, Canceled)
+	add(ByHub, Running, TimedOut, Canceled)
 	add(ByDevice, Sent, Delivered, Running, Succeeded, Failed, Rejected, Canceled)
 	add(ByDevice, Delivered, Running, Succeeded, Failed, Rejected, Canceled)
 	add(ByDevice, Running, Running, Succeeded, Failed, Rejected, Canceled)
@@ -117,7 +117,7 @@ func TestStoriesStayBounded(t *testing.T) {
 			continue
 		}
 		n.Attempts = 1
-		if c, err = n.unsent(at{time: now, node: "a"}); err != nil {
+		if c, err = n.unsent(at{time: now, node: "a"}, noSessionLeft); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -47,6 +47,7 @@ func (d *Dispatcher) accept(ctx context.Context, r *Request, group string) (Comm
 	} else if c, err := d.existing(ctx, id, r); err != nil || c != nil {
 		return deref(c), c != nil, err
 	}
+	registration := d.cfg.Devices.Registration(r.Device)
 	if err := d.cfg.Devices.CheckDevice(ctx, r.Device); err != nil {
 		return Command{}, false, err
 	}
@@ -59,7 +60,9 @@ func (d *Dispatcher) accept(ctx context.Context, r *Request, group string) (Comm
 	defer d.admitted(q, id)
 	q.lane.Lock()
 	defer q.lane.Unlock()
-	return d.create(ctx, q, newCommand(id, r, group, d.cfg.Node, d.here(0).time), r)
+	n := newCommand(id, r, group, d.cfg.Node, d.here(0).time)
+	n.Registration = registration
+	return d.create(ctx, q, n, r)
 }
 
 // existing is the command that a key was used for; nil: none.
@@ -74,6 +77,9 @@ func (d *Dispatcher) existing(ctx context.Context, id string, r *Request) (*Comm
 			return nil, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("look up the key %s: %w", id, err)
+		}
+		if !c.State.Ended() {
+			d.install(c, false) // its record was made without an answer, or by another node
 		}
 	}
 	if c.Device != r.Device || c.Digest != digest(r.Device, &r.Spec) {
@@ -137,7 +143,7 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 		}
 		return deref(known), known != nil, err
 	case err != nil:
-		return Command{}, false, fmt.Errorf("record the command %s: %w", c.ID, err)
+		return Command{}, false, d.notCreated(c, err)
 	}
 	d.stats.accepted.Add(1)
 	e := d.installNew(c, direct)
@@ -155,12 +161,31 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 			d.retryLater(q, pending[0], err)
 		}
 	}
-	if e != nil {
+	if e != nil && d.orphaned(c) {
+		// The device was removed meanwhile: nobody else may know of this one.
+		if err := d.endOrphan(ctx, e); err != nil {
+			d.log.Warn("a command of a device that was removed was not ended; trying again", "command", c.ID, "device", c.Device, "error", err)
+		}
+		if now, err := d.command(ctx, c.ID); err == nil {
+			c = now
+		}
+	} else if e != nil {
 		if now := d.look(e); now != nil {
 			c = now
 		}
 	}
 	return *c, false, nil
+}
+
+// notCreated is for a command that the store did not take, or may have taken.
+func (d *Dispatcher) notCreated(c *Command, err error) error {
+	if errors.Is(err, ErrFull) {
+		d.stats.full.Add(1)
+	} else {
+		d.stats.storeErrors.Add(1)
+		d.doubt(c)
+	}
+	return fmt.Errorf("record the command %s: %w", c.ID, err)
 }
 
 // pushNew hands over a command that was just created as SENT, unless its time
@@ -173,7 +198,7 @@ func (d *Dispatcher) pushNew(ctx context.Context, e *entry) error {
 		return nil
 	}
 	if c.CancelRequested {
-		return d.unsend(ctx, e)
+		return d.unsend(ctx, e, noSessionLeft)
 	}
 	err := d.push(ctx, e, c)
 	// The session's writer, which has just been started, goes first: the
@@ -187,7 +212,8 @@ func (d *Dispatcher) installNew(c *Command, owed bool) *entry {
 	e := d.install(c, true)
 	if e != nil && owed {
 		d.mu.Lock()
-		e.owed = !e.gone && e.pushed == 0
+		d.knownLocked(e.id)
+		e.owed, e.takeBack = !e.gone && e.pushed == 0, false
 		d.mu.Unlock()
 	}
 	return e

@@ -120,7 +120,7 @@ var transitions = map[State]map[State]Party{
 		Failed:    ByDevice,
 		Rejected:  ByDevice,
 		TimedOut:  ByHub,
-		Canceled:  ByDevice,
+		Canceled:  ByHub | ByDevice, // by the hub: the device was removed
 	},
 	Running: {
 		Running:   ByDevice, // progress
@@ -128,7 +128,7 @@ var transitions = map[State]map[State]Party{
 		Failed:    ByDevice,
 		Rejected:  ByDevice,
 		TimedOut:  ByHub,
-		Canceled:  ByDevice,
+		Canceled:  ByHub | ByDevice, // by the hub: the device was removed
 	},
 	Succeeded: {},
 	Failed:    {},

@@ -8,6 +8,7 @@ type Stats struct {
 	Devices     int              // devices connected to this node, now
 	Accepted    uint64           // commands that this node has accepted
 	Refused     uint64           // for too many pending
+	RefusedFull uint64           // for want of room in the store
 	Sent        uint64           // handed to a session, repetitions included
 	Resent      uint64           // repetitions
 	Ended       map[State]uint64 // ends that this node has seen, by whichever node
@@ -18,7 +19,7 @@ type Stats struct {
 }
 
 type counters struct {
-	accepted, refused, sent, resent, late, unknown, storeErrors atomic.Uint64
+	accepted, refused, full, sent, resent, late, unknown, storeErrors atomic.Uint64
 
 	ended [len(stateNames)]atomic.Uint64
 }
@@ -26,7 +27,7 @@ type counters struct {
 // Stats may be called at any time.
 func (d *Dispatcher) Stats() Stats {
 	s := Stats{
-		Accepted: d.stats.accepted.Load(), Refused: d.stats.refused.Load(),
+		Accepted: d.stats.accepted.Load(), Refused: d.stats.refused.Load(), RefusedFull: d.stats.full.Load(),
 		Sent: d.stats.sent.Load(), Resent: d.stats.resent.Load(),
 		Late: d.stats.late.Load(), Unknown: d.stats.unknown.Load(),
 		StoreErrors: d.stats.storeErrors.Load(), Ended: map[State]uint64{},

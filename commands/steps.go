@@ -45,11 +45,11 @@ func (c *Command) sent(a at) (*Command, error) {
 }
 
 // unsent takes the first sending back: no byte of it has left.
-func (c *Command) unsent(a at) (*Command, error) {
+func (c *Command) unsent(a at, why string) (*Command, error) {
 	if c.CancelRequested {
 		return c.step(Canceled, a, "canceled; it was not sent")
 	}
-	n, err := c.step(Queued, a, "the connection was gone before it was sent; waiting for the next")
+	n, err := c.step(Queued, a, why)
 	if err != nil {
 		return nil, err
 	}
@@ -235,29 +235,71 @@ func (c *Command) hear(w word) (*Command, error) {
 
 // hearLate is hear for a command that has ended.
 func (c *Command) hearLate(w word) (*Command, error) {
+	after := ", after the hub had ended it as " + c.State.String()
+	if c.Attempts == 0 {
+		// An older copy of the hub's data was put back: it was sent since.
+		after += "; this hub has no record of having sent it"
+	}
 	if !w.state.Ended() {
-		if w.state != Delivered || c.Attempts == 0 || !c.DeliveredAt.IsZero() {
+		if w.state != Delivered && w.state != Running || c.Confirmed || !c.DeliveredAt.IsZero() {
 			return c, nil
 		}
 		n := c.clone()
 		n.DeliveredAt = w.time
-		n.record(Event{
-			Time: w.time, State: Delivered, Node: w.node, Epoch: w.epoch, Attempt: c.Attempts,
-			Reason: "the device has it, after the hub had ended it as " + c.State.String() + "; its own end is still awaited",
-		})
+		n.Reason = "the device has it" + after + "; its own end is still awaited"
+		n.record(Event{Time: w.time, State: Delivered, Node: w.node, Epoch: w.epoch, Attempt: c.Attempts, Reason: n.Reason})
 		return n, nil
 	}
 	if c.Confirmed && c.State == w.state {
 		return c, nil
 	}
-	if c.Confirmed || c.Attempts == 0 {
+	if c.Confirmed {
 		return nil, &TransitionError{From: c.State, To: w.state, By: ByDevice}
 	}
 	if err := CheckTransition(c.State, w.state, ByDevice); err != nil {
 		return nil, err
 	}
 	n := c.clone()
-	n.take(w, fmt.Sprintf(", after the hub had ended it as %s", c.State))
+	n.take(w, after)
+	return n, nil
+}
+
+// removed ends a command whose device has been removed, " by ann".
+func (c *Command) removed(a at, by string) (*Command, error) {
+	reason := "canceled, because the device was removed" + by
+	switch c.State {
+	case Queued:
+		reason += ", before it was sent"
+	case Sent:
+		reason += "; it had been sent, and whether the device got it and has acted on it is not known"
+	case Delivered:
+		reason += "; the device had it, and whether it has acted on it is not known"
+	case Running:
+		reason += fmt.Sprintf("; the device was at it (%d %%), and how far it has come since is not known", c.Progress)
+	}
+	return c.step(Canceled, a, reason)
+}
+
+// mayBeOnDevice reports whether the device may be at a command that the hub
+// has ended without the device's word.
+func (c *Command) mayBeOnDevice() bool {
+	return c.State.Ended() && !c.Confirmed && (c.Attempts > 0 || !c.DeliveredAt.IsZero())
+}
+
+// cancelLate asks the device to stop a command that the hub has ended. It
+// returns c itself when that was asked for before.
+func (c *Command) cancelLate(a at, by string) (*Command, error) {
+	if !c.mayBeOnDevice() {
+		return nil, fmt.Errorf("command %s is %s: %w", c.ID, c.State, ErrEnded)
+	}
+	if c.LateCancel {
+		return c, nil
+	}
+	n := c.clone()
+	n.CancelRequested, n.LateCancel = true, true
+	n.Reason = "cancellation requested" + strings.TrimSuffix(by, ",") + ", after the hub had ended it as " + c.State.String() +
+		"; a device that is connected is told to stop it, and its own word on that is recorded"
+	n.record(Event{Time: a.time, State: c.State, Reason: n.Reason, Node: a.node, Attempt: c.Attempts})
 	return n, nil
 }
 

@@ -18,8 +18,9 @@ type Store interface {
 	Update(ctx context.Context, c *Command) error
 	// Command by its id, live or in the history. ErrNotFound.
 	Command(ctx context.Context, id string) (*Command, error)
-	// Follow calls fn for every command that has not ended, then, with a zero
-	// Change, once for having done so, and then for the changes of any
+	// Follow calls fn for every command that has not ended, then, with a
+	// Change that has nothing but the Revision that it has come to, once for
+	// having done so, and then for the changes of any
 	// command by any node, in the order they were made; one that was followed
 	// by another of the same command may be left out. The cost of the first
 	// part does not depend on the history. fn must not block for long.

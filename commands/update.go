@@ -56,7 +56,7 @@ func (d *Dispatcher) hear(ctx context.Context, device, id string, w word) (final
 	if e == nil {
 		return d.hearEnded(ctx, device, id, w)
 	}
-	if e.queue.device != device {
+	if c := d.look(e); e.queue.device != device || c != nil && !d.owns(c) {
 		return d.unknown(device, id, w)
 	}
 	e.step.Lock()
@@ -112,7 +112,7 @@ func (d *Dispatcher) hearEnded(ctx context.Context, device, id string, w word) (
 	defer cancel()
 	for {
 		c, err := d.cfg.Store.Command(ctx, id)
-		if errors.Is(err, ErrNotFound) || err == nil && c.Device != device {
+		if errors.Is(err, ErrNotFound) || err == nil && (c.Device != device || !d.owns(c)) {
 			return d.unknown(device, id, w)
 		}
 		if err != nil {

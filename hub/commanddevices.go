@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/hub/registry"
@@ -23,6 +24,21 @@ func (c commandDevices) CheckDevice(_ context.Context, id string) error {
 	return nil
 }
 
+// Registration implements commands.Devices: a device that is made anew has
+// another time of creation.
+func (c commandDevices) Registration(id string) string {
+	d, ok := c.registry.Get(id)
+	if !ok {
+		return ""
+	}
+	return strconv.FormatInt(d.Created.UnixNano(), 36)
+}
+
+// Refresh implements commands.Devices.
+func (c commandDevices) Refresh(ctx context.Context, id string) error {
+	return c.registry.Refresh(ctx, id)
+}
+
 // SelectDevices implements commands.Devices.
 func (c commandDevices) SelectDevices(_ context.Context, selector string) ([]string, error) {
 	s, err := registry.ParseSelector(selector)
@@ -34,4 +50,28 @@ func (c commandDevices) SelectDevices(_ context.Context, selector string) ([]str
 		ids = append(ids, d.ID)
 	}
 	return ids, nil
+}
+
+// commandOperators is the registry as the commands ask it for those who have
+// sent a group command.
+type commandOperators struct{ registry *registry.Registry }
+
+// CheckOperator implements commands.Operators.
+func (c commandOperators) CheckOperator(name, id, device string) error {
+	o, ok := c.registry.Operator(name)
+	if !ok || id != "" && o.ID() != id || o.Role < registry.RoleOperator {
+		return fmt.Errorf("%s %w", name, commands.ErrNoOperator)
+	}
+	if o.Unbound() {
+		return nil
+	}
+	if d, ok := c.registry.Get(device); !ok || !o.Selector.Match(d.Labels) {
+		return fmt.Errorf("device %s %w", device, commands.ErrOutOfReach)
+	}
+	return nil
+}
+
+// RefreshOperators implements commands.Operators.
+func (c commandOperators) RefreshOperators(ctx context.Context) error {
+	return c.registry.RefreshOperators(ctx)
 }

@@ -61,6 +61,8 @@ func TestPendingCommandsAreNotKnownAtOnce(t *testing.T) {
 
 type anyDevice struct{}
 
+func (anyDevice) Registration(string) string                { return "" }
+func (anyDevice) Refresh(context.Context, string) error     { return nil }
 func (anyDevice) CheckDevice(context.Context, string) error { return nil }
 
 func (anyDevice) SelectDevices(context.Context, string) ([]string, error) { return nil, nil }

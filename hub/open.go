@@ -183,7 +183,8 @@ func (h *Hub) openCommands(ctx context.Context) error {
 		return fmt.Errorf("open commands: %w", err)
 	}
 	h.commands, err = commands.New(commands.Config{
-		Node: h.node.Name(), Store: store, Devices: commandDevices{h.registry}, Sender: h.live, Logger: h.log,
+		Node: h.node.Name(), Store: store, Devices: commandDevices{h.registry}, Operators: commandOperators{h.registry},
+		Sender: h.live, Logger: h.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open commands: %w", err)

@@ -112,7 +112,9 @@ func (a *app) commandCancel() *cobra.Command {
 		Use:   "cancel ID",
 		Short: "Cancel a command that has not ended",
 		Long: `Cancel a command that has not ended. One that the device has taken already is
-asked to stop; what it has done by then stays done.`,
+asked to stop; what it has done by then stays done. So is one that the hub has
+given up on without the device's word (TIMED_OUT, EXPIRED), where the device is
+connected: what it then says is recorded.`,
 		Example:           "  hubctl command cancel 0198c1d2-7a3b-7c4d-8e5f-0123456789ab",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeCommandID,

@@ -205,7 +205,7 @@ func TestCommandWhyTellsTheStory(t *testing.T) {
      +14 s  the device has it
       +1 h  not delivered within 1 h, code 4 (deadline_exceeded); it says "to\ao hot"
 
-Whether the device got it is not known. It is not sent again; should the device's answer still come, it is recorded here.
+The device has taken it; whether it has done it is not known. Should its answer still come, it is recorded here.
 `)
 	wantContains(t, p.hubctl("command", "why", "c1", "-o", "json").want(t, exitOK).out, `"session_epoch": "42"`)
 	wantContains(t, p.hubctl("command", "why", "c1", "-o", "csv").want(t, exitOK).out, "2026-03-01T12:00:12Z,QUEUED,1,,0,0,0,,heartbeat missed\n")

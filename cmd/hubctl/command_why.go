@@ -199,17 +199,29 @@ func endWords(c command, events []*operatorv1.CommandEvent, waits string) string
 	case operatorv1.CommandState_COMMAND_STATE_REJECTED:
 		return "The device refused it and did nothing."
 	case operatorv1.CommandState_COMMAND_STATE_TIMED_OUT:
+		if takenByDevice(events) {
+			return "The device has taken it; whether it has done it is not known. Should its answer still come, it is recorded here; 'hubctl command cancel' asks a connected device to stop it."
+		}
 		return "Whether the device did it is not known. Should its answer still come, it is recorded here."
 	case operatorv1.CommandState_COMMAND_STATE_EXPIRED, operatorv1.CommandState_COMMAND_STATE_CANCELED:
 		switch {
-		case c.GetAttempts() == 0:
-			return "The device never got it and did nothing."
 		case stoppedByDevice(events):
 			return "The device did not go on with it; what it had done by then, if it had begun, stays done."
+		case takenByDevice(events):
+			return "The device has taken it; whether it has done it is not known. Should its answer still come, it is recorded here."
+		case c.GetAttempts() == 0:
+			return "The device never got it and did nothing."
 		}
 		return "Whether the device got it is not known. It is not sent again; should the device's answer still come, it is recorded here."
 	}
 	return "It has not ended. " + waits
+}
+
+// takenByDevice reports whether the device has said that it has the command.
+func takenByDevice(events []*operatorv1.CommandEvent) bool {
+	return slices.ContainsFunc(events, func(e *operatorv1.CommandEvent) bool {
+		return e.GetSessionEpoch() > 0 && (e.GetState() == operatorv1.CommandState_COMMAND_STATE_DELIVERED || e.GetState() == operatorv1.CommandState_COMMAND_STATE_RUNNING)
+	})
 }
 
 // stoppedByDevice reports whether a cancellation was the device's own word.

@@ -202,7 +202,7 @@ func (f *follower) begin(records map[string]*storedMessage) {
 	for _, m := range slices.SortedFunc(maps.Values(records), func(a, b *storedMessage) int { return cmp.Compare(a.Sequence, b.Sequence) }) {
 		f.tell(m)
 	}
-	f.fn(commands.Change{})
+	f.fn(commands.Change{Revision: f.at})
 }
 
 func (f *follower) tell(m *storedMessage) {

@@ -96,7 +96,7 @@ func (s *deviceService) newDevice(ctx context.Context, asked *operatorv1.NewDevi
 	}
 	if _, exists := s.deps.Registry.Get(asked.GetId()); !exists {
 		// What was accepted while an earlier device of that id was deleted.
-		if err := s.cancelCommands(ctx, asked.GetId()); err != nil {
+		if err := s.cancelCommands(ctx, asked.GetId(), ""); err != nil {
 			return registry.NewDevice{}, err
 		}
 	}
@@ -268,7 +268,7 @@ func (s *deviceService) DeleteDevice(ctx context.Context, req *connect.Request[o
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cancelCommands(ctx, id); err != nil {
+	if err := s.cancelCommands(ctx, id, callOf(ctx).operator.Name); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&operatorv1.DeleteDeviceResponse{}), nil
@@ -276,11 +276,12 @@ func (s *deviceService) DeleteDevice(ctx context.Context, req *connect.Request[o
 
 // cancelCommands ends the commands of a device that is not there any more: a
 // later device of the same id must not be told what was meant for that one.
-// It goes on where the caller has gone.
-func (s *deviceService) cancelCommands(ctx context.Context, id string) error {
+// by is the operator who has removed it, "" where that is not known. It goes on
+// where the caller has gone.
+func (s *deviceService) cancelCommands(ctx context.Context, id, by string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 	defer cancel()
-	if _, err := s.deps.Commands.CancelDevice(ctx, id, callOf(ctx).operator.Name); err != nil {
+	if _, err := s.deps.Commands.CancelDevice(ctx, id, by); err != nil {
 		return fmt.Errorf("device %s is not registered, but its commands are not all canceled: %w", id, err)
 	}
 	return nil

@@ -29,12 +29,12 @@ func (s *commandService) SendGroupCommand(ctx context.Context, req *connect.Requ
 		return nil, err
 	}
 	r := commands.GroupRequest{
-		Selector: m.GetSelector(), Spec: spec, Key: id, Operator: callOf(ctx).operator.Name,
+		Selector: m.GetSelector(), Spec: spec, Key: id, Operator: callOf(ctx).operator.Name, OperatorID: callOf(ctx).operator.ID(),
 		Rate: m.GetRatePerSecond(), StopAfterFailureShare: m.GetStopAfterFailureShare(), MaxDevices: int(m.GetMaxDevices()),
 		Allow: s.matching(narrowed),
 	}
 	g, existed, err := s.deps.Commands.SendGroup(ctx, r)
-	if errors.Is(err, commands.ErrConflict) {
+	if errors.Is(err, commands.ErrConflict) || err == nil && existed && !ownGroup(ctx, &g) {
 		return nil, s.groupConflict(ctx, m.GetKey(), id)
 	}
 	if err != nil {
@@ -92,8 +92,14 @@ func (s *commandService) groupProto(ctx context.Context, g *commands.Group) *ope
 	return groupProto(g, func(device string) bool { return s.sees(ctx, device) })
 }
 
+// ownGroup reports whether the caller may see a group: not that of an operator
+// of the same name who has been removed.
 func ownGroup(ctx context.Context, g *commands.Group) bool {
-	return scope(ctx).Empty() || g.Operator == callOf(ctx).operator.Name
+	o := &callOf(ctx).operator
+	if g.OperatorID == "" { // of a hub that did not record it
+		return o.Unbound() || g.Operator == o.Name && g.Created.After(o.Created)
+	}
+	return o.Unbound() || g.Operator == o.Name && g.OperatorID == o.ID()
 }
 
 func (s *commandService) ListGroups(ctx context.Context, req *connect.Request[operatorv1.ListGroupsRequest]) (*connect.Response[operatorv1.ListGroupsResponse], error) {

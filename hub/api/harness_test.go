@@ -135,6 +135,13 @@ func (r registered) CheckDevice(_ context.Context, id string) error {
 	return nil
 }
 
+func (r registered) Registration(id string) string {
+	if d, ok := r.Get(id); ok {
+		return d.Created.String()
+	}
+	return ""
+}
+
 func (r registered) SelectDevices(_ context.Context, text string) ([]string, error) {
 	selector, err := registry.ParseSelector(text)
 	if err != nil {

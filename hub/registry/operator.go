@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -52,6 +53,10 @@ type Operator struct {
 	// Revision tells this operator from another of the same name later.
 	Revision uint64
 }
+
+// ID tells this operator from another of the same name, earlier or later, and
+// stays the same as long as there is this one.
+func (o *Operator) ID() string { return strconv.FormatInt(o.Created.UnixNano(), 36) }
 
 // Unbound reports whether the operator reaches all devices.
 func (o *Operator) Unbound() bool { return o.Selector.Empty() }

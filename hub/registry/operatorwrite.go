@@ -60,6 +60,16 @@ func (r *Registry) DeleteOperator(ctx context.Context, name string) error {
 	return err
 }
 
+// RefreshOperators waits until Operator and Operators answer what the registry
+// holds, which another node may have changed a moment ago.
+func (r *Registry) RefreshOperators(ctx context.Context) error {
+	last, err := r.operatorsMirror.lastRevision(ctx)
+	if err != nil {
+		return err
+	}
+	return r.operatorsMirror.wait(ctx, last)
+}
+
 func (r *Registry) fullAdmins() int {
 	n := 0
 	for _, o := range r.Operators() {

@@ -118,6 +118,10 @@ func (r *Registry) save(ctx context.Context, rec *record, over uint64) (uint64, 
 	return revision, r.deviceMirror.wait(ctx, revision)
 }
 
+// Refresh waits until Get answers what the registry holds of a device, which
+// another node may have changed a moment ago.
+func (r *Registry) Refresh(ctx context.Context, id string) error { return r.catchUp(ctx, id) }
+
 // catchUp waits until this node has seen the newest revision of a device.
 func (r *Registry) catchUp(ctx context.Context, id string) error {
 	entry, err := r.deviceMirror.kv.Get(ctx, id)
