@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -32,6 +33,15 @@ func TestEveryMethodOfTheAPIHasACommand(t *testing.T) {
 	} {
 		for _, format := range []string{"table", "json", "csv"} {
 			p.hubctl(append(strings.Fields(line), "-o", format)...).want(t, exitOK)
+		}
+	}
+	// On a loaded machine --for may be over before the call.
+	for line, procedure := range map[string]string{
+		"device watch": rpc.DeviceServiceWatchPresenceProcedure, "telemetry watch": rpc.TelemetryServiceWatchRowsProcedure,
+		"bridge sample barn": rpc.BridgeServiceSampleBrokerProcedure,
+	} {
+		for long := time.Second; !slices.Contains(p.called(), procedure) && long < time.Minute; long *= 2 {
+			p.hubctl(append(strings.Fields(line), "--for", long.String())...).want(t, exitOK)
 		}
 	}
 	services := operatorv1.File_operator_v1_operator_proto.Services()
