@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +49,14 @@ func TestAcknowledgedRowsAreTheStoredRows(t *testing.T) {
 	if s.Refused+int(s.RowsLeft+s.RowsDropped+s.RowsRejected) != 0 || s.RowsPublished != s.RowsAcked {
 		t.Errorf("of %d rows %d are acknowledged, %d left, %d dropped, %d rejected, %d devices refused; want all acknowledged",
 			s.RowsPublished, s.RowsAcked, s.RowsLeft, s.RowsDropped, s.RowsRejected, s.Refused)
+	}
+	if t.Failed() {
+		_, metrics := get(t, h.Endpoint, "/metrics", h.Token)
+		for line := range strings.Lines(metrics) {
+			if strings.HasPrefix(line, "tetherline_closes_total{") && !strings.HasSuffix(line, " 0\n") {
+				t.Logf("the hub has closed sessions: %s", line)
+			}
+		}
 	}
 	hubtest.Eventually(t, "the buffer is empty", func() bool { return status(t, h.Endpoint).Buffer.Chunks == 0 })
 	rows := countRows(t, db)
