@@ -135,7 +135,9 @@ func (m *mirror) watch(ctx context.Context, first bool, healthy func()) error {
 				continue
 			}
 			complete = true
-			m.copied(seen)
+			if err := m.copied(ctx, seen); err != nil {
+				return err
+			}
 			m.advance(max(last, m.revision()))
 			seen = nil
 			healthy()
@@ -168,12 +170,24 @@ func (m *mirror) applyEntry(entry jetstream.KeyValueEntry) {
 	m.advance(entry.Revision())
 }
 
-// copied ends a copy of the whole bucket. seen is nil for the first.
-func (m *mirror) copied(seen map[string]struct{}) {
+// copied ends a copy of the whole bucket. seen is nil for the first. A key that
+// the copy has not brought is asked for by itself: a device that is taken for
+// deleted is turned away for good, and what is pending is only counted by the
+// server.
+func (m *mirror) copied(ctx context.Context, seen map[string]struct{}) error {
 	if seen != nil {
 		for _, key := range m.owner.keys() {
-			if _, ok := seen[key]; !ok {
+			if _, ok := seen[key]; ok {
+				continue
+			}
+			entry, err := m.kv.Get(ctx, key)
+			switch {
+			case err == nil:
+				m.owner.apply(key, entry.Value(), entry.Revision())
+			case errors.Is(err, jetstream.ErrKeyNotFound):
 				m.owner.apply(key, nil, 0)
+			default:
+				return fmt.Errorf("read key %s: %w", key, err)
 			}
 		}
 	}
@@ -184,6 +198,7 @@ func (m *mirror) copied(seen map[string]struct{}) {
 	default:
 		close(m.synced)
 	}
+	return nil
 }
 
 func (m *mirror) advance(revision uint64) {

@@ -40,6 +40,29 @@ func (b earlyBucket) WatchAll(ctx context.Context, opts ...jetstream.WatchOpt) (
 	return early, nil
 }
 
+// forgetfulBucket leaves a key out of its copies.
+type forgetfulBucket struct {
+	jetstream.KeyValue
+	key string
+}
+
+func (b forgetfulBucket) WatchAll(ctx context.Context, opts ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+	w, err := b.KeyValue.WatchAll(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	forgetful := &earlyWatch{KeyWatcher: w, updates: make(chan jetstream.KeyValueEntry, 64)}
+	go func() {
+		defer close(forgetful.updates)
+		for entry := range w.Updates() {
+			if entry == nil || entry.Key() != b.key {
+				forgetful.updates <- entry
+			}
+		}
+	}()
+	return forgetful, nil
+}
+
 type earlyWatch struct {
 	jetstream.KeyWatcher
 	updates chan jetstream.KeyValueEntry
@@ -93,21 +116,29 @@ func TestCopyIsComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, first := range []bool{true, false} {
+	for _, tt := range []struct {
+		name   string
+		bucket jetstream.KeyValue
+		first  bool
+	}{
+		{"the first copy", earlyBucket{kv}, true},
+		{"a copy anew", earlyBucket{kv}, false},
+		{"a copy that lacks a key", forgetfulBucket{kv, "late"}, false},
+	} {
 		owner := &keySet{present: map[string]bool{}}
-		if !first {
+		if !tt.first {
 			owner.present = map[string]bool{"late": true, "later": true, "deleted": true}
 		}
-		m := newMirror(earlyBucket{kv}, owner, quiet)
+		m := newMirror(tt.bucket, owner, quiet)
 		watching, stop := context.WithCancel(ctx)
-		if err := m.watch(watching, first, stop); watching.Err() == nil {
-			t.Fatalf("the watch ended with %v", err)
+		if err := m.watch(watching, tt.first, stop); watching.Err() == nil {
+			t.Fatalf("%s: the watch ended with %v", tt.name, err)
 		}
 		if !slices.Equal(owner.atLoad, want) {
-			t.Errorf("first %v: the copy holds %v; want %v", first, owner.atLoad, want)
+			t.Errorf("%s holds %v; want %v", tt.name, owner.atLoad, want)
 		}
-		if deleted := []string{"deleted"}; !first && !slices.Equal(owner.gone, deleted) {
-			t.Errorf("taken for deleted: %v; want %v", owner.gone, deleted)
+		if deleted := []string{"deleted"}; !tt.first && !slices.Equal(owner.gone, deleted) {
+			t.Errorf("%s: taken for deleted: %v; want %v", tt.name, owner.gone, deleted)
 		}
 	}
 }
