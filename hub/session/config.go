@@ -87,6 +87,8 @@ func setDefault[T comparable](v *T, d T) {
 // Registry is what a session asks of the registry.
 type Registry interface {
 	Get(id string) (*registry.Device, bool)
+	// Check is nil while Get follows every change.
+	Check() error
 	Update(ctx context.Context, id string, change func(*registry.Device) error) (*registry.Device, error)
 }
 

@@ -94,6 +94,8 @@ func outcomeOf(err error) Outcome {
 		return Disabled
 	case violation.Code == CloseUnsupportedVersion:
 		return Unsupported
+	case violation.Code == CloseInternal:
+		return Aborted
 	}
 	return Malformed
 }
@@ -166,7 +168,7 @@ func (s *Session) verify(h *devicev1.Hello) (p proven, err error) {
 
 	proved := secret.VerifyDevice(&t, h.GetDeviceProof())
 	if !known || !accepted || !allowed || !proved {
-		return p, &Violation{Code: CloseUnauthorized}
+		return p, s.unauthorized()
 	}
 	if dev.Disabled {
 		return p, &Violation{Code: CloseDisabled}
@@ -174,6 +176,16 @@ func (s *Session) verify(h *devicev1.Hello) (p proven, err error) {
 	s.id = dev.ID // shares the registry's memory
 	s.firmware = cut(h.GetFirmware(), MaxFirmwareBytes)
 	return proven{dev: dev, wish: h.GetHeartbeatWishS(), secret: secret, transcript: t}, nil
+}
+
+// unauthorized turns a device away for good, unless this node may not know it
+// only because it does not follow the registry at present: then it may come
+// again.
+func (s *Session) unauthorized() *Violation {
+	if s.deps.Registry.Check() != nil {
+		return &Violation{Code: CloseInternal, Reason: "this node does not follow the registry at present"}
+	}
+	return &Violation{Code: CloseUnauthorized}
 }
 
 // transcript of this handshake. It is made anew where it is needed, so that
@@ -201,7 +213,7 @@ func (s *Session) attach(dev *registry.Device) error {
 	s.deps.Metrics.Live.Add(1)
 	now, ok := s.deps.Registry.Get(s.id)
 	if !ok {
-		return &Violation{Code: CloseUnauthorized}
+		return s.unauthorized()
 	}
 	s.Changed(now)
 	return nil

@@ -169,6 +169,7 @@ type world struct {
 
 	mu       sync.Mutex
 	dev      *registry.Device
+	behind   error // of Check
 	memory   Memory
 	live     *Session
 	epoch    uint64
@@ -189,6 +190,8 @@ func (w *world) Get(id string) (*registry.Device, bool) {
 	defer w.mu.Unlock()
 	return w.dev, id == w.dev.ID
 }
+
+func (w *world) Check() error { return w.behind }
 
 func (w *world) Update(_ context.Context, _ string, f func(*registry.Device) error) (*registry.Device, error) {
 	w.mu.Lock()

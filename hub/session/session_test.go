@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -461,6 +462,27 @@ func TestRefusalsTakeAlike(t *testing.T) {
 		}
 	}
 	t.Logf("%v", best)
+}
+
+// While a node does not follow the registry, nobody is turned away for good: a
+// device may have been made, or given a new credential, on another one.
+func TestNobodyIsTurnedAwayForGoodWithoutTheRegistry(t *testing.T) {
+	w := newWorld(t, Limits{})
+	s := New(newPipe(), w.deps)
+	h := &devicev1.Hello{
+		DeviceId: "dev-2", Generation: 1, DeviceNonce: make([]byte, device.NonceBytes), BootId: make([]byte, device.BootIDBytes),
+		DeviceProof: make([]byte, device.ProofBytes), BindingType: devicev1.BindingType_BINDING_TYPE_TLS_EXPORTER,
+	}
+	for _, tt := range []struct {
+		behind error
+		want   CloseCode
+	}{{nil, CloseUnauthorized}, {errors.New("no connection"), CloseInternal}} {
+		w.behind = tt.behind
+		_, err := s.verify(h)
+		if v := new(Violation); !errors.As(err, &v) || v.Code != tt.want || v.Code.Info().Reconnect != (tt.behind != nil) {
+			t.Errorf("with the registry in state %v: %v; want %v", tt.behind, err, tt.want)
+		}
+	}
 }
 
 func TestSplitFrame(t *testing.T) {
