@@ -18,6 +18,11 @@ import (
 // saved: each is a durable write.
 const describeInterval = 10 * time.Second
 
+// describePause is how long what gear tells of itself is gathered before it
+// replaces what it told an earlier hub: retained messages come one by one, in
+// any order.
+const describePause = 3 * time.Second
+
 // describe takes in what a report tells of the gear itself.
 func (b *broker) describe(g *gear, r *profile.Report) {
 	firmware := strings.ToValidUTF8(r.Firmware, "")
@@ -56,6 +61,9 @@ func (b *broker) describe(g *gear, r *profile.Report) {
 	}
 	if bytes.Equal(text, g.described()) {
 		return
+	}
+	if g.describeNext.IsZero() && len(g.device.Describe) > 0 {
+		g.describeNext = time.Now().Add(describePause)
 	}
 	g.description = text
 	b.changed[g] = struct{}{}

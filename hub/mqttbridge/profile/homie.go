@@ -154,14 +154,14 @@ func (p *homie) message(t homieTopic, m Message, report *Report) (used bool, err
 	case strings.HasPrefix(t.levels[0], "$"):
 		return true, p.deviceAttribute(t, m, report)
 	case n == 2 && t.levels[1] == "$array":
-		return true, p.array(t, m)
+		return true, p.array(t, m, report)
 	case n == 2 && strings.HasPrefix(t.levels[1], "$"):
 		return true, nil // of a node: $name, $type, $properties
 	case n == 3 && strings.HasPrefix(t.levels[2], "$"):
 		if t.v5 {
 			return true, nil // $target
 		}
-		return true, p.propertyAttribute(t, m)
+		return true, p.propertyAttribute(t, m, report)
 	case n == 2:
 		return true, p.value(t, m, report)
 	}
@@ -203,7 +203,7 @@ func (p *homie) deviceAttribute(t homieTopic, m Message, report *Report) error {
 		d.version = clean(text, 16)
 		return nil
 	case name == "$description":
-		return p.describe5(t, m)
+		return p.describe5(t, m, report)
 	case name == "$fw" && slices.Equal(t.levels[1:], []string{"version"}):
 		report.Firmware = clean(text, 64)
 	case name == "$stats" && len(t.levels) == 2:

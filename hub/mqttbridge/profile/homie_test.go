@@ -3,8 +3,10 @@ package profile
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,22 +107,23 @@ func wantStory(t *testing.T, got, want string) {
 func TestHomieExamplesOfTheConvention(t *testing.T) {
 	wantStory(t, story(t, testHomie(), samples(t, "homie/v4.txt")...), `
 super-car online
-super-car: engine_temperature=double:21.5
 super-car describes engine_temperature[Cel]double
+super-car describes engine_temperature[Cel]double
+super-car: engine_temperature=double:21.5
 `)
 	wantStory(t, story(t, testHomie(), samples(t, "homie/v3.txt")...), `
 super-car firmware 1.0.0
 super-car online
-super-car: lights_0_intensity=int:80
-super-car describes lights_intensity[%]int lights_0_intensity[%]int set()
-super-car: lights_1_intensity=int:0
 super-car describes lights_intensity[%]int lights_0_intensity[%]int lights_1_intensity[%]int set()
+super-car describes lights_intensity[%]int lights_0_intensity[%]int lights_1_intensity[%]int set()
+super-car: lights_0_intensity=int:80
+super-car: lights_1_intensity=int:0
 super-car: stats_uptime=double:120
 `)
 	wantStory(t, story(t, testHomie(), samples(t, "homie/v5.txt")...), `
 kitchen-light online
-kitchen-light: light_power=bool:true
 kitchen-light describes light_brightness[%]int light_color[]string light_power[]bool light_press[]string set()
+kitchen-light: light_power=bool:true
 kitchen-light: light_brightness=int:85
 kitchen-light: light_color=string:rgb,100,100,100
 `)
@@ -132,6 +135,59 @@ kitchen-light: light_color=string:rgb,100,100,100
 	settings, ok := homieKind().Recognise(text("home/attic/car/$homie", "4.0.0"))
 	if !ok || settings["prefix"] != "home/attic" {
 		t.Errorf("another base topic is recognised %v with %v", ok, settings)
+	}
+}
+
+// A broker sends what it retains in any order: once it has come, the device is
+// described as it was, those elements of an array included that have said
+// nothing since.
+func TestHomieIsDescribedInAnyOrder(t *testing.T) {
+	for file, want := range map[string]string{
+		"homie/v4.txt": "engine_temperature[Cel]double",
+		"homie/v3.txt": "lights_intensity[%]int lights_0_intensity[%]int lights_1_intensity[%]int set()",
+		"homie/v5.txt": "light_brightness[%]int light_color[]string light_power[]bool light_press[]string set()",
+	} {
+		for range 200 {
+			p := testHomie()
+			messages := slices.DeleteFunc(samples(t, file), func(m Message) bool { return !m.Retained })
+			rand.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+			var last string
+			for _, m := range messages {
+				for _, r := range take(t, p, m) {
+					if r.Describe != nil {
+						last = described(r.Describe)
+					}
+				}
+			}
+			if last != want {
+				t.Fatalf("%s is described %s after %v", file, last, topicsOf(messages))
+			}
+		}
+	}
+}
+
+func topicsOf(messages []Message) (topics []string) {
+	for _, m := range messages {
+		topics = append(topics, m.Topic)
+	}
+	return topics
+}
+
+// The number of an array's elements is the gear's word, and is bounded; an
+// element that comes without being in it is one all the same.
+func TestHomieArrays(t *testing.T) {
+	for ofArray, want := range map[string]int{
+		"0-1": 3, "3-3": 2, "0-0": 2, "1-0": 1, "": 1, "0-4294967295": 1, "9223372036854775807-9223372036854775808": 1, "-1-2": 1, "0-255": maxHomieProperties, "x": 1,
+	} {
+		p := testHomie()
+		take(t, p, kept("homie/a/n/$array", ofArray))
+		take(t, p, kept("homie/a/$state", "ready"))
+		if r := one(t, take(t, p, kept("homie/a/n/p/$datatype", "integer"))); len(p.devices["a"].properties) != want || r.Describe == nil {
+			t.Errorf("$array %q makes %d properties, want %d", ofArray, len(p.devices["a"].properties), want)
+		}
+		if ofArray == "x" {
+			wantRow(t, one(t, take(t, p, text("homie/a/n_7/p", "4"))), 0, "n_7_p=int:4")
+		}
 	}
 }
 

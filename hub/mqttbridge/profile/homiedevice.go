@@ -3,7 +3,6 @@ package profile
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
@@ -17,7 +16,7 @@ type homieDevice struct {
 	ready      bool   // has been
 	properties map[string]*homieProperty
 	fields     map[string]*homieProperty // nil value: two properties make the name
-	arrays     map[string]bool           // nodes with $array, of the convention 3
+	arrays     map[string]elements       // nodes with $array, of the convention 3
 	changed    bool                      // since it was described
 	described  time.Time                 // when its description was told last
 	memory     int
@@ -33,6 +32,8 @@ type homieProperty struct {
 	format    string
 	settable  bool
 	momentary bool // $retained is false
+	// The property of the node of which this is an element's; nil: none.
+	like *homieProperty
 }
 
 func (p *homieProperty) size() int {
@@ -49,7 +50,7 @@ func (p *homie) device(t homieTopic) (*homieDevice, error) {
 	if len(p.devices) >= MaxGear {
 		return nil, Refuse("too much gear", "over %d devices", MaxGear)
 	}
-	d := &homieDevice{v5: t.v5, properties: map[string]*homieProperty{}, fields: map[string]*homieProperty{}, arrays: map[string]bool{}}
+	d := &homieDevice{v5: t.v5, properties: map[string]*homieProperty{}, fields: map[string]*homieProperty{}, arrays: map[string]elements{}}
 	p.devices[t.device] = d
 	return d, nil
 }
@@ -91,7 +92,7 @@ func (p *homie) grow(d *homieDevice, n int) error {
 }
 
 // propertyAttribute is node/property/$attribute of the conventions 3 and 4.
-func (p *homie) propertyAttribute(t homieTopic, m Message) error {
+func (p *homie) propertyAttribute(t homieTopic, m Message, report *Report) error {
 	d, err := p.device(t)
 	if err != nil {
 		return err
@@ -129,43 +130,15 @@ func (p *homie) propertyAttribute(t homieTopic, m Message) error {
 	}
 	*property = changed
 	d.changed = true
-	return nil
-}
-
-// array marks a node of the convention 3 whose elements are node_0, node_1…
-func (p *homie) array(t homieTopic, m Message) error {
-	d, err := p.device(t)
-	if err != nil {
-		return err
-	}
-	switch {
-	case len(m.Payload) == 0:
-		delete(d.arrays, t.levels[0])
-	case len(d.arrays) < maxHomieProperties && len(t.levels[0]) <= MaxGearBytes:
-		d.arrays[t.levels[0]] = true
-	}
-	return nil
-}
-
-// find the property of a value; for an element of an array it is made like
-// the one of its node.
-func (p *homie) find(d *homieDevice, node, id string) (*homieProperty, error) {
-	if known := d.properties[node+"/"+id]; known != nil {
-		return known, nil
-	}
-	if cut := strings.LastIndexByte(node, '_'); cut > 0 && d.arrays[node[:cut]] {
-		if like := d.properties[node[:cut]+"/"+id]; like != nil {
-			made, err := p.property(d, node, id)
-			if err != nil {
-				return nil, err
+	for _, element := range d.properties {
+		if element.like == property {
+			if err := p.resemble(d, element); err != nil {
+				return err
 			}
-			key, field := made.key, made.field
-			*made = *like
-			made.key, made.field = key, field
-			return made, p.grow(d, made.size()-(&homieProperty{key: key, field: field}).size())
 		}
 	}
-	return nil, nil
+	p.tell(d, m, report)
+	return nil
 }
 
 // homie5 is the $description of the convention 5, in what matters here.
@@ -184,7 +157,7 @@ type homie5 struct {
 }
 
 // describe5 takes all properties from a $description.
-func (p *homie) describe5(t homieTopic, m Message) error {
+func (p *homie) describe5(t homieTopic, m Message, report *Report) error {
 	if !t.v5 {
 		return nil
 	}
@@ -215,8 +188,9 @@ func (p *homie) describe5(t homieTopic, m Message) error {
 		}
 		return err
 	}
-	if old != nil {
-		p.devices[t.device].ready = old.ready
+	if d := p.devices[t.device]; old != nil && d != nil {
+		d.ready = old.ready
+		p.tell(d, m, report)
 	}
 	return nil
 }
@@ -247,11 +221,21 @@ func (p *homie) take5(t homieTopic, described homie5) error {
 	return nil
 }
 
-// description of the device where it has changed or is due; else nil.
+// tell of a device what has come after its $state: what is retained comes in
+// any order.
+func (p *homie) tell(d *homieDevice, m Message, report *Report) {
+	if d.ready {
+		report.Describe = p.description(d, m.Received)
+	}
+}
+
+// description of the device where it has changed or is due; else nil. One that
+// says nothing is none.
 func (p *homie) description(d *homieDevice, now time.Time) *devicev1.Describe {
-	if !due(&d.described, now) && !d.changed || len(d.properties) == 0 {
+	if !due(&d.described, now) && !d.changed || !d.says() {
 		return nil
 	}
+	p.expect(d)
 	d.changed = false
 	of := describing(p.measure)
 	properties := make([]*homieProperty, 0, len(d.properties))
@@ -272,4 +256,14 @@ func (p *homie) description(d *homieDevice, now time.Time) *devicev1.Describe {
 		}
 	}
 	return of.done()
+}
+
+// says reports whether there is a field to describe.
+func (d *homieDevice) says() bool {
+	for _, known := range d.properties {
+		if homieKindOf(known.datatype) != 0 {
+			return true
+		}
+	}
+	return false
 }

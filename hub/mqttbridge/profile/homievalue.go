@@ -103,7 +103,7 @@ func (d *homieDevice) datatype(p *homieProperty) string {
 func (p *homie) described(t homieTopic, m Message, report *Report) (rows []telemetry.Row) {
 	d := p.devices[t.device]
 	last := t.levels[len(t.levels)-1]
-	if p.early.bytes == 0 || d == nil || last != "$datatype" && last != "$description" && last != "$state" {
+	if p.early.bytes == 0 || d == nil || last != "$datatype" && last != "$array" && last != "$description" && last != "$state" {
 		return nil
 	}
 	var wrong troubles
