@@ -308,4 +308,14 @@ func (e everyDevice) CheckDevice(_ context.Context, id string) error {
 	return nil
 }
 
+func (e everyDevice) Registration(id string) string {
+	d, ok := e.registry.Get(id)
+	if !ok {
+		return ""
+	}
+	return d.Created.String()
+}
+
+func (e everyDevice) Refresh(ctx context.Context, id string) error { return e.registry.Refresh(ctx, id) }
+
 func (e everyDevice) SelectDevices(context.Context, string) ([]string, error) { return nil, nil }
