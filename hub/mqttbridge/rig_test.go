@@ -316,6 +316,8 @@ func (e everyDevice) Registration(id string) string {
 	return d.Created.String()
 }
 
-func (e everyDevice) Refresh(ctx context.Context, id string) error { return e.registry.Refresh(ctx, id) }
+func (e everyDevice) Refresh(ctx context.Context, id string) error {
+	return e.registry.Refresh(ctx, id)
+}
 
 func (e everyDevice) SelectDevices(context.Context, string) ([]string, error) { return nil, nil }
