@@ -28,6 +28,8 @@ type Commands interface {
 	// NoAnswer ends a command that was sent on that session and that the
 	// gear will not answer.
 	NoAnswer(ctx context.Context, device string, epoch uint64, id, reason string) error
+	// Get says how a command stands.
+	Get(ctx context.Context, id string) (commands.Command, []commands.Event, error)
 }
 
 // Tail follows what becomes durable, for upstream.

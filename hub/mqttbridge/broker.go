@@ -2,6 +2,7 @@ package mqttbridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -39,12 +40,15 @@ type broker struct {
 	desk     desk
 	durable  atomic.Uint64 // the last seq that is durable
 	overlaps bool          // filters of two profiles overlap
-	clients  clientProblems
+
+	fenceTopic string // of the hub's messages to itself
+	clients    clientProblems
 
 	mu sync.Mutex // held by the worker while it works; guards all that follows
 
 	profiles []*bound
 	repeats  *redelivery
+	marks    *marks
 	// A session in which no message was of interest to repeats was not resumed:
 	// what repeats knows is of sessions that the broker has forgotten.
 	unresumed bool
@@ -70,6 +74,8 @@ type broker struct {
 	problems problems
 	counts   counts
 	parked   []parked // commands that wait for the broker, oldest first
+
+	fenceRefused bool // the session that is about to begin does not hear the hub itself
 }
 
 // counts of a broker.
@@ -128,6 +134,9 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		filters = append(filters, p.filters...)
 		br.profiles = append(br.profiles, p)
 	}
+	if br.fenceTopic = fenceTopic(br.conn.clientID); len(filters) > 0 && !matchesAny(filters, br.fenceTopic) {
+		filters = append(filters, br.fenceTopic)
+	}
 	if br.conn.filters = cover(filters); cfg.URL == EmbeddedURL {
 		br.conn.filters = single(filters)
 		br.conn.wanted = func(topic string) bool { return matchesAny(filters, topic) }
@@ -136,6 +145,9 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		if br.upstream, err = newUpstream(cfg, &b.deps, br.trouble); err != nil {
 			return nil, err
 		}
+	}
+	if br.marks, err = openMarks(filepath.Join(b.deps.Dir, cfg.Name+".marks")); err != nil {
+		return nil, err
 	}
 	br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"), cfg.URL == EmbeddedURL)
 	return br, err
@@ -176,8 +188,8 @@ func (b *broker) run(ctx context.Context) {
 	b.leaveAll("hub stopped")
 	stop()
 	wait.Wait()
-	if err := b.repeats.close(); err != nil {
-		b.log.Warn("memory of redeliveries could not be closed", "error", err)
+	if err := errors.Join(b.repeats.close(), b.marks.close()); err != nil {
+		b.log.Warn("memory of redeliveries or markers could not be closed", "error", err)
 	}
 }
 
@@ -254,6 +266,7 @@ func (b *broker) tick(now time.Time) {
 	if !b.connected && now.Sub(b.since) > lossGrace {
 		b.leaveAllLocked(fmt.Sprintf("broker %s is not reachable", b.cfg.Name))
 	}
+	b.watchFence(now)
 	b.lookForSilence(now)
 	b.saveDescriptions(now)
 }

@@ -25,6 +25,7 @@ func (b *broker) up(s *link, resumed, forgotten bool) {
 	for _, p := range b.profiles {
 		b.publishAll(p, b.guard(p, func() []profile.Publish { return p.profile.Connected() }))
 	}
+	b.raise(s, b.since)
 	b.unpark()
 	b.inbox.signal()
 }
@@ -77,6 +78,10 @@ func (b *broker) odd(err error) {
 func (b *broker) refusedFilter(filter string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if filter == b.fenceTopic {
+		b.fenceRefused = true
+		return
+	}
 	b.problem(problem{reason: "subscription refused", topic: filter, detail: "the broker does not let the hub subscribe; see its access rules"})
 }
 

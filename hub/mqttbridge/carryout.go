@@ -37,6 +37,10 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 		}
 		step, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
+		if b.expired(step, w.id) {
+			b.inbox.post(func() { b.drop(w) })
+			return
+		}
 		first, revision, at, err := b.bridge.published.claim(step, w.id, w.device)
 		switch {
 		case err != nil:
@@ -48,12 +52,17 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 			return
 		case !first:
 			w.stage.Store(publishes)
-			b.inbox.post(func() { w.deadline, w.earlier = at.Add(w.timeout), true })
+			b.inbox.post(func() {
+				w.deadline, w.earlier = at.Add(w.timeout), true
+				w.mark, w.published = markOf(w.id, revision), at
+				b.markedBefore(w)
+			})
 			return
 		case !w.stage.CompareAndSwap(begun, publishes):
 			b.endCanceled(ctx, w)
 			return
 		}
+		b.markCommand(w, revision)
 		for i, m := range w.plan.Publish {
 			err = b.publish(m.Topic, m.Payload, 0, false)
 			if err == nil {
@@ -74,6 +83,13 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 		}
 		b.inbox.post(func() { w.deadline = time.Now().Add(w.timeout) })
 	}
+}
+
+// expired reports whether a command that has waited for the broker has ended,
+// or must not be published any more: the dispatcher records that.
+func (b *broker) expired(ctx context.Context, id string) bool {
+	c, _, err := b.bridge.deps.Commands.Get(ctx, id)
+	return err == nil && (c.State.Ended() || !time.Now().Before(c.Expires))
 }
 
 // takeBack: the connection was gone before anything was published. The

@@ -36,6 +36,12 @@ type waiting struct {
 	epoch    uint64
 	deadline time.Time // of the answer; zero: not published yet
 	earlier  bool      // it was published before, by a process that has ended
+
+	// What may be the answer; see younger.
+	mark      string    // the words of its marker; "": it has none yet
+	published time.Time // when it went out, or was about to
+	heard     bool      // a marker has come back, at whatever QoS
+	fenced    *link     // the session in which that of QoS 1 has; nil: not yet
 }
 
 // due is when the command ends for want of an answer; zero: not by time.
@@ -59,7 +65,7 @@ func (b *broker) command(p *peer, c *devicev1.Command) {
 			return
 		}
 	}
-	if !b.connected {
+	if !b.connected || b.session.fence.waits(time.Now()) {
 		b.parked = append(b.parked, parked{p, c})
 		return
 	}
@@ -122,9 +128,9 @@ func arguments(c *devicev1.Command) (map[string]any, error) {
 }
 
 // answered offers a message to the commands that wait, the oldest first.
-func (b *broker) answered(p *bound, m profile.Message) {
+func (b *broker) answered(p *bound, a *arrival, m profile.Message) {
 	for i, w := range p.waiting {
-		if w.plan.Match == nil || w.stage.Load() != publishes {
+		if w.plan.Match == nil || w.stage.Load() != publishes || !b.younger(w, a) {
 			continue
 		}
 		answer, ok := b.match(w, m)
@@ -159,7 +165,10 @@ func (b *broker) expire(now time.Time) {
 				return false
 			}
 			reason := fmt.Sprintf("published to the broker, but the gear did not answer within %v; whether it acted is not known", w.timeout)
-			if w.earlier {
+			switch {
+			case w.mark != "" && !w.heard && w.fenced == nil && (b.session == nil || b.session.fence.state != fenceBlind) && !w.earlier:
+				reason = fmt.Sprintf("published to the broker, but what the broker had kept for the hub was not through within %v, so that no answer could be told from it; whether the gear acted is not known", w.timeout)
+			case w.earlier:
 				reason = "published to the broker before the hub was restarted, and no answer was heard since; not published again; whether the gear acted is not known"
 			}
 			b.noAnswer(w, reason)

@@ -103,7 +103,9 @@ type link struct {
 	// The broker has gone on with the session before; set when it has begun.
 	resumed bool
 
-	crowded bool // the worker's: it was told that messages were left
+	// The worker's.
+	crowded bool // it was told that messages were left
+	fence   fence
 
 	// Guarded by the inbox's mu.
 	missed    bool            // messages of QoS 1 were left for want of room

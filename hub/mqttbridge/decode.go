@@ -22,6 +22,11 @@ type held struct {
 // decode takes one message in: presence and descriptions at once, answers to
 // commands at once, and rows as entries of the arrival, which joins the queue.
 func (b *broker) decode(a *arrival) {
+	if a.topic == b.fenceTopic {
+		b.queue = append(b.queue, a)
+		b.marked(a)
+		return
+	}
 	b.counts.messages++
 	m := profile.Message{
 		Topic: a.topic, Payload: a.payload, Retained: a.retained, Received: a.received,
@@ -37,7 +42,7 @@ func (b *broker) decode(a *arrival) {
 		return
 	}
 	if !m.Retained && len(p.waiting) > 0 {
-		b.answered(p, m)
+		b.answered(p, a, m)
 	}
 	reports, err := b.decodeWith(p, m)
 	if err != nil {
@@ -63,7 +68,7 @@ func (b *broker) boundFor(m *profile.Message) *bound {
 		b.problem(problem{reason: "topic is not UTF-8", topic: strings.ToValidUTF8(m.Topic, "�")})
 		return nil
 	}
-	if b.bridge.publishes(m.Topic) {
+	if strings.HasPrefix(m.Topic, fenceRoot) || b.bridge.publishes(m.Topic) { // another hub's markers are no gear either
 		return nil
 	}
 	var found *bound
@@ -192,7 +197,7 @@ func (b *broker) rows(a *arrival, g *gear, m *profile.Message, rows []telemetry.
 	}
 	for i := range rows {
 		if rows[i].Time == 0 {
-			rows[i].Time = b.arrivalTime(a, g, m)
+			rows[i].Time = b.arrivalTime(a, g)
 		}
 	}
 	b.encode(a, g, m, rows)
@@ -201,23 +206,29 @@ func (b *broker) rows(a *arrival, g *gear, m *profile.Message, rows []telemetry.
 // arrivalTime is the time of a row that has none of its own: when the message
 // came first, later than all arrivals of the gear before, and a nanosecond
 // after the row before in the same message.
-func (b *broker) arrivalTime(a *arrival, g *gear, m *profile.Message) int64 {
+func (b *broker) arrivalTime(a *arrival, g *gear) int64 {
 	if a.first == 0 {
 		fresh := func() int64 { return max(a.received.UnixNano(), g.last+1) }
 		if a.id == 0 {
 			a.first = fresh()
 		} else {
-			if a.session != b.repeats.session {
-				<-a.session.begun
-				b.repeats.begin(a.session, a.session.resumed && !b.unresumed)
-				b.unresumed = false
-			}
-			a.hash = messageHash(m.Topic, m.Payload)
-			a.first = b.repeats.arrival(a.id, a.dup, a.hash, fresh)
+			a.first = b.cameFirst(a, fresh)
 		}
 	}
 	at := a.first + a.stamped
 	a.stamped++
 	g.last = max(g.last, at)
 	return at
+}
+
+// cameFirst is when a message of QoS 1 came first; fresh makes that time for
+// one that is not known.
+func (b *broker) cameFirst(a *arrival, fresh func() int64) int64 {
+	if a.session != b.repeats.session {
+		<-a.session.begun
+		b.repeats.begin(a.session, a.session.resumed && !b.unresumed)
+		b.unresumed = false
+	}
+	a.hash = messageHash(a.topic, a.payload)
+	return b.repeats.arrival(a.id, a.dup, a.hash, fresh)
 }

@@ -45,6 +45,7 @@ type inbox struct {
 	// bytes and count are of messages that are not settled, wherever they are.
 	bytes, count int
 	most         int    // count at its highest, in this session
+	peak         int    // and since takePeak
 	lost         uint64 // QoS 0 messages without room
 	closed       bool   // no message is taken any more
 }
@@ -65,7 +66,7 @@ func (i *inbox) put(s *link, batch []*arrival) (full bool) {
 	for _, a := range batch {
 		i.take(s, a)
 	}
-	i.most = max(i.most, i.count)
+	i.most, i.peak = max(i.most, i.count), max(i.peak, i.count)
 	if len(i.messages) > 0 {
 		i.signal()
 	}
@@ -189,6 +190,15 @@ func (i *inbox) begun() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.most = i.count
+}
+
+// takePeak is the most messages that were not settled since it was called.
+func (i *inbox) takePeak() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	peak := i.peak
+	i.peak = i.count
+	return peak
 }
 
 // leastWindow is below what a broker sends ahead of acknowledgements:

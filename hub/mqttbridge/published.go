@@ -47,8 +47,8 @@ func (p *published) open(ctx context.Context) error {
 	return nil
 }
 
-// claim the right to publish a command. first: it is the caller's, at that
-// revision; else somebody has claimed it at that time. After an error it may
+// claim the right to publish a command. first: it is the caller's; else
+// somebody has claimed it at that time. revision is that of the claim. After an error it may
 // be claimed.
 func (p *published) claim(ctx context.Context, id, device string) (first bool, revision uint64, at time.Time, err error) {
 	at = time.Now().UTC()
@@ -72,7 +72,7 @@ func (p *published) claim(ctx context.Context, id, device string) (first bool, r
 	if json.Unmarshal(known.Value(), &c) == nil && !c.At.IsZero() {
 		at = c.At
 	}
-	return false, 0, at, nil
+	return false, known.Revision(), at, nil
 }
 
 // unclaim gives the claim back: nothing was published.

@@ -2,6 +2,7 @@ package mqttbridge
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,7 +52,7 @@ func newRecording(filters []string, own []naming) *recording {
 
 // put takes in a message. It does not wait.
 func (r *recording) put(m mqtt.Message) {
-	if !matchesAny(r.filters, m.Topic()) || slices.ContainsFunc(r.own, func(n naming) bool { return n.own(m.Topic()) }) {
+	if !matchesAny(r.filters, m.Topic()) || strings.HasPrefix(m.Topic(), fenceRoot) || slices.ContainsFunc(r.own, func(n naming) bool { return n.own(m.Topic()) }) {
 		return
 	}
 	r.mu.Lock()

@@ -107,6 +107,9 @@ type Plan struct {
 	// decoded for its readings all the same. It is called from the goroutine
 	// that calls Decode.
 	Match func(m Message) (Answer, bool)
+	// Named: the answer names the command, so that no older message can be
+	// taken for it, as one that tells a state can.
+	Named bool
 }
 
 // Profile is one kind of gear on one broker, with what it remembers of that

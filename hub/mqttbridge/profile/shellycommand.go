@@ -196,6 +196,7 @@ func (p *shelly) call(gear string, c Command) (Plan, error) {
 	return Plan{
 		Publish: []Publish{{Topic: gear + "/rpc", Payload: payload}},
 		Match:   matchShellyResponse(p.settings.ReplyTo+"/rpc", c.ID),
+		Named:   true,
 	}, nil
 }
 

@@ -243,6 +243,7 @@ func (p *zigbee) request(c Command) (Plan, error) {
 		Match: func(m Message) (Answer, bool) {
 			return zigbeeResponse(m, p.base+"bridge/response/"+name, c.ID)
 		},
+		Named: true,
 	}, nil
 }
 
