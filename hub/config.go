@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tetherline/tetherline/commands/jsstore"
 	"github.com/tetherline/tetherline/hub/natsd"
 )
 
@@ -64,6 +65,7 @@ type Config struct {
 	RotationGrace time.Duration // how long a superseded credential works
 
 	CommandHistory time.Duration // how long commands and their stories are kept after their end, from 1 h
+	CommandBytes   int64         // bound of the commands on disk, from 16 MiB
 
 	LogLevel  string // debug, info, warn, error
 	LogFormat string // text or json
@@ -89,6 +91,7 @@ func DefaultConfig() Config {
 		AddressRate:     50,
 		RotationGrace:   24 * time.Hour,
 		CommandHistory:  30 * 24 * time.Hour,
+		CommandBytes:    jsstore.DefaultMaxBytes,
 		LogLevel:        "info",
 		LogFormat:       "text",
 	}
@@ -146,7 +149,8 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.Float64Var(&c.AddressRate, "address-rate", c.AddressRate, "connection attempts a second of one address, sustained")
 	fs.DurationVar(&c.RotationGrace, "rotation-grace", c.RotationGrace, "how long a superseded credential works when the new one is not proved")
 
-	fs.DurationVar(&c.CommandHistory, "command-history", c.CommandHistory, "how long commands and their stories are kept after their end, from 1h; idempotency keys are honoured as long")
+	fs.DurationVar(&c.CommandHistory, "command-history", c.CommandHistory, "how long commands and their stories are kept after their end, from 1h; idempotency keys are honoured as long, unless command-bytes needs their room before")
+	fs.Int64Var(&c.CommandBytes, "command-bytes", c.CommandBytes, "bound of the commands on disk, from 16777216: near it the oldest ended ones make room before their time, and their idempotency keys are forgotten; where commands that have not ended fill it, new ones are refused")
 
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")

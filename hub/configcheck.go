@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"net/url"
 	"time"
+
+	"github.com/tetherline/tetherline/commands/jsstore"
 )
 
 // Check returns nil, or an error that names the first key that is wrong and
@@ -136,6 +138,9 @@ func (c *Config) checkLimits() error {
 	}
 	if c.CommandHistory < time.Hour {
 		return bad("command-history", "%v is under 1h", c.CommandHistory)
+	}
+	if c.CommandBytes < jsstore.MinMaxBytes {
+		return bad("command-bytes", "%d is under 16 MiB (16777216)", c.CommandBytes)
 	}
 	for key, value := range map[string]float64{
 		"window-frames": float64(c.WindowFrames), "device-frames": c.DeviceFrames, "device-bytes": c.DeviceBytes,

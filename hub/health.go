@@ -32,6 +32,7 @@ func (h *Hub) checks() []check {
 		{"buffer", true, func(context.Context) error { return h.buffer.Health() }},
 		{"store", false, h.checkStoreNow},
 		{"quarantine", false, h.checkQuarantine},
+		{"command store", false, func(context.Context) error { return h.commandStore.Check() }},
 	}
 	if h.bridge != nil {
 		checks = append(checks, check{"mqtt bridge", false, h.checkMQTTBridge})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tetherline/tetherline/commands"
+	"github.com/tetherline/tetherline/commands/jsstore"
 	"github.com/tetherline/tetherline/hub/api"
 	"github.com/tetherline/tetherline/hub/gateway"
 	"github.com/tetherline/tetherline/hub/live"
@@ -45,26 +46,27 @@ type Hub struct {
 	log     *slog.Logger
 	started time.Time
 
-	node       *natsd.Node
-	registry   *registry.Registry
-	keyring    *registry.Keyring
-	quarantine *jsbuffer.Quarantine
-	buffer     *jsbuffer.Buffer
-	store      store
-	pump       *telemetry.Pump
-	wheel      *session.Wheel
-	live       *live.Table
-	commands   *commands.Dispatcher
-	gateway    *gateway.Gateway
-	proxied    *gateway.Gateway // of ProxyListen; nil: none
-	api        *api.Server
-	ca         []byte // PEM that devices and operators trust; nil: the system's roots
-	certs      *certificates
-	mqtt       *mqttBroker         // nil: none
-	bridge     *mqttbridge.Bridge  // nil: none
-	sampler    *mqttbridge.Sampler // where there is no bridge
-	metrics    *metrics
-	listeners  []*listener
+	node         *natsd.Node
+	registry     *registry.Registry
+	keyring      *registry.Keyring
+	quarantine   *jsbuffer.Quarantine
+	buffer       *jsbuffer.Buffer
+	store        store
+	pump         *telemetry.Pump
+	wheel        *session.Wheel
+	live         *live.Table
+	commands     *commands.Dispatcher
+	commandStore *jsstore.Store
+	gateway      *gateway.Gateway
+	proxied      *gateway.Gateway // of ProxyListen; nil: none
+	api          *api.Server
+	ca           []byte // PEM that devices and operators trust; nil: the system's roots
+	certs        *certificates
+	mqtt         *mqttBroker         // nil: none
+	bridge       *mqttbridge.Bridge  // nil: none
+	sampler      *mqttbridge.Sampler // where there is no bridge
+	metrics      *metrics
+	listeners    []*listener
 
 	background sync.WaitGroup
 	failed     chan error // from a part that ended on its own

@@ -173,7 +173,15 @@ func (m *metrics) collectCommands(c collector) {
 	}
 	c.gauge("commands_owed_ends", "Ends of commands that wait for the store.", float64(s.OwedEnds))
 	c.counter("commands_accepted_total", "Commands accepted by this node.", s.Accepted)
-	c.counter("commands_refused_total", "Commands refused because the device had too many pending.", s.Refused)
+	const refused = "Commands refused, by reason: the device had too many pending, or the store had no room."
+	c.counter("commands_refused_total", refused, s.Refused, "reason", "too_many_pending")
+	c.counter("commands_refused_total", refused, s.RefusedFull, "reason", "store_full")
+	if store := m.hub.commandStore; store != nil {
+		u := store.Usage()
+		c.gauge("commands_store_bytes", "Bytes of the commands on disk, history included.", float64(u.Bytes))
+		c.gauge("commands_store_max_bytes", "Bound of the commands on disk; near it the oldest ended ones make room.", float64(u.MaxBytes))
+		c.counter("commands_dropped_total", "Ended commands dropped by this node before their time, to make room.", u.Dropped)
+	}
 	c.counter("commands_sent_total", "Commands handed to a session, repetitions included.", s.Sent)
 	c.counter("commands_resent_total", "Repetitions among them.", s.Resent)
 	c.counter("commands_late_total", "Ends that a device reported after the hub had decided.", s.Late)

@@ -34,8 +34,8 @@ const (
 )
 
 // otherStreams is what the buckets and streams besides buffer and quarantine
-// may take on disk: registry, presence, audit log and commands.
-const otherStreams = 4 << 30
+// may take on disk: registry, presence, audit log and groups of commands.
+const otherStreams = 3 << 30
 
 func (h *Hub) openNATS(ctx context.Context) error {
 	if u, err := url.Parse(h.cfg.NATSURL); err == nil && h.cfg.NATSURL != "" {
@@ -43,7 +43,7 @@ func (h *Hub) openNATS(ctx context.Context) error {
 	}
 	node, err := natsd.Start(ctx, natsd.Config{
 		Dir:       filepath.Join(h.cfg.Data, jetStreamDir),
-		MaxStore:  h.cfg.BufferBytes + h.cfg.QuarantineBytes + otherStreams,
+		MaxStore:  h.cfg.BufferBytes + h.cfg.QuarantineBytes + h.cfg.CommandBytes + otherStreams,
 		URL:       h.cfg.NATSURL,
 		User:      h.cfg.NATSUser,
 		Password:  h.cfg.NATSPassword,
@@ -177,11 +177,12 @@ func (h *Hub) openLive(ctx context.Context) error {
 func (h *Hub) openCommands(ctx context.Context) error {
 	store, err := jsstore.New(ctx, jsstore.Config{
 		Conn: h.node.Conn(), JetStream: h.node.JetStream(), Replicas: h.node.Replicas(), Retention: h.cfg.CommandHistory,
-		Sole: h.cfg.NATSURL == "", Logger: h.log,
+		MaxBytes: h.cfg.CommandBytes, Sole: h.cfg.NATSURL == "", Logger: h.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open commands: %w", err)
 	}
+	h.commandStore = store
 	h.commands, err = commands.New(commands.Config{
 		Node: h.node.Name(), Store: store, Devices: commandDevices{h.registry}, Operators: commandOperators{h.registry},
 		Sender: h.live, Logger: h.log,

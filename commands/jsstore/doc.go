@@ -45,6 +45,16 @@
 // 12 or more at once would gain by it; and one record in it that has changed
 // fails them all. Its fast batches sync each message.
 //
+// # What there is room for
+//
+// History is bounded by age and by bytes. Near MaxBytes the oldest ended
+// commands go: by one purge up to the oldest that has not ended, and one by
+// one behind that. Which have not ended the follower knows, up to the sequence
+// that it has come to, and nothing above that is touched; a record that
+// changes meanwhile moves to a sequence above it. This is done beside the
+// writes; a Create waits for it only where that came too late. What live
+// commands need for their ends is kept free.
+//
 // A device that connects costs no read at all: the dispatcher has its pending
 // commands in memory.
 package jsstore

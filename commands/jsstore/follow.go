@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -30,6 +31,8 @@ type follower struct {
 	fn      func(commands.Change)
 	created time.Time // of the stream
 
+	// Written by Follow alone, with mu held; liveUpTo reads them too.
+	mu     sync.Mutex
 	live   map[string]uint64 // subjects of the commands that have not ended, and their sequences
 	at     uint64            // everything up to this sequence is in live
 	synced bool
@@ -58,9 +61,13 @@ func (s *Store) Follow(ctx context.Context, fn func(commands.Change)) error {
 	if err != nil && !errors.Is(err, errNoMessage) {
 		return fmt.Errorf("follow commands: %w", err)
 	}
+	house, leave := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	defer func() { leave(); keeping.Wait(); s.follower.CompareAndSwap(f, nil) }()
 	if first == nil {
 		f.begin(records)
 	}
+	keeping.Go(func() { f.keepHouse(house) })
 	consumer, err := s.js.OrderedConsumer(ctx, StreamCommands, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{commandPrefix + ">"},
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
@@ -174,17 +181,12 @@ func (f *follower) next(ctx context.Context, messages jetstream.MessagesContext)
 
 // take one message in.
 func (f *follower) take(m *storedMessage, records map[string]*storedMessage) {
-	f.at = m.Sequence
 	f.changes++
 	state, err := commands.ParseState(m.Header.Get(stateHeader))
+	f.note(m, state)
 	if err != nil {
 		f.s.log.Error("a stored command has no state", "subject", m.Subject, "error", err)
 		return
-	}
-	if state.Ended() {
-		delete(f.live, m.Subject)
-	} else {
-		f.live[m.Subject] = m.Sequence
 	}
 	if f.synced {
 		f.tell(m)
@@ -196,9 +198,26 @@ func (f *follower) take(m *storedMessage, records map[string]*storedMessage) {
 	}
 }
 
+// note keeps count of what has not ended; state is 0 where it cannot be read.
+func (f *follower) note(m *storedMessage, state commands.State) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at = m.Sequence
+	switch {
+	case state == 0:
+	case state.Ended():
+		delete(f.live, m.Subject)
+	default:
+		f.live[m.Subject] = m.Sequence
+	}
+	f.s.live.Store(int64(len(f.live)))
+}
+
 // begin hands out the commands that have not ended, and that these were they.
 func (f *follower) begin(records map[string]*storedMessage) {
 	f.synced = true
+	f.s.live.Store(int64(len(f.live)))
+	f.s.follower.Store(f)
 	for _, m := range slices.SortedFunc(maps.Values(records), func(a, b *storedMessage) int { return cmp.Compare(a.Sequence, b.Sequence) }) {
 		f.tell(m)
 	}
@@ -257,9 +276,6 @@ func (f *follower) restore(ctx context.Context, last uint64) (map[string]*stored
 // bounds what the next Follow has to read; not having one loses nothing.
 func (f *follower) checkpoint(ctx context.Context) {
 	f.changes, f.written = 0, time.Now()
-	if st, err := f.s.js.Stream(ctx, StreamCommands); err == nil {
-		f.s.bytes.Store(int64(st.CachedInfo().State.Bytes))
-	}
 	c := &checkpoint{Created: f.created, At: f.at, Live: slices.Sorted(maps.Values(f.live))}
 	if err := f.s.writeCheckpoint(ctx, c); err != nil && ctx.Err() == nil {
 		f.s.log.Warn("the checkpoint of the command store was not written", "error", err)

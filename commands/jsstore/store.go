@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,11 +42,13 @@ type Config struct {
 	Replicas int
 	// Retention is how long commands and groups are kept after their end, from
 	// MinRetention; 0: DefaultRetention. Idempotency keys are honoured as
-	// long.
+	// long, unless MaxBytes needs their room before.
 	Retention time.Duration
 	// MaxBytes that all commands may take on disk, from MinMaxBytes; 0:
-	// DefaultMaxBytes. From nine tenths on no new command is accepted, so
-	// that those there are can be brought to their ends.
+	// DefaultMaxBytes. Near it the oldest ended commands make room for new
+	// ones, and their keys are forgotten; commands that have not ended are
+	// never dropped. Where these fill nine tenths, less what their own ends
+	// need, no new command is accepted.
 	MaxBytes int64
 	// Sole says that no other process writes to the streams, as on an embedded
 	// server. What this process has written its dispatcher knows, so Follow
@@ -61,8 +64,17 @@ type Store struct {
 	log *slog.Logger
 	js  jetstream.JetStream
 
-	bytes atomic.Int64  // of the commands, as last seen
-	last  atomic.Uint64 // the highest revision that this Store has made
+	last atomic.Uint64 // the highest revision that this Store has made
+
+	// Of the room that there is: see room.go.
+	bytes    atomic.Int64  // of the commands: as last seen, and what was written since
+	stirred  atomic.Bool   // something was written since keepHouse looked
+	live     atomic.Int64  // commands that have not ended
+	dropped  atomic.Uint64 // that had ended, to make room
+	refused  atomic.Int64  // Unix nanoseconds of the last Create for which there was no room
+	tight    atomic.Bool   // nothing is left to drop, and the store is fuller than it should be
+	follower atomic.Pointer[follower]
+	room     sync.Mutex // one makes room at a time
 
 	// How often Follow writes a checkpoint, and looks where the Store is the
 	// sole one; tests have them small.
@@ -153,8 +165,8 @@ func parseSubject(subject string) (id, device string, ok bool) {
 // Create implements commands.Store. The expectation covers the id with any
 // device, so that an id is one command's only.
 func (s *Store) Create(ctx context.Context, c *commands.Command) error {
-	if s.bytes.Load() > s.cfg.MaxBytes/10*9 {
-		return fmt.Errorf("%d of %d bytes: %w", s.bytes.Load(), s.cfg.MaxBytes, commands.ErrFull)
+	if err := s.admit(ctx); err != nil {
+		return err
 	}
 	m, err := s.message(c)
 	if err != nil {
@@ -181,6 +193,9 @@ func (s *Store) Update(ctx context.Context, c *commands.Command) error {
 	}
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, fmt.Sprint(c.Revision))
 	seq, err := s.publish(ctx, m, commands.ErrStale)
+	if errors.Is(err, commands.ErrFull) && s.makeRoom(ctx, 64) == nil {
+		seq, err = s.publish(ctx, m, commands.ErrStale)
+	}
 	if err == nil {
 		c.Revision = seq
 		s.made(seq)
@@ -214,6 +229,9 @@ func (s *Store) message(c *commands.Command) (*nats.Msg, error) {
 func (s *Store) publish(ctx context.Context, m *nats.Msg, mismatch error) (uint64, error) {
 	ack, err := s.js.PublishMsg(ctx, m)
 	if err == nil {
+		if ack.Stream == StreamCommands {
+			s.wrote(m.Size())
+		}
 		return ack.Sequence, nil
 	}
 	var api *jetstream.APIError

@@ -308,20 +308,6 @@ func TestScanGoesBackThroughHolesAndDevices(t *testing.T) {
 	}
 }
 
-func TestFullStoreRefusesNewCommandsAndTakesEnds(t *testing.T) {
-	s := newStore(t, Config{})
-	c := aCommand("a", "d", commands.Sent)
-	wantCreate(t, s, c)
-	s.bytes.Store(s.cfg.MaxBytes)
-	if err := s.Create(t.Context(), aCommand("b", "d", commands.Queued)); !errors.Is(err, commands.ErrFull) {
-		t.Errorf("create in a full store: %v, want ErrFull", err)
-	}
-	c.State = commands.Succeeded
-	if err := s.Update(t.Context(), c); err != nil {
-		t.Errorf("an end in a full store: %v", err)
-	}
-}
-
 func TestGroups(t *testing.T) {
 	s := newStore(t, Config{})
 	ctx := t.Context()

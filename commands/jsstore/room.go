@@ -1,0 +1,305 @@
+package jsstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tetherline/tetherline/commands"
+)
+
+// How full the stream may be, in per cent of MaxBytes, less reserve for each
+// command that has not ended.
+const (
+	dropAbove   = 85 // from here on the oldest ended commands make room,
+	dropTo      = 80 // down to here
+	refuseAbove = 90 // where they cannot, no new command is accepted
+
+	// reserve is what a record may grow by until its end: some events, a
+	// message. Results, which may be larger, fit into what refuseAbove leaves,
+	// because an end is soon followed by the room that it makes.
+	reserve = 1 << 10
+)
+
+const (
+	houseEvery = time.Second // looks at the size, when something was written
+	ageEvery   = time.Minute // looks for what is older than the retention
+	// ageSlack is left to JetStream, which removes what is old by itself
+	// unless the retention has become shorter since.
+	ageSlack = 5 * time.Minute
+	// maxDeletes bounds the records that are removed one by one in a pass:
+	// those behind a command that has not ended.
+	maxDeletes = 2000
+	// refusedFor is how long a refusal shows in Check.
+	refusedFor = time.Minute
+)
+
+// Usage is how full the store is.
+type Usage struct {
+	Bytes, MaxBytes int64  // on disk; of MaxBytes a part stays free for the ends of live commands
+	Live            int    // commands that have not ended
+	Dropped         uint64 // ended commands that had to go before their time, by this process
+}
+
+// Usage may be called at any time.
+func (s *Store) Usage() Usage {
+	return Usage{Bytes: s.bytes.Load(), MaxBytes: s.cfg.MaxBytes, Live: int(s.live.Load()), Dropped: s.dropped.Load()}
+}
+
+// Check returns an error that says so when commands that have not ended fill
+// the store, so that new ones are refused or soon will be.
+func (s *Store) Check() error {
+	recently := time.Since(time.Unix(0, s.refused.Load())) < refusedFor
+	if !recently && !s.tight.Load() {
+		return nil
+	}
+	words := "nearly full"
+	if recently {
+		words = "full, and refuses new ones"
+	}
+	return fmt.Errorf("the store of commands is %s: %d that have not ended, %d of %d bytes; cancel some, or raise command-bytes",
+		words, s.live.Load(), s.bytes.Load(), s.cfg.MaxBytes)
+}
+
+// level is that share of MaxBytes, less what the live commands may grow by.
+func (s *Store) level(percent int64) int64 {
+	return s.cfg.MaxBytes/100*percent - s.live.Load()*reserve
+}
+
+// wrote counts what a message takes on disk. What it has replaced is not
+// known: the next look at the stream corrects that.
+func (s *Store) wrote(size int) {
+	const header = 34 // of a message in a block of JetStream, about
+	s.bytes.Add(int64(size + header))
+	s.stirred.Store(true)
+}
+
+// admit makes sure that there is room for a new command. Without a need to
+// make room it asks nobody.
+func (s *Store) admit(ctx context.Context) error {
+	if s.bytes.Load() <= s.level(refuseAbove) {
+		return nil
+	}
+	if time.Since(time.Unix(0, s.refused.Load())) > houseEvery/4 {
+		if err := s.makeRoom(ctx, 64); err != nil {
+			return err
+		}
+		if s.bytes.Load() <= s.level(refuseAbove) {
+			return nil
+		}
+	}
+	s.refused.Store(time.Now().UnixNano())
+	return fmt.Errorf("%d commands that have not ended take, with room for their ends, all of %d bytes (command-bytes): %w",
+		s.live.Load(), s.cfg.MaxBytes, commands.ErrFull)
+}
+
+// measure reads how large the stream is.
+func (s *Store) measure(ctx context.Context) (*jetstream.StreamState, error) {
+	st, err := s.js.Stream(ctx, StreamCommands)
+	if err != nil {
+		return nil, fmt.Errorf("read the state of the stream: %w", err)
+	}
+	state := st.CachedInfo().State
+	s.bytes.Store(int64(state.Bytes))
+	return &state, nil
+}
+
+// makeRoom drops the oldest ended commands while the store is fuller than it
+// should be; deletes bounds what is removed one by one. It knows which have
+// not ended from the follower: without one nothing is dropped.
+func (s *Store) makeRoom(ctx context.Context, deletes int) error {
+	s.room.Lock()
+	defer s.room.Unlock()
+	state, err := s.measure(ctx)
+	if err != nil {
+		return err
+	}
+	f := s.follower.Load()
+	if s.bytes.Load() <= s.level(dropAbove) || f == nil {
+		s.tight.Store(false)
+		return nil
+	}
+	at, live := f.liveUpTo()
+	from, dropped := state.FirstSeq, uint64(0)
+	for state.Msgs > 0 && s.bytes.Load() > s.level(dropTo) && from <= at && deletes > 0 && ctx.Err() == nil {
+		// As many as it takes, were there no gaps between them.
+		count := uint64(s.bytes.Load()-s.level(dropTo))*state.Msgs/max(1, state.Bytes) + 1
+		to := min(from+count, at+1)
+		n, rest, err := s.drop(ctx, from, to, live, deletes)
+		if err != nil {
+			return err
+		}
+		dropped, deletes = dropped+n, rest
+		if state, err = s.measure(ctx); err != nil {
+			return err
+		}
+		from = max(to, state.FirstSeq)
+	}
+	s.dropped.Add(dropped)
+	s.tight.Store(dropped == 0)
+	if dropped > 0 {
+		s.log.Info("the oldest ended commands made room for new ones", "dropped", dropped, "bytes", s.bytes.Load(), "max_bytes", s.cfg.MaxBytes)
+	}
+	return nil
+}
+
+// drop removes the records of the sequences from to below to, but for the live
+// ones: all up to the first of these at once, those behind it one by one.
+func (s *Store) drop(ctx context.Context, from, to uint64, live []uint64, deletes int) (dropped uint64, rest int, err error) {
+	next := to // the first live one
+	if len(live) > 0 {
+		next = min(next, live[0])
+	}
+	if next > from {
+		if dropped, err = s.purge(ctx, next); err != nil {
+			return dropped, deletes, err
+		}
+	}
+	for from = max(from, next); from < to && deletes > 0; {
+		part, done, err := s.batch(ctx, StreamCommands, getRequest{Sequence: from, Batch: min(batchSize, deletes)}, to-1)
+		if err != nil {
+			return dropped, deletes, err
+		}
+		var ended []uint64
+		for _, m := range part {
+			state, err := commands.ParseState(m.Header.Get(stateHeader))
+			if _, alive := slices.BinarySearch(live, m.Sequence); err == nil && state.Ended() && !alive {
+				ended = append(ended, m.Sequence)
+			}
+			from = m.Sequence + 1
+		}
+		if err := s.remove(ctx, ended); err != nil {
+			return dropped, deletes, err
+		}
+		dropped, deletes = dropped+uint64(len(ended)), deletes-len(ended)
+		if done || len(part) == 0 {
+			break
+		}
+	}
+	return dropped, deletes, nil
+}
+
+// purge removes all records below a sequence.
+func (s *Store) purge(ctx context.Context, below uint64) (uint64, error) {
+	var answer struct {
+		Error  *jetstream.APIError `json:"error"`
+		Purged uint64              `json:"purged"`
+	}
+	body, err := json.Marshal(map[string]uint64{"seq": below})
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	m, err := s.cfg.Conn.RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+StreamCommands, body)
+	if err == nil {
+		err = json.Unmarshal(m.Data, &answer)
+	}
+	if err == nil && answer.Error != nil {
+		err = answer.Error
+	}
+	if err != nil {
+		return 0, fmt.Errorf("drop ended commands: %w", err)
+	}
+	return answer.Purged, nil
+}
+
+// remove records one by one; one that has gone meanwhile is no error.
+func (s *Store) remove(ctx context.Context, sequences []uint64) error {
+	st, err := s.js.Stream(ctx, StreamCommands)
+	if err != nil {
+		return fmt.Errorf("drop ended commands: %w", err)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for _, seq := range sequences {
+		g.Go(func() error {
+			if err := st.DeleteMsg(gctx, seq); err != nil && gctx.Err() != nil {
+				return err
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// liveUpTo are the sequences of the commands that have not ended, rising, as
+// they were when the stream had come to at.
+func (f *follower) liveUpTo() (at uint64, live []uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	live = make([]uint64, 0, len(f.live))
+	for _, seq := range f.live {
+		live = append(live, seq)
+	}
+	slices.Sort(live)
+	return f.at, live
+}
+
+// keepHouse holds the store to its size and its age until ctx ends.
+func (f *follower) keepHouse(ctx context.Context) {
+	tick := time.NewTicker(houseEvery)
+	defer tick.Stop()
+	var aged time.Time
+	seen := uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		f.mu.Lock()
+		at := f.at
+		f.mu.Unlock()
+		var err error
+		if f.s.stirred.Swap(false) || at != seen || f.s.tight.Load() {
+			seen = at
+			err = f.s.makeRoom(ctx, maxDeletes)
+		}
+		if err == nil && time.Since(aged) > ageEvery {
+			aged = time.Now()
+			err = f.s.dropAged(ctx, aged.Add(-f.s.cfg.Retention-ageSlack))
+		}
+		if err != nil && ctx.Err() == nil {
+			f.s.log.Warn("old commands were not dropped; trying again", "error", err)
+			f.s.stirred.Store(true)
+		}
+	}
+}
+
+// dropAged drops what has ended before a time: records that were stored while
+// a longer retention was configured.
+func (s *Store) dropAged(ctx context.Context, before time.Time) error {
+	s.room.Lock()
+	defer s.room.Unlock()
+	f := s.follower.Load()
+	state, err := s.measure(ctx)
+	if err != nil || f == nil || state.Msgs == 0 || !state.FirstTime.Before(before) {
+		return err
+	}
+	at, live := f.liveUpTo()
+	to := state.FirstSeq
+search:
+	for step := uint64(0); to <= at; {
+		m, err := s.get(ctx, StreamCommands, getRequest{Sequence: to + step, Next: commandPrefix + ">"})
+		switch {
+		case err == nil && m.Sequence <= at && m.Time.Before(before):
+			to, step = m.Sequence+1, 2*step+1
+		case step > 0:
+			step /= 2 // too far
+		default:
+			break search
+		}
+	}
+	dropped, _, err := s.drop(ctx, state.FirstSeq, min(to, at+1), live, maxDeletes)
+	if dropped > 0 {
+		s.log.Info("commands older than the history is kept were dropped", "dropped", dropped)
+		s.stirred.Store(true)
+	}
+	return err
+}
