@@ -38,7 +38,7 @@ chaos: test-deps ## 10,000 commands to 500 devices on bad links, hub and devices
 
 prove: test-deps ## the hub's promises, against kills, torn writes, full disks, dead links and impostors, for FOR (2m); SEED=n repeats a schedule, COMMANDS=n a second (5)
 	go build -o bin/ ./cmd/hubd ./cmd/firmware-sim
-	bin/firmware-sim prove --for $(or $(FOR),2m) --seed $(or $(SEED),0) --commands $(or $(COMMANDS),5)
+	bin/firmware-sim prove --for $(or $(FOR),2m) --seed $(or $(SEED),0) --commands $(or $(COMMANDS),5) $(PROVE_FLAGS)
 
 powerloss: test-deps ## the power of hub and devices goes 30 times, as root on Linux with /dev/fuse; POWER_SEED=n repeats what survives
 	TETHERLINE_TEST_LONG=1 go test -race -run '^TestPowerLoss' -count=1 -v -timeout 30m ./hub -power.seed=$(or $(POWER_SEED),0)

@@ -51,7 +51,8 @@ type proof struct {
 // proofCounts are of what was tried and held.
 type proofCounts struct {
 	strangersRefused, strangersUnheard atomic.Int64
-	revoked, lostPeers                 atomic.Int64
+	revoked, revokedLate               atomic.Int64 // within a second, and later
+	usurpers, lostPeers                atomic.Int64
 	refusedWrites, repeatedOrders      atomic.Int64
 	slowestRevoke, slowestLoss         highest // ns
 	droppedByDevices, droppedByHub     uint64

@@ -17,7 +17,7 @@ const readers = 4
 // row of the store, and the quarantine. The errors are of the hub not
 // answering.
 func (r *proof) checkRows(ctx context.Context) error {
-	shelved, err := r.readQuarantine(ctx)
+	shelves, err := r.readQuarantine(ctx)
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (r *proof) checkRows(ctx context.Context) error {
 	for range readers {
 		all.Go(func() {
 			for d := range work {
-				c := newRowCheck(d, shelved[d.id])
+				c := newRowCheck(d, shelves[d.id])
 				if err := c.readStore(ctx, r.hub); err != nil {
 					select {
 					case errs <- fmt.Errorf("rows of %s: %w", d.id, err):
@@ -55,9 +55,10 @@ func (r *proof) checkRows(ctx context.Context) error {
 // rowCheck is the comparison of one device.
 type rowCheck struct {
 	d       *provenDevice
-	shelved bitmap // in quarantine
-	taken   uint64 // that the device's SDK says it was given
-	waiting uint64 // that wait in its spool, or for it
+	shelved bitmap            // in quarantine
+	shelf   map[uint32]uint64 // their sums, by number
+	taken   uint64            // that the device's SDK says it was given
+	waiting uint64            // that wait in its spool, or for it
 
 	seen    bitmap
 	sums    []uint64
@@ -69,9 +70,9 @@ type rowCheck struct {
 	example string
 }
 
-func newRowCheck(d *provenDevice, shelved bitmap) *rowCheck {
+func newRowCheck(d *provenDevice, s shelf) *rowCheck {
 	st := d.sim.stats()
-	return &rowCheck{d: d, shelved: shelved, taken: st.RowsPublished, waiting: uint64(st.Spool.Rows + st.RowsOpen)}
+	return &rowCheck{d: d, shelved: s.rows, shelf: s.sums, taken: st.RowsPublished, waiting: uint64(st.Spool.Rows + st.RowsOpen)}
 }
 
 // readStore reads the rows of the device, a page at a time.
@@ -80,7 +81,7 @@ func (c *rowCheck) readStore(ctx context.Context, h *provenHub) error {
 		var answer *operatorv1.QueryResponse
 		err := persist(ctx, func() (err error) {
 			answer, err = call(ctx, h.telemetry.Query, &operatorv1.QueryRequest{
-				DeviceId: c.d.id, Fields: []string{fieldNumber, fieldValue}, PageSize: 10_000, PageToken: token,
+				DeviceId: c.d.id, PageSize: 10_000, PageToken: token, // all fields
 			})
 			return err
 		})
@@ -99,7 +100,7 @@ func (c *rowCheck) readStore(ctx context.Context, h *provenHub) error {
 func (c *rowCheck) take(at int64, values map[string]*operatorv1.Value) {
 	c.stored++
 	packed := values[fieldNumber].GetIntValue()
-	row := ledgerRow{n: uint32(packed), time: at}
+	row := ledgerRow{n: uint32(packed), time: at, fields: valuesSum(values)}
 	switch {
 	case packed>>32 != int64(c.d.index):
 		c.foreign++
@@ -115,8 +116,8 @@ func (c *rowCheck) take(at int64, values map[string]*operatorv1.Value) {
 	if values[fieldValue].GetDoubleValue() != valueOf(c.d.index, row.n) {
 		c.changed++
 	}
-	if !c.d.ledger.acked.has(row.n) {
-		return // its time is known for acknowledged rows alone
+	if !c.d.ledger.acked.has(row.n) || c.d.ledger.poison.has(row.n) {
+		return // its time and other fields are known for acknowledged rows alone
 	}
 	for int(row.n/64) >= len(c.sums) {
 		c.sums = append(c.sums, 0)
@@ -139,7 +140,7 @@ var lossKinds = [...]struct {
 func (r *proof) judge(c *rowCheck) {
 	l, id := c.d.ledger, c.d.id
 	var lost [len(lossKinds)]uint64
-	var unaccounted, quarantined, innocent, rejectedStored uint64
+	var unaccounted, quarantined, innocent, rejectedStored, swallowed uint64
 	books := c.books()
 	var first [len(lossKinds)]int
 	for w := range int(l.next+63) / 64 {
@@ -157,9 +158,10 @@ func (r *proof) judge(c *rowCheck) {
 				}
 				lost[i] += uint64(bits.OnesCount64(some))
 			}
-		} else if acked != 0 && acked&seen == acked && l.sums[w] != c.sums[w] {
+		} else if sound := acked &^ l.poison.word(w); sound != 0 && sound&seen == sound && l.sums[w] != c.sums[w] {
 			c.changed++ // at least one of these 64
 		}
+		swallowed += uint64(bits.OnesCount64(acked & seen & l.poison.word(w) &^ shelved))
 		unaccounted += uint64(bits.OnesCount64(all &^ acked &^ l.rejected.word(w) &^ l.dropped.word(w)))
 		quarantined += uint64(bits.OnesCount64(shelved))
 		innocent += uint64(bits.OnesCount64(shelved &^ l.poison.word(w)))
@@ -178,10 +180,12 @@ func (r *proof) judge(c *rowCheck) {
 	}
 	report(unaccounted, theRun, "were published and neither acknowledged nor rejected nor dropped")
 	report(innocent, promiseStored, "are in quarantine that nothing is wrong with")
+	report(swallowed, promiseStored, "have text where the store takes numbers alone, and are stored as if they had none, and not in quarantine")
+	report(c.wrongOnShelf(), promiseStored, "are in quarantine with another time or other fields than the device sent")
 	report(rejectedStored, promiseStored, "are stored that the hub has rejected")
 	report(c.twice, promiseOnce, "are stored a second time, under another time")
 	report(c.strange, promiseOnce, "are stored that were never published")
-	report(c.changed, promiseOnce, "are stored with another time or value than the device sent")
+	report(c.changed, promiseOnce, "are stored with another time or other fields than the device sent")
 	if c.foreign > 0 {
 		r.find(promiseOwnName, "%s: %d rows of another device are stored under its name: %s", id, c.foreign, c.example)
 	}
@@ -198,7 +202,7 @@ func (r *proof) judge(c *rowCheck) {
 	v.Quarantined += quarantined
 	v.Missing += lost[0] + lost[1] + lost[2]
 	v.Twice += c.twice
-	v.Changed += c.changed
+	v.Changed += c.changed + c.wrongOnShelf()
 	v.Strange += c.strange + c.foreign
 	v.Books.add(books)
 }
@@ -208,51 +212,4 @@ func countBut(b, but bitmap) (n uint64) {
 		n += uint64(bits.OnesCount64(b[i] &^ but.word(i)))
 	}
 	return n
-}
-
-// readQuarantine is the numbers of the rows in quarantine, by device.
-func (r *proof) readQuarantine(ctx context.Context) (map[string]bitmap, error) {
-	shelved := map[string]bitmap{}
-	index := make(map[string]int, len(r.devices))
-	for i, d := range r.devices {
-		index[d.id] = i
-	}
-	for token := ""; ; {
-		var answer *operatorv1.ListQuarantineResponse
-		err := persist(ctx, func() (err error) {
-			answer, err = call(ctx, r.hub.shelf.ListQuarantine, &operatorv1.ListQuarantineRequest{PageSize: 1000, PageToken: token})
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("quarantine: %w", err)
-		}
-		for _, row := range answer.Rows {
-			packed := row.Values[fieldNumber].GetIntValue()
-			i, ok := index[row.DeviceId]
-			if !ok || packed>>32 != int64(i) || uint32(packed) >= r.devices[i].ledger.next {
-				r.find(promiseOwnName, "row %d of device %d is in quarantine under the name %s", uint32(packed), packed>>32, row.DeviceId)
-				continue
-			}
-			if row.Reason == "" {
-				r.find(promiseStored, "row %d of %s is in quarantine without a reason", uint32(packed), row.DeviceId)
-			}
-			b := shelved[row.DeviceId]
-			b.set(uint32(packed)) // the same row may be refused twice, where its chunk is read again
-			shelved[row.DeviceId] = b
-		}
-		if token = answer.NextPageToken; token == "" {
-			return shelved, nil
-		}
-	}
-}
-
-// persist tries for a while: nothing is wrong with the hub any more.
-func persist(ctx context.Context, try func() error) error {
-	deadline := time.Now().Add(time.Minute)
-	for {
-		err := try()
-		if err == nil || time.Now().After(deadline) || !sleep(ctx, 200*time.Millisecond) {
-			return err
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tetherline/tetherline/device/client"
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
@@ -21,17 +22,35 @@ func checkedRows() (*rowCheck, []ledgerRow) {
 	var rows []ledgerRow
 	for n := range uint32(200) {
 		d.ledger.published(n == 150)
-		rows = append(rows, ledgerRow{n: n, time: 1_700_000_000_000_000_000 + int64(n)*1e7})
+		row := ledgerRow{n: n, time: 1_700_000_000_000_000_000 + int64(n)*1e7, poison: n == 150, fields: valuesSum(valuesAt(7, n))}
+		rows = append(rows, row)
 	}
 	d.ledger.acknowledged(rows)
 	return &rowCheck{d: d}, rows
 }
 
+// valuesAt is what row n of a device says: each with one field more than what
+// identifies it, and row 150 with one that the store must refuse.
+func valuesAt(device int, n uint32) map[string]*operatorv1.Value {
+	values := map[string]*operatorv1.Value{
+		fieldNumber:  {Value: &operatorv1.Value_IntValue{IntValue: numberOf(device, n)}},
+		fieldValue:   {Value: &operatorv1.Value_DoubleValue{DoubleValue: valueOf(device, n)}},
+		fieldBallast: {Value: &operatorv1.Value_StringValue{StringValue: "xx"}},
+	}
+	if n == 150 {
+		values[fieldConflict] = &operatorv1.Value{Value: &operatorv1.Value_StringValue{StringValue: "half"}}
+	}
+	return values
+}
+
 func (c *rowCheck) takeRow(device int, r ledgerRow) {
-	c.take(r.time, map[string]*operatorv1.Value{
-		fieldNumber: {Value: &operatorv1.Value_IntValue{IntValue: numberOf(device, r.n)}},
-		fieldValue:  {Value: &operatorv1.Value_DoubleValue{DoubleValue: valueOf(device, r.n)}},
-	})
+	if r.poison {
+		var s shelf
+		s.put(r)
+		c.shelved, c.shelf = s.rows, s.sums
+		return
+	}
+	c.take(r.time, valuesAt(device, r.n))
 }
 
 // Each thing that can be wrong with the rows of a store is found, and counted
@@ -47,17 +66,39 @@ func TestRowsAreJudged(t *testing.T) {
 				c.takeRow(7, r)
 			}
 		}, nil},
-		"one in quarantine": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+		"one that the store must refuse, stored": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
 			for _, r := range slices.Delete(rows, 150, 151) {
 				c.takeRow(7, r)
 			}
-			c.shelved.set(150)
-		}, nil},
+			c.take(1, valuesAt(7, 150))
+		}, []promise{promiseStored}},
+		"one in quarantine at another time": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			rows[150].time += 3600e9
+			for _, r := range rows {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseStored}},
+		"one in quarantine without a field": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			values := valuesAt(7, 150)
+			delete(values, fieldBallast)
+			rows[150].fields = valuesSum(values)
+			for _, r := range rows {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseStored}},
+		"one without one of its fields": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			for _, r := range rows[1:] {
+				c.takeRow(7, r)
+			}
+			values := valuesAt(7, 0)
+			delete(values, fieldBallast)
+			c.take(rows[0].time, values)
+		}, []promise{promiseOnce}},
 		"one that nothing is wrong with in quarantine": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
 			for _, r := range slices.Delete(rows, 3, 4) {
 				c.takeRow(7, r)
 			}
-			c.shelved.set(3)
+			c.shelved.set(3) // beside 150
 		}, []promise{promiseStored}},
 		"one missing": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
 			for _, r := range rows[:199] {
@@ -149,7 +190,7 @@ func TestRowsAreJudged(t *testing.T) {
 func TestBooksAddUp(t *testing.T) {
 	stored := func(c *rowCheck, rows []ledgerRow) {
 		for _, r := range rows {
-			c.takeRow(7, r)
+			c.take(r.time, valuesAt(7, r.n)) // whatever it says
 		}
 	}
 	for name, tt := range map[string]struct {
@@ -208,6 +249,38 @@ func TestBooksAddUp(t *testing.T) {
 	}
 }
 
+// A rejection is right only of a time that the hub does not take.
+func TestRejectionsAreJudged(t *testing.T) {
+	const malformed = devicev1.RejectCode_REJECT_CODE_MALFORMED
+	const badTime = devicev1.RejectCode_REJECT_CODE_TIME_OUT_OF_RANGE
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		x     client.Rejection
+		ahead time.Duration // of the later of two rows
+		full  bool
+		want  promise // theRun: nothing is wrong
+	}{
+		"a clock that is ahead":       {x: client.Rejection{Rows: 2, Code: badTime}, ahead: 2 * time.Hour},
+		"a clock that is behind":      {x: client.Rejection{Rows: 2, Code: badTime}, ahead: -11 * 365 * 24 * time.Hour},
+		"an empty frame":              {x: client.Rejection{Code: devicev1.RejectCode_REJECT_CODE_EMPTY}},
+		"another reason":              {x: client.Rejection{Rows: 2, Code: malformed}, ahead: 2 * time.Hour, want: promiseStored},
+		"a clock that is right":       {x: client.Rejection{Rows: 2, Code: badTime}, want: promiseStored},
+		"while the buffer is filling": {x: client.Rejection{Rows: 2, Code: malformed}, full: true, want: promiseRefuses},
+	} {
+		r, d := new(proof), &provenDevice{id: "seven", ledger: new(rowLedger)}
+		r.doubting[doubtFull].Store(tt.full)
+		if tt.x.Rows > 0 {
+			d.ledger.refused([]ledgerRow{{n: 3, time: now.Add(tt.ahead - time.Second).UnixNano()}, {n: 4, time: now.Add(tt.ahead).UnixNano()}})
+		}
+		r.judgeRejection(d, tt.x, now)
+		for p := range promises {
+			if r.wrong[p].broken() != (p == tt.want && p != theRun) {
+				t.Errorf("%s: found with promise %d: %v", name, p, r.wrong[p].Findings)
+			}
+		}
+	}
+}
+
 // A ledger reads the rows of frames as they are sent.
 func TestLedgerReadsFrames(t *testing.T) {
 	body, err := proto.Marshal(&devicev1.Telemetry{Series: []*devicev1.Series{
@@ -221,7 +294,11 @@ func TestLedgerReadsFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows, err := rowsOf(body, 3)
-	if want := []ledgerRow{{9, 100}, {10, 200}, {11, 205}, {12, 212}}; err != nil || !slices.Equal(rows, want) {
+	if want := []ledgerRow{
+		{9, 100, intSum(fieldNumber, numberOf(3, 9)), false}, {10, 200, intSum(fieldNumber, numberOf(3, 10)), false},
+		{11, 205, intSum(fieldNumber, numberOf(3, 11)) + stringSum(fieldConflict, "half"), true},
+		{12, 212, intSum(fieldNumber, numberOf(3, 12)), false},
+	}; err != nil || !slices.Equal(rows, want) {
 		t.Errorf("rows are %v, %v; want %v", rows, err, want)
 	}
 	if _, err := rowsOf(body, 4); err == nil {

@@ -22,6 +22,8 @@ func (r *proof) conclude(early error) Verdict {
 			r.find(promiseMemory, "%s of the hub's process have grown from %.1f to %.1f in %.0f s of one life", t.Name, t.Early, t.Late, v.WatchedSeconds)
 		}
 	}
+	r.judgeRetained()
+	r.judgeRevocation()
 	if early != nil {
 		r.ledgerRows()
 		r.countSessions()
@@ -88,7 +90,9 @@ func (r *proof) wasTried(p promise) bool {
 	case promiseProofs:
 		return r.count.strangersRefused.Load() > 0
 	case promiseMemory:
-		return r.watch.longest() != nil
+		return r.watch.longest() != nil && (r.verdict.Retained != nil || !canMeasure)
+	case promiseOwnName:
+		return r.count.usurpers.Load() > 0
 	case promiseRevocation:
 		return r.count.revoked.Load() > 0
 	}
@@ -125,10 +129,25 @@ func (r *proof) evidence(p promise, whole bool) string {
 	case promiseProofs:
 		return fmt.Sprintf("%d impostors and middlemen were sent away, none got a word; %d found no hub", c.strangersRefused.Load(), c.strangersUnheard.Load())
 	case promiseOwnName:
-		return fmt.Sprintf("each of %d rows names its device, and stands under its name", rows.Stored+rows.Quarantined)
+		return fmt.Sprintf("each of %d rows names its device, and stands under its name; %d times a device reported on another's command and named another in its rows: nothing was taken", rows.Stored+rows.Quarantined, c.usurpers.Load())
 	case promiseMemory:
-		return fmt.Sprintf("watched for %.0f s of one life; at most %.0f MiB resident with %d devices", r.verdict.WatchedSeconds, r.watch.peak.rss/(1<<20), len(r.devices))
+		return r.memoryEvidence()
 	default:
-		return fmt.Sprintf("%d live sockets closed, the slowest after %v", c.revoked.Load(), time.Duration(c.slowestRevoke.Load()).Round(time.Millisecond))
+		return r.revocationEvidence()
 	}
+}
+
+// memoryEvidence says how much the hub may leak without it being seen, too.
+func (r *proof) memoryEvidence() string {
+	v := &r.verdict
+	words := fmt.Sprintf("watched for %.0f s of one life; at most %.0f MiB resident with %d devices", v.WatchedSeconds, r.watch.peak.rss/(1<<20), len(r.devices))
+	for _, t := range v.Trends {
+		if t.Name == liveHeap && v.WatchedSeconds > 0 {
+			words += fmt.Sprintf("; live heap %+.1f MiB an hour, where less than %.0f would not have been seen", t.Slope, t.Unseen)
+		}
+	}
+	if x := v.Retained; x != nil {
+		words += fmt.Sprintf("; %.0f bytes kept of each of %d frames, where less than %.0f would not have been seen", max(x.PerFrame, 0), x.Frames, x.Limit)
+	}
+	return words
 }

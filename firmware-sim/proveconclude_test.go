@@ -27,7 +27,9 @@ func triedProof(but promise) *proof {
 			for at := time.Duration(0); at < warmUp+2*longEnough; at += time.Second {
 				r.watch.samples = append(r.watch.samples, hubSample{at: at})
 			}
+			r.verdict.Retained = new(retention)
 		},
+		promiseOwnName:    func() { r.count.usurpers.Add(1) },
 		promiseRevocation: func() { r.count.revoked.Add(1) },
 	} {
 		if p != but {
@@ -59,12 +61,12 @@ func TestOutcomeTellsWhatWasTried(t *testing.T) {
 	}
 	check(triedProof(promises), nil, OutcomeHeld, nil, everyPromise)
 	for p := range promises {
-		if p == theRun || p == promiseOwnName {
-			continue // any run tries these
+		if p == theRun {
+			continue // any run tries it
 		}
 		check(triedProof(p), nil, OutcomeIncomplete, []int{int(p)}, "NOT PROVEN: 1 of the ten promises")
 		r := triedProof(p)
-		r.find(promiseOwnName, "a row")
+		r.find(theRun, "a row")
 		check(r, nil, OutcomeBroken, []int{int(p)}, "A PROMISE IS BROKEN")
 	}
 	stop, interrupt := context.WithCancel(t.Context())
@@ -84,5 +86,34 @@ func TestOutcomeTellsWhatWasTried(t *testing.T) {
 	check(r, nil, OutcomeHeld, nil, "NOT TRIED all the same: ")
 	if why := r.verdict.LeftOut; why["buffer-full"] != "no InfluxDB" || why["hub-kill"] == "" || why["store-5xx"] != "" {
 		t.Errorf("left out are %v", why)
+	}
+}
+
+// What is measured is held against its limit, and the words tell the limit.
+func TestMeasuredPromises(t *testing.T) {
+	for name, tt := range map[string]struct {
+		promise promise
+		measure func(r *proof)
+		verdict string
+		says    string
+	}{
+		"one cut off soon, one late": {promiseRevocation, func(r *proof) { r.revoked(time.Millisecond); r.revoked(2018 * time.Millisecond) },
+			held, "1 later, which says nothing where the machine is busy: BROKEN is over 3s, or all of 3; the slowest after 2.018s"},
+		"one cut off late":     {promiseRevocation, func(r *proof) { r.revoked(2 * time.Second) }, notTried, "0 live sockets closed within 1s"},
+		"all cut off late":     {promiseRevocation, func(r *proof) { r.revoked(2 * time.Second); r.revoked(2 * time.Second); r.revoked(2 * time.Second) }, broken, "3 later"},
+		"one cut off too late": {promiseRevocation, func(r *proof) { r.revoked(time.Millisecond); r.revoked(4 * time.Second) }, broken, "the slowest after 4s"},
+		"frames kept":          {promiseMemory, func(r *proof) { r.verdict.Retained = &retention{16000, 512, 197} }, broken, "512 bytes kept of each of 16000 frames, where less than 197"},
+		"no frames kept":       {promiseMemory, func(r *proof) { r.verdict.Retained = &retention{16000, 100, 197} }, held, "where less than 197 would not have been seen"},
+	} {
+		r := triedProof(promises)
+		r.count.revoked.Store(0)
+		tt.measure(r)
+		r.judgeRetained()
+		r.judgeRevocation()
+		r.decide(nil)
+		got := r.verdict.Promises[tt.promise]
+		if got.Verdict != tt.verdict || !strings.Contains(got.Evidence, tt.says) {
+			t.Errorf("%s: %s: %s; want %s, %q", name, got.Verdict, got.Evidence, tt.verdict, tt.says)
+		}
 	}
 }

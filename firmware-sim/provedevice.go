@@ -60,6 +60,7 @@ func (r *proof) newDevice(i int, id, hubURL string, c credential.Credential, sec
 		BackoffMin:  50 * time.Millisecond, BackoffMax: 2 * time.Second, FlushTimeout: time.Second,
 		Clock:         func() time.Time { return time.Now().Add(time.Duration(d.skew.Load())) },
 		OnStateChange: d.changed,
+		OnReject:      func(x client.Rejection) { r.judgeRejection(d, x, time.Now()) },
 	}
 	inner := client.Spool(client.NewMemorySpool(forgetfulSpool))
 	if d.forgetful {

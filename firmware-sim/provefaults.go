@@ -102,6 +102,8 @@ func (r *proof) suffer(ctx context.Context, f plannedFault) error {
 		r.tryImpostor(ctx, f)
 	case "middleman":
 		r.tryMiddleman(ctx)
+	case "usurper":
+		return r.tryUsurper(ctx, f)
 	}
 	return nil
 }

@@ -1,10 +1,14 @@
 package firmwaresim
 
 import (
+	"hash/maphash"
+	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
 // bitmap is a set of row numbers; it grows as it is set.
@@ -62,9 +66,12 @@ type rowLedger struct {
 	dropped  bitmap
 	poison   bitmap // rows that the store must refuse
 	doubtful [doubts]bitmap
-	// sums are over the identity of the acknowledged rows, for each 64.
-	sums   []uint64
-	recent []recentAck // of the last second, and some more
+	// sums are over the acknowledged rows, poison left out, for each 64.
+	sums     []uint64
+	poisoned map[uint32]uint64 // sums of acknowledged poison rows, by number
+	recent   []recentAck       // of the last second, and some more
+	newest   ledgerRow         // of the frame that was refused last: the row of the latest time
+	oldest   ledgerRow
 }
 
 type recentAck struct {
@@ -100,10 +107,17 @@ func (l *rowLedger) acknowledged(rows []ledgerRow) {
 		if !l.acked.set(r.n) {
 			continue // sent again after a restart of the device
 		}
-		for int(r.n/64) >= len(l.sums) {
-			l.sums = append(l.sums, 0)
+		if r.poison {
+			if l.poisoned == nil {
+				l.poisoned = make(map[uint32]uint64)
+			}
+			l.poisoned[r.n] = r.sum()
+		} else {
+			for int(r.n/64) >= len(l.sums) {
+				l.sums = append(l.sums, 0)
+			}
+			l.sums[r.n/64] += r.sum()
 		}
-		l.sums[r.n/64] += r.sum()
 		l.recent = append(l.recent, recentAck{r.n, now})
 		for i := range doubts {
 			if l.doubting[i].Load() {
@@ -136,9 +150,23 @@ func (l *rowLedger) doubtRecent(t time.Time) {
 func (l *rowLedger) refused(rows []ledgerRow) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range rows {
+	for i, r := range rows {
 		l.rejected.set(r.n)
+		if i == 0 || r.time > l.newest.time {
+			l.newest = r
+		}
+		if i == 0 || r.time < l.oldest.time {
+			l.oldest = r
+		}
 	}
+}
+
+// refusedLast are the rows of the earliest and of the latest time of the frame
+// that was refused last.
+func (l *rowLedger) refusedLast() (oldest, newest ledgerRow) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.oldest, l.newest
 }
 
 func (l *rowLedger) givenUp(rows []ledgerRow) {
@@ -149,10 +177,12 @@ func (l *rowLedger) givenUp(rows []ledgerRow) {
 	}
 }
 
-// ledgerRow is what identifies a row.
+// ledgerRow is what is remembered of a row until it is added to the ledger.
 type ledgerRow struct {
-	n    uint32
-	time int64 // Unix ns
+	n      uint32
+	time   int64  // Unix ns
+	fields uint64 // sum over its fields: names, kinds and values
+	poison bool   // the store must refuse it
 }
 
 // numberOf packs a device and a number of a row into the value of its field.
@@ -163,8 +193,37 @@ func valueOf(device int, n uint32) float64 {
 	return float64(mix(uint64(numberOf(device, n)))>>11) / (1 << 53) * 100
 }
 
-// sum is added up over rows, in any order.
-func (r ledgerRow) sum() uint64 { return mix(mix(uint64(r.time)) ^ uint64(r.n)) }
+// sum of a row is added up over rows, in any order.
+func (r ledgerRow) sum() uint64 { return mix(mix(mix(uint64(r.time))^uint64(r.n)) ^ r.fields) }
+
+// The sum over a row's fields is the same in any order of them, too.
+var sumSeed = maphash.MakeSeed()
+
+func fieldSum(name string, kind, value uint64) uint64 {
+	return mix(mix(maphash.String(sumSeed, name)^kind) ^ value)
+}
+
+func doubleSum(name string, v float64) uint64 { return fieldSum(name, 1, math.Float64bits(v)) }
+func intSum(name string, v int64) uint64      { return fieldSum(name, 2, uint64(v)) }
+func boolSum(name string, v bool) uint64      { return fieldSum(name, 3, uint64(btoi(v))) }
+func stringSum(name, v string) uint64         { return fieldSum(name, 4, maphash.String(sumSeed, v)) }
+
+// valuesSum is the sum over fields as an operator is handed them.
+func valuesSum(values map[string]*operatorv1.Value) (sum uint64) {
+	for name, v := range values {
+		switch v := v.GetValue().(type) {
+		case *operatorv1.Value_DoubleValue:
+			sum += doubleSum(name, v.DoubleValue)
+		case *operatorv1.Value_IntValue:
+			sum += intSum(name, v.IntValue)
+		case *operatorv1.Value_BoolValue:
+			sum += boolSum(name, v.BoolValue)
+		case *operatorv1.Value_StringValue:
+			sum += stringSum(name, v.StringValue)
+		}
+	}
+	return sum
+}
 
 // mix is the finalizer of splitmix64.
 func mix(x uint64) uint64 {

@@ -204,8 +204,8 @@ func (r *proof) send(ctx context.Context, q request, all *sync.WaitGroup) {
 	state, existed := orderAccepted, false
 	if !r.insist(ctx, func() error {
 		answer, err := call(ctx, r.hub.commands.SendCommand, &operatorv1.SendCommandRequest{DeviceId: device, Spec: q.spec, Key: orderID(q.k)})
-		if connect.CodeOf(err) == connect.CodeFailedPrecondition {
-			state, err = orderRefused, nil // the device is disabled
+		if isDisabled(err) {
+			state, err = orderRefused, nil
 		}
 		existed = err == nil && answer.GetExisted()
 		return err
@@ -226,6 +226,9 @@ func (r *proof) send(ctx context.Context, q request, all *sync.WaitGroup) {
 		})
 	})
 }
+
+// isDisabled holds for the hub's answer to a command for a disabled device.
+func isDisabled(err error) bool { return connect.CodeOf(err) == connect.CodeFailedPrecondition }
 
 // insist calls until the hub has answered; false: ctx has ended, or the hub
 // has given an answer that makes no sense. A hub that is away answers nothing,

@@ -58,6 +58,7 @@ var faults = []fault{
 	{"revoke", deviceLane, "a device is disabled while it is connected, and enabled again", time.Second, 4 * time.Second, 1},
 	{"impostor", strangerLane, "somebody connects with a device's id and a wrong secret", 0, time.Second, 1},
 	{"middleman", strangerLane, "somebody with a certificate that the device trusts stands between device and hub", 0, time.Second, 1},
+	{"usurper", strangerLane, "a device with its own credential reports the end of another's command, and names another in its rows", 0, time.Second, 1},
 }
 
 // Faults are the names of what a proof breaks, in the order of FaultHelp.

@@ -74,6 +74,9 @@ func (r *proof) run(ctx context.Context, plan *provePlan) error {
 	err := r.settle(ctx, sent)
 	giveUp()
 	<-sent
+	if err == nil {
+		r.verdict.Retained, err = r.weighFrames(ctx)
+	}
 	if err != nil {
 		r.find(theRun, "%v", err)
 		r.hub.dump() // where it is stuck stands in its log
@@ -131,10 +134,7 @@ func (r *proof) settle(ctx context.Context, sent <-chan struct{}) error {
 		left func() (int, error)
 	}{
 		{"devices have rows that are not acknowledged", r.unsettled},
-		{"chunks wait in the hub's buffer", func() (int, error) {
-			s, err := call(ctx, r.hub.status.GetStatus, &operatorv1.GetStatusRequest{})
-			return int(s.GetBuffer().GetChunks()), err
-		}},
+		{"chunks wait in the hub's buffer", func() (int, error) { return r.buffered(ctx) }},
 		{"requests for commands are not answered", func() (int, error) {
 			select {
 			case <-sent:
@@ -175,6 +175,11 @@ func (r *proof) unsettled() (n int, err error) {
 		n += btoi(!d.settled())
 	}
 	return n, nil
+}
+
+func (r *proof) buffered(ctx context.Context) (chunks int, err error) {
+	s, err := call(ctx, r.hub.status.GetStatus, &operatorv1.GetStatusRequest{})
+	return int(s.GetBuffer().GetChunks()), err
 }
 
 // await polls until nothing is left. Where nothing changes for too long, what

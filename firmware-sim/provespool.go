@@ -80,11 +80,48 @@ func rowsOf(body []byte, device int) ([]ledgerRow, error) {
 			}
 			rows[first+i].time = at
 		}
+		for _, c := range s.Columns {
+			if err := addColumn(rows[first:], c); err != nil {
+				return nil, err
+			}
+		}
 		if err := number(rows[first:], s, device); err != nil {
 			return nil, err
 		}
 	}
 	return rows, nil
+}
+
+// addColumn adds a column to what the rows of its series say.
+func addColumn(rows []ledgerRow, c *devicev1.Column) error {
+	values := len(c.Doubles) + len(c.Floats) + len(c.Ints) + len(c.Bools) + len(c.Strings)
+	if len(c.Rows) == 0 && values != len(rows) || len(c.Rows) > 0 && values != len(c.Rows) {
+		return fmt.Errorf("column %q has %d values for %d rows", c.Name, values, len(rows))
+	}
+	for i := range values {
+		row := uint32(i)
+		if len(c.Rows) > 0 {
+			row = c.Rows[i]
+		}
+		if int(row) >= len(rows) {
+			return fmt.Errorf("column %q has a value for row %d of %d", c.Name, row, len(rows))
+		}
+		r := &rows[row]
+		switch {
+		case c.Doubles != nil:
+			r.fields += doubleSum(c.Name, c.Doubles[i])
+		case c.Floats != nil:
+			r.fields += doubleSum(c.Name, float64(c.Floats[i]))
+		case c.Ints != nil:
+			r.fields += intSum(c.Name, c.Ints[i])
+		case c.Bools != nil:
+			r.fields += boolSum(c.Name, c.Bools[i])
+		default:
+			r.fields += stringSum(c.Name, c.Strings[i])
+			r.poison = r.poison || c.Name == fieldConflict
+		}
+	}
+	return nil
 }
 
 // number fills in the numbers of the rows of a series.

@@ -30,6 +30,7 @@ var triedBy = [promises][]string{
 	promiseRefuses:    {"buffer-full"},
 	promiseDeadPeers:  {"link-stall"},
 	promiseProofs:     {"impostor", "middleman"},
+	promiseOwnName:    {"usurper"},
 	promiseRevocation: {"revoke"},
 }
 

@@ -71,6 +71,9 @@ type Verdict struct {
 	// Watched is the hub's longest life after its warm-up, which the trends
 	// are of; 0: none was long enough.
 	WatchedSeconds float64 `json:"hub_process_seconds"`
+	// Retained is what the hub's heap has kept of each frame; nil: it was not
+	// measured, in a run under 30 s or on a system without /proc.
+	Retained *retention `json:"retained,omitempty"`
 
 	Promises []PromiseProved `json:"promises"`
 }
@@ -179,7 +182,10 @@ func (v Verdict) WriteTo(w io.Writer) (int64, error) {
 			line(name, "%s: at most %.0f", t.Name, t.Peak)
 			continue
 		}
-		line(name, "%s: %.1f, later %.1f (%+.1f an hour, over %.0f s); at most %.0f", t.Name, t.Early, t.Late, t.Slope, v.WatchedSeconds, t.Peak)
+		line(name, "%s: %.1f, later %.1f (%+.1f an hour, over %.0f s, in which less than %.0f an hour does not show); at most %.0f", t.Name, t.Early, t.Late, t.Slope, v.WatchedSeconds, t.Unseen, t.Peak)
+	}
+	if x := v.Retained; x != nil {
+		line("", "live heap, after a collection: %.0f bytes kept of each of %d frames, where less than %.0f does not show", max(x.PerFrame, 0), x.Frames, x.Limit)
 	}
 	if err := table.Flush(); err != nil {
 		return 0, err

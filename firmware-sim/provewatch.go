@@ -61,8 +61,7 @@ func (w *hubWatch) sample(ctx context.Context) (map[string]float64, error) {
 	}
 	s := hubSample{
 		life: life, at: time.Since(w.began), rss: m["process_resident_memory_bytes"],
-		// With GOGC=100 the next collection is due at twice of what was alive.
-		heap:       m["go_memstats_next_gc_bytes"] / 2,
+		heap:       heapOf(m),
 		goroutines: m["go_goroutines"], descriptors: m["process_open_fds"],
 	}
 	w.mu.Lock()
@@ -111,9 +110,14 @@ type trend struct {
 	Late  float64 `json:"late"`
 	Slope float64 `json:"slope_per_hour"`
 	Peak  float64 `json:"peak"`
+	// Unseen is growth, an hour, that is not told from that of a hub which
+	// leaks nothing: where Late is so much above Early, it has grown.
+	Unseen float64 `json:"unseen_per_hour"`
 
-	grown bool // Late is more above Early than a hub that leaks nothing can be
+	grown bool
 }
+
+const liveHeap = "live heap MiB" // name of its trend
 
 // warmUp is not looked at: pools fill, caches grow.
 const (
@@ -170,7 +174,7 @@ func (w *hubWatch) trends() (trends []trend, over time.Duration) {
 		of          func(hubSample) float64
 	}{
 		{"resident MiB", mebibyte, 2 * slack, func(s hubSample) float64 { return s.rss }},
-		{"live heap MiB", mebibyte, slack, func(s hubSample) float64 { return s.heap }},
+		{liveHeap, mebibyte, slack, func(s hubSample) float64 { return s.heap }},
 		{"goroutines", 1, 40, func(s hubSample) float64 { return s.goroutines }},
 		{"descriptors", 1, 40, func(s hubSample) float64 { return s.descriptors }},
 	} {
@@ -179,7 +183,9 @@ func (w *hubWatch) trends() (trends []trend, over time.Duration) {
 			third := len(life) / 3
 			t.Early, t.Late = least(life[:third], q.of)/q.unit, least(life[len(life)-third:], q.of)/q.unit
 			t.Slope = slope(life, q.of) / q.unit * float64(time.Hour)
-			t.grown = t.Late > t.Early*(1+growthShare)+q.slack
+			most := t.Early*growthShare + q.slack
+			t.grown = t.Late > t.Early+most
+			t.Unseen = most / (over.Hours() * 2 / 3) // from the first third to the last
 		}
 		trends = append(trends, t)
 	}
