@@ -26,6 +26,7 @@ func (b *broker) up(s *link, resumed, forgotten bool) {
 		b.publishAll(p, b.guard(p, func() []profile.Publish { return p.profile.Connected() }))
 	}
 	b.raise(s, b.since)
+	b.tellUntold(b.since)
 	b.unpark()
 	b.inbox.signal()
 }

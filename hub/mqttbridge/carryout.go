@@ -210,13 +210,23 @@ func (b *broker) publishAll(p *bound, all []profile.Publish) {
 		return
 	}
 	b.desk.do(p.cfg.Name, func(context.Context) {
-		for _, m := range all {
+		for i, m := range all {
 			if err := b.publish(m.Topic, m.Payload, 0, false); err != nil {
 				b.log.Warn("a message of a profile was not published", "profile", p.cfg.Name, "topic", m.Topic, "error", err)
+				b.inbox.post(func() { unsent(all[i:]) })
 				return
 			}
 		}
 	})
+}
+
+// unsent tells a profile what was not published. The broker's mu is held.
+func unsent(all []profile.Publish) {
+	for _, m := range all {
+		if m.Unsent != nil {
+			m.Unsent()
+		}
+	}
 }
 
 // publish one message and wait until it has left, or, with QoS 1, until the

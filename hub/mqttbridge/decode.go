@@ -125,6 +125,7 @@ func (b *broker) report(a *arrival, p *bound, m *profile.Message, r *profile.Rep
 	g := p.gear[r.Gear]
 	if g == nil {
 		if g = b.autoAllow(p, r.Gear, a.received); g == nil {
+			unsent(r.Publish)
 			b.stranger(p, r, a.received)
 			return false
 		}
@@ -153,6 +154,7 @@ func keep(r *profile.Report) profile.Report {
 func (b *broker) known(a *arrival, g *gear, m *profile.Message, r *profile.Report) {
 	g.noteHeard(a.received)
 	if g.device.Disabled {
+		unsent(r.Publish)
 		b.counts.refused++
 		b.problem(problem{reason: "device is disabled", profile: g.bound.cfg.Name, topic: m.Topic, gear: g.name})
 		return
@@ -174,16 +176,39 @@ func (b *broker) known(a *arrival, g *gear, m *profile.Message, r *profile.Repor
 	case !r.NotAlive && !m.Retained:
 		b.alive(g, a.received)
 	}
-	if len(r.Publish) > 0 && a.received.Sub(g.toldAt) >= tellInterval {
-		g.toldAt = a.received
-		b.publishAll(g.bound, r.Publish)
-	}
+	b.tell(g, r.Publish, a.received)
 	b.rows(a, g, m, r.Rows)
 }
 
 // tellInterval is how often, at most, a profile may tell gear something by
 // itself.
 const tellInterval = 5 * time.Second
+
+// tell gear what its profile wants it to be told, not too often.
+func (b *broker) tell(g *gear, all []profile.Publish, now time.Time) {
+	switch {
+	case len(all) == 0:
+	case b.session == nil: // the broker sends what it has kept before the session counts
+		unsent(g.untold)
+		g.untold = all
+	case now.Sub(g.toldAt) < tellInterval:
+		unsent(all)
+	default:
+		g.toldAt = now
+		b.publishAll(g.bound, all)
+	}
+}
+
+// tellUntold tells gear what it was to be told before the session counted.
+func (b *broker) tellUntold(now time.Time) {
+	for g := range b.allowed {
+		if len(g.untold) > 0 {
+			g.toldAt = now
+			b.publishAll(g.bound, g.untold)
+			g.untold = nil
+		}
+	}
+}
 
 // rows makes entries of rows. Those of a retained message without a time of
 // their own are left out: nobody knows how old they are, and they come again

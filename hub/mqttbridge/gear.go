@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 	"github.com/tetherline/tetherline/hub/registry"
 	"github.com/tetherline/tetherline/hub/session"
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
@@ -28,7 +29,8 @@ type gear struct {
 	heard    time.Time
 	messages uint64
 	problem  string
-	toldAt   time.Time // when the profile last told it something by itself
+	toldAt   time.Time         // when the profile last told it something by itself
+	untold   []profile.Publish // what it is to be told when the session counts
 
 	peer     *peer // nil: offline
 	firmware string

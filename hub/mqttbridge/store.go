@@ -120,6 +120,7 @@ func (b *broker) release(a *arrival) bool {
 			b.known(a, h.gear, &m, &h.report)
 		} else {
 			b.counts.unknown++
+			unsent(h.report.Publish)
 			b.stranger(h.bound, &h.report, a.received)
 		}
 		h.gear.held--

@@ -79,6 +79,9 @@ type Report struct {
 type Publish struct {
 	Topic   string
 	Payload []byte
+	// Unsent is called where it was not published, as a method of the profile
+	// would be. nil: nobody minds.
+	Unsent func()
 }
 
 // Command for one piece of gear.

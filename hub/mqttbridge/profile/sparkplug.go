@@ -98,10 +98,14 @@ func newSparkplug(s sparkplugSettings) (*sparkplug, error) {
 func (p *sparkplug) Filters() []string { return p.filters }
 
 // Connected lets every node be asked for a birth when it is heard next:
-// messages may have been missed. What comes in sequence is still taken.
+// messages may have been missed, and births that were asked for. What comes in
+// sequence is still taken.
 func (p *sparkplug) Connected() []Publish {
 	for _, n := range p.nodes {
 		n.doubted = true
+		if !n.born {
+			n.asked = time.Time{}
+		}
 	}
 	return nil
 }

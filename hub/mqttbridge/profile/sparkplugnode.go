@@ -146,7 +146,13 @@ func (n *sparkplugNode) rebirth(now time.Time) []Publish {
 		n.pause = min(2*n.pause, lastRebirth)
 	}
 	n.asked = now
-	return []Publish{rebirthRequest(n.topic, now)}
+	request := rebirthRequest(n.topic, now)
+	request.Unsent = func() {
+		if n.asked.Equal(now) {
+			n.asked = time.Time{}
+		}
+	}
+	return []Publish{request}
 }
 
 // rebirthRequest is the NCMD that every node obeys. It goes by its name,
