@@ -40,13 +40,6 @@ func levelMetric(name string, v float64) *sparkplugv1.Payload_Metric {
 	return m
 }
 
-func bdSeqMetric(n uint64) *sparkplugv1.Payload_Metric {
-	return &sparkplugv1.Payload_Metric{
-		Name: proto.String("bdSeq"), Datatype: proto.Uint32(uint32(sparkplugv1.DataType_Int64)),
-		Value: &sparkplugv1.Payload_Metric_LongValue{LongValue: n},
-	}
-}
-
 // What the broker has kept of a node comes before the session counts: the
 // birth that it lacks is asked for as soon as it does, whether the node says
 // anything more or not. Nodes that nobody has allowed are left alone.

@@ -49,6 +49,8 @@ type broker struct {
 	profiles []*bound
 	repeats  *redelivery
 	marks    *marks
+	early    early
+	newest   int64 // time of arrival that was given to any row or message
 	// A session in which no message was of interest to repeats was not resumed:
 	// what repeats knows is of sessions that the broker has forgotten.
 	unresumed bool
@@ -85,11 +87,12 @@ type counts struct {
 
 // bound is a profile of the config at work.
 type bound struct {
-	cfg     *ProfileConfig
-	kind    profile.Kind
-	profile profile.Profile
-	filters []string
-	silence time.Duration // 0: never
+	cfg        *ProfileConfig
+	kind       profile.Kind
+	profile    profile.Profile
+	filters    []string
+	describing profile.Describing // profile; nil: no message of it is early
+	silence    time.Duration      // 0: never
 
 	gear     map[string]*gear // allowed or about to be, by name
 	strange  strangers
@@ -149,7 +152,10 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	if br.marks, err = openMarks(filepath.Join(b.deps.Dir, cfg.Name+".marks")); err != nil {
 		return nil, err
 	}
-	br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"), cfg.URL == EmbeddedURL)
+	if br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"), cfg.URL == EmbeddedURL); err != nil {
+		return nil, err
+	}
+	br.early, err = openEarly(filepath.Join(b.deps.Dir, cfg.Name+".early"))
 	return br, err
 }
 
@@ -166,6 +172,7 @@ func newBound(cfg *ProfileConfig, strangers int) (*bound, error) {
 	if cfg.Silence != nil {
 		p.silence = *cfg.Silence
 	}
+	p.describing, _ = made.(profile.Describing)
 	p.strange.init(strangers)
 	return p, nil
 }
@@ -173,6 +180,9 @@ func newBound(cfg *ProfileConfig, strangers int) (*bound, error) {
 // run serves the broker until ctx ends; then it settles what it can and says
 // goodbye to the broker, which keeps the session.
 func (b *broker) run(ctx context.Context) {
+	b.mu.Lock()
+	b.replayEarly()
+	b.mu.Unlock()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wait sync.WaitGroup
 	b.desk.start(working, &wait)
@@ -190,6 +200,9 @@ func (b *broker) run(ctx context.Context) {
 	wait.Wait()
 	if err := errors.Join(b.repeats.close(), b.marks.close()); err != nil {
 		b.log.Warn("memory of redeliveries or markers could not be closed", "error", err)
+	}
+	if err := b.early.journal.close(); err != nil {
+		b.log.Warn("journal of early messages could not be closed", "error", err)
 	}
 }
 
@@ -231,6 +244,7 @@ func (b *broker) step(now time.Time) time.Duration {
 			b.gather.heard = now
 		}
 	}
+	b.offerRipe(now)
 	if b.appended < len(b.queue) && b.gather.enough(now, b.inbox.full(), b.encoded) {
 		b.drain(now)
 		b.gather.appended = now
@@ -269,6 +283,7 @@ func (b *broker) tick(now time.Time) {
 	b.watchFence(now)
 	b.lookForSilence(now)
 	b.saveDescriptions(now)
+	b.lookAtEarly(now)
 }
 
 // next is how long there is nothing to do without a word.
@@ -279,6 +294,9 @@ func (b *broker) next(now time.Time) time.Duration {
 		d = min(d, b.retryAt.Sub(now))
 	case b.appended < len(b.queue) && b.gather.appended != now: // else it waits for something else
 		d = min(d, b.gather.wait(now))
+	}
+	for _, when := range b.early.ripe {
+		d = min(d, when.Sub(now))
 	}
 	if unripe := b.unripe(); unripe > 0 {
 		d = min(d, unripe)

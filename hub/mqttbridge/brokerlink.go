@@ -17,6 +17,7 @@ func (b *broker) up(s *link, resumed, forgotten bool) {
 		b.unresumed = true
 	}
 	b.inbox.begun()
+	b.early.begin(b.since, b.counts.messages)
 	b.log.Info("connected to the MQTT broker", "resumed", resumed)
 	if forgotten {
 		b.problem(problem{reason: "session lost",

@@ -41,14 +41,30 @@ func (b *broker) decode(a *arrival) {
 		b.refuse(p, &m, profile.Refuse("too large", "the payload is over %d bytes", profile.MaxPayloadBytes))
 		return
 	}
+	if m.Retained && b.connected {
+		b.early.until = time.Now().Add(earlyFor)
+	}
+	if b.isEarly(a, p) {
+		return
+	}
 	if !m.Retained && len(p.waiting) > 0 {
 		b.answered(p, a, m)
 	}
+	b.take(a, p, m)
+}
+
+// take in what a message says to its profile.
+func (b *broker) take(a *arrival, p *bound, m profile.Message) {
 	reports, err := b.decodeWith(p, m)
-	if err != nil {
+	var early *profile.Early
+	switch {
+	case errors.As(err, &early):
+		b.hold(a, p, &m, early)
+	case err != nil:
 		b.refuse(p, &m, err)
 		return
 	}
+	b.describes(p, time.Now())
 	unknown := false
 	for i := range reports {
 		unknown = !b.report(a, p, &m, &reports[i]) || unknown
@@ -152,7 +168,9 @@ func keep(r *profile.Report) profile.Report {
 
 // known is report for gear that is a device.
 func (b *broker) known(a *arrival, g *gear, m *profile.Message, r *profile.Report) {
-	g.noteHeard(a.received)
+	if a.early == nil {
+		g.noteHeard(a.received)
+	}
 	if g.device.Disabled {
 		unsent(r.Publish)
 		b.counts.refused++
@@ -165,6 +183,7 @@ func (b *broker) known(a *arrival, g *gear, m *profile.Message, r *profile.Repor
 	}
 	b.describe(g, r)
 	switch {
+	case a.early != nil: // it was a sign of life when it came
 	case r.Status == profile.Offline:
 		reason := r.Reason
 		if reason == "" {
@@ -233,16 +252,15 @@ func (b *broker) rows(a *arrival, g *gear, m *profile.Message, rows []telemetry.
 // after the row before in the same message.
 func (b *broker) arrivalTime(a *arrival, g *gear) int64 {
 	if a.first == 0 {
-		fresh := func() int64 { return max(a.received.UnixNano(), g.last+1) }
-		if a.id == 0 {
-			a.first = fresh()
-		} else {
-			a.first = b.cameFirst(a, fresh)
-		}
+		b.firstTime(a, func() int64 { return max(a.received.UnixNano(), g.last+1, b.early.last+1) })
+	}
+	if a.early != nil && a.of != g {
+		a.stamped, a.of = 0, g // the same whatever other gear has a part in it
 	}
 	at := a.first + a.stamped
 	a.stamped++
 	g.last = max(g.last, at)
+	b.newest = max(b.newest, at)
 	return at
 }
 
@@ -256,4 +274,16 @@ func (b *broker) cameFirst(a *arrival, fresh func() int64) int64 {
 	}
 	a.hash = messageHash(a.topic, a.payload)
 	return b.repeats.arrival(a.id, a.dup, a.hash, fresh)
+}
+
+// firstTime finds out when a message came first; fresh says it of one that is
+// not known.
+func (b *broker) firstTime(a *arrival, fresh func() int64) {
+	switch {
+	case a.first != 0:
+	case a.id == 0:
+		a.first = fresh()
+	default:
+		a.first = b.cameFirst(a, fresh)
+	}
 }

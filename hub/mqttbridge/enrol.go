@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,11 +15,7 @@ import (
 // autoAllow makes a device of gear that was heard, where the config allows it
 // by its name. nil: it does not, or not now.
 func (b *broker) autoAllow(p *bound, name string, now time.Time) *gear {
-	matches := false
-	for _, glob := range p.cfg.AutoAllow {
-		matches = matches || globMatches(glob, name)
-	}
-	if !matches {
+	if !p.allows(name) {
 		return nil
 	}
 	if s := p.strange.find(name); s != nil && now.Before(s.tryAt) {
@@ -31,6 +28,11 @@ func (b *broker) autoAllow(p *bound, name string, now time.Time) *gear {
 		return nil
 	}
 	return b.enrol(p, name, deviceID(p.cfg.IDPrefix, name), p.cfg.Labels, "allowed automatically", now)
+}
+
+// allows reports whether the config allows gear of that name automatically.
+func (p *bound) allows(name string) bool {
+	return slices.ContainsFunc(p.cfg.AutoAllow, func(glob string) bool { return globMatches(glob, name) })
 }
 
 // retryAllow is how long gear that could not be allowed automatically is left

@@ -24,13 +24,16 @@ type arrival struct {
 	bytes    int          // that it counts for
 
 	// The worker's, from then on.
-	hash    uint64  // in the memory of redeliveries; 0: not there
-	first   int64   // when it came first; 0: not asked yet
-	stamped int64   // rows that have got that time, or a little more
-	entries []entry // that wait to be appended
-	held    []held  // reports of gear that is being allowed
-	last    uint64  // seq of the last entry that was appended; 0: none was
-	rows    uint64  // appended
+	hash    uint64        // in the memory of redeliveries; 0: not there
+	first   int64         // when it came first; 0: not asked yet
+	stamped int64         // rows that have got that time, or a little more
+	entries []entry       // that wait to be appended
+	held    []held        // reports of gear that is being allowed
+	last    uint64        // seq of the last entry that was appended; 0: none was
+	rows    uint64        // appended
+	early   *earlyMessage // it was held, and is offered again; nil: it comes from the broker
+	waits   bool          // of early: in vain
+	of      *gear         // of early: whose rows stamped counts
 }
 
 // inbox is what waits for a broker's worker. All methods may run at once and
@@ -147,6 +150,9 @@ func (i *inbox) settled(done []*arrival) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, a := range done {
+		if a.early != nil {
+			continue
+		}
 		i.bytes -= a.bytes
 		i.count--
 		if a.id != 0 {

@@ -2,6 +2,7 @@ package mqttbridge
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,23 +43,40 @@ func (s *study) replay(all seen) (route map[string]*draft) {
 			s.reject(m, "no kind of gear is known that sends this")
 			continue
 		}
-		var err error
-		reports, err = d.profile.Decode(m, reports[:0])
-		if err != nil {
-			if !good[m.Topic] {
-				s.reject(m, fmt.Sprintf("%s: %s", d.Name, err))
-			}
-			d.complain(err)
-			continue
-		}
-		good[m.Topic] = true
-		delete(s.rest, m.Topic)
-		for i := range reports {
-			d.take(&reports[i])
-		}
+		reports = s.decode(d, m, good, reports[:0])
 	}
+	for _, m := range s.early {
+		m.Early = true // what describes it may have come since
+		reports = s.decode(route[m.Topic], m, good, reports[:0])
+	}
+	s.early = nil
 	s.describe(all, route)
 	return route
+}
+
+// decode a message and take what it says. One that is early is to be offered
+// again.
+func (s *study) decode(d *draft, m profile.Message, good map[string]bool, reports []profile.Report) []profile.Report {
+	reports, err := d.profile.Decode(m, reports)
+	var early *profile.Early
+	switch {
+	case errors.As(err, &early):
+		if !m.Early {
+			s.early = append(s.early, m)
+		}
+	case err != nil:
+		if !good[m.Topic] {
+			s.reject(m, fmt.Sprintf("%s: %s", d.Name, err))
+		}
+		d.complain(err)
+		return reports
+	}
+	good[m.Topic] = true
+	delete(s.rest, m.Topic)
+	for i := range reports {
+		d.take(&reports[i])
+	}
+	return reports
 }
 
 // describe asks for the descriptions that are not told as often as they

@@ -40,6 +40,8 @@ type study struct {
 	gear    func(registry.Gear) string
 	tooLong bool
 
+	early []profile.Message // messages of the replay that came before what describes them
+
 	// Of the last look.
 	drafts []*draft
 	open   []seenTopic // that no draft takes

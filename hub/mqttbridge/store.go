@@ -63,6 +63,11 @@ func (b *broker) drain(now time.Time) {
 		return
 	}
 	b.retryAt = time.Time{}
+	b.writeRepeats()
+	if !b.syncEarly() {
+		b.retryAt = now.Add(fullPause)
+		return
+	}
 	for b.appended < len(b.queue) {
 		a := b.queue[b.appended]
 		if !b.release(a) {
@@ -172,6 +177,9 @@ func (b *broker) settle() {
 		b.counts.rows += a.rows
 		if a.hash != 0 {
 			b.repeats.acked(a.id, a.hash)
+		}
+		if a.early != nil {
+			b.earlySettled(a)
 		}
 	}
 	b.writeRepeats()

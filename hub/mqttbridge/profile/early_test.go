@@ -1,127 +1,93 @@
 package profile
 
 import (
-	"fmt"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
-// A hub that was away gets the readings that the broker has kept for it
-// before what describes them, which is retained. None is lost.
-func TestReadingsBeforeTheirDescription(t *testing.T) {
-	later := func(m Message, after time.Duration) Message {
-		m.Received = m.Received.Add(after)
-		return m
+// wantEarly decodes a message that has to wait, and returns its key.
+func wantEarly(t *testing.T, p Profile, m Message) *Early {
+	t.Helper()
+	reports, err := p.Decode(m, nil)
+	var early *Early
+	if !errors.As(err, &early) || early.Key == "" {
+		t.Fatalf("%s: %v; want it to be early", m.Topic, err)
 	}
+	for _, r := range reports {
+		checkReport(t, r)
+		if len(r.Rows) > 0 || r.Problem != "" {
+			t.Fatalf("%+v", r)
+		}
+	}
+	return early
+}
+
+// Readings that come before what describes them, which is retained, are early;
+// they are read when it has come.
+func TestReadingsBeforeTheirDescription(t *testing.T) {
 	for name, c := range map[string]struct {
-		p       Profile
+		p       Describing
 		topic   string
-		payload func(i int) string
+		payload string
 		tells   []Message
 		want    string
 	}{
-		"homie 4": {testHomie(), "homie/a/n/p", func(i int) string { return fmt.Sprint(i) },
-			[]Message{kept("homie/a/$homie", "4.0.0"), kept("homie/a/n/p/$unit", "W"), kept("homie/a/n/p/$datatype", "integer"), kept("homie/a/$state", "ready")},
-			"a: n_p=int:%d"},
-		"homie 5": {testHomie(), "homie/5/a/n/p", func(i int) string { return fmt.Sprint(i) },
-			[]Message{kept("homie/5/a/$description", `{"nodes":{"n":{"properties":{"p":{"datatype":"integer"}}}}}`), kept("homie/5/a/$state", "ready")},
-			"a: n_p=int:%d"},
-		"homeassistant": {testHomeassistant("s/#"), "s/1", func(i int) string { return fmt.Sprintf(`{"v":%d}`, i) },
-			[]Message{kept("homeassistant/sensor/a/v/config", `{"stat_t":"s/1","val_tpl":"{{ value_json.v }}","unit_of_meas":"W"}`)},
-			"a: v=double:%d"},
+		"homie 4": {testHomie(), "homie/a/n/p", "7",
+			[]Message{kept("homie/a/$homie", "4.0.0"), kept("homie/a/n/p/$unit", "W"), kept("homie/a/$state", "ready"), kept("homie/a/n/p/$datatype", "integer")},
+			"a: n_p=int:7"},
+		"homie 3": {testHomie(), "homie/a/n/p", "7",
+			[]Message{kept("homie/a/$state", "ready"), kept("homie/a/$homie", "3.0.0"), kept("homie/a/n/p/$name", "P")},
+			"a: n_p=string:7"},
+		"homie 3, array": {testHomie(), "homie/a/n_1/p", "7",
+			[]Message{kept("homie/a/$state", "ready"), kept("homie/a/n/p/$datatype", "integer"), kept("homie/a/n/$array", "0-2")},
+			"a: n_1_p=int:7"},
+		"homie 5": {testHomie(), "homie/5/a/n/p", "7",
+			[]Message{kept("homie/5/a/$state", "ready"), kept("homie/5/a/$description", `{"nodes":{"n":{"properties":{"p":{"datatype":"integer"}}}}}`)},
+			"a: n_p=int:7"},
+		"homeassistant": {testHomeassistant("s/#"), "s/1", `{"v":7}`,
+			[]Message{kept("homeassistant/sensor/b/v/config", `{"stat_t":"s/2"}`),
+				kept("homeassistant/sensor/a/v/config", `{"stat_t":"s/1","val_tpl":"{{ value_json.v }}","unit_of_meas":"W"}`)},
+			"a: v=double:7"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const n = 2500
-			c.p.Connected()
-			for i := range n {
-				for _, r := range take(t, c.p, later(text(c.topic, c.payload(i)), time.Duration(i)*time.Millisecond)) {
-					if len(r.Rows) > 0 || r.Problem != "" {
-						t.Fatalf("%+v", r)
-					}
+			early := wantEarly(t, c.p, text(c.topic, c.payload))
+			if keys := c.p.Described(); len(keys) > 0 {
+				t.Errorf("%q is described", keys)
+			}
+			m := text(c.topic, c.payload)
+			m.Early = true
+			for i, told := range c.tells {
+				if i > 0 {
+					wantEarly(t, c.p, m)
 				}
+				take(t, c.p, told)
 			}
-			var got []string
-			times := map[int64]bool{}
-			for _, m := range c.tells {
-				for _, r := range take(t, c.p, later(m, 5*time.Second)) {
-					if !r.NotAlive || r.Problem != "" {
-						t.Errorf("%+v", r)
-					}
-					for i, row := range r.Rows {
-						first := exampleReceived.UnixNano()
-						if row.Time < first || row.Time > first+int64(n*time.Millisecond) || times[row.Time] {
-							t.Fatalf("row %d has the time %d", i, row.Time)
-						}
-						times[row.Time] = true
-						got = append(got, r.Gear+": "+fieldsOf(row))
-					}
-				}
+			if keys := c.p.Described(); !slices.Contains(keys, early.Key) {
+				t.Errorf("%q is described; want %q", keys, early.Key)
 			}
-			if len(got) != n {
-				t.Fatalf("%d rows, want %d", len(got), n)
+			if keys := c.p.Described(); len(keys) > 0 {
+				t.Errorf("%q is described twice", keys)
 			}
-			for i := range got {
-				if got[i] != fmt.Sprintf(c.want, i) {
-					t.Fatalf("row %d: %s", i, got[i])
-				}
-			}
-			// What comes afterwards is stored as it comes, and once.
-			if r := one(t, take(t, c.p, text(c.topic, c.payload(7)))); len(r.Rows) != 1 || r.Rows[0].Time != 0 {
-				t.Errorf("afterwards: %+v", r)
+			r := one(t, take(t, c.p, m))
+			if len(r.Rows) != 1 || r.Rows[0].Time != 0 || r.Gear+": "+fieldsOf(r.Rows[0]) != c.want {
+				t.Errorf("%+v; want %s", r, c.want)
 			}
 		})
 	}
 }
 
-func TestEarlyMessagesAreBounded(t *testing.T) {
-	var e early
-	big := strings.Repeat("x", 100<<10)
-	n := 0
-	for e.hold(text(fmt.Sprint("t", n), big)) {
-		n++
+// What is retained, or too large, is not worth keeping.
+func TestWhatIsNeverEarly(t *testing.T) {
+	p := testHomeassistant("s/#")
+	big := text("s/1", strings.Repeat("7", MaxPayloadBytes+1))
+	for _, m := range []Message{kept("s/1", "7"), big} {
+		if reports, err := p.Decode(m, nil); err != nil || len(reports) > 0 {
+			t.Errorf("%+v, %v", reports, err)
+		}
 	}
-	if e.bytes > maxEarlyBytes || n < 70 {
-		t.Errorf("%d messages in %d bytes", n, e.bytes)
-	}
-	if got := e.take("t3", exampleReceived); len(got) != 1 || e.of("t3", exampleReceived) != nil {
-		t.Errorf("%d messages of a topic", len(got))
-	}
-	m := text("t", "x")
-	m.Received = m.Received.Add(earlyFor + time.Second)
-	if e.hold(m) || len(e.byTopic) != 0 || e.lost != n-1 {
-		t.Errorf("%d topics are left after the time, %d messages are lost", len(e.byTopic), e.lost)
-	}
-	e.begin()
-	for range 10 {
-		e.hold(m)
-	}
-	if e.take("t", m.Received); e.bytes != 0 || len(e.byTopic) != 0 {
-		t.Errorf("%d bytes are left", e.bytes)
-	}
-
-	// What waited in vain is told.
-	p := testHomie()
-	take(t, p, text("homie/a/n/p", "5"))
-	m = text("homie/a/n/p", "6")
-	m.Received = m.Received.Add(earlyFor)
-	refused(t, p, m, "not described")
-	if r := one(t, take(t, p, kept("homie/a/$state", "init"))); !strings.Contains(r.Problem, "1 values") {
-		t.Errorf("problem %q", r.Problem)
-	}
-
-	// A device that was ready and told no $datatype is not waited for.
-	p = testHomie()
-	take(t, p, kept("homie/a/$state", "ready"))
-	refused(t, p, text("homie/a/n/p", "5"), "not described")
-	// Nor is discovery, when the session has lasted for a while.
-	h := testHomeassistant("#")
-	h.Connected()
-	take(t, h, text("foreign/1", "5"))
-	m = text("foreign/2", "5")
-	m.Received = m.Received.Add(earlyFor)
-	take(t, h, m)
-	if len(h.early.byTopic) != 0 {
-		t.Errorf("%d topics are held", len(h.early.byTopic))
+	if reports, err := testHomie().Decode(kept("homie/a/n/p", "7"), nil); err != nil || len(reports) != 1 || len(reports[0].Rows) > 0 {
+		t.Errorf("%+v, %v", reports, err)
 	}
 }

@@ -96,6 +96,13 @@ func wantHarmlessWith(t *testing.T, k Kind, p Profile, m Message, args map[strin
 	for range 2 { // the second time known
 		reports, err := p.Decode(m, nil)
 		var refusal *Refusal
+		var early *Early
+		if errors.As(err, &early) {
+			err = early.Refusal
+			if d, ok := p.(Describing); !ok || early.Key == "" && m.Topic != "" {
+				t.Errorf("%s: early with the key %q, of %T", k.Name, early.Key, d)
+			}
+		}
 		switch {
 		case err != nil && !errors.As(err, &refusal):
 			t.Errorf("%s: the error %v is no Refusal", k.Name, err)

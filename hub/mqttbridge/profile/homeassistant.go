@@ -94,7 +94,7 @@ type homeassistant struct {
 	watches   map[string][]watch   // by availability topic
 	memory    int
 	flat      Flattener
-	early     early // states on topics of which no discovery told yet
+	descriptions
 }
 
 // entityGear is one piece of gear.
@@ -145,11 +145,8 @@ func (p *homeassistant) covers(topic string) bool {
 func (p *homeassistant) Filters() []string { return p.filters }
 
 // Connected has nothing to ask: discovery is retained. States that come before
-// it are kept for a while.
-func (p *homeassistant) Connected() []Publish {
-	p.early.begin()
-	return nil
-}
+// it are early.
+func (p *homeassistant) Connected() []Publish { return nil }
 
 // Decode a discovery message, a state or an availability.
 func (p *homeassistant) Decode(m Message, reports []Report) ([]Report, error) {
@@ -161,14 +158,15 @@ func (p *homeassistant) Decode(m Message, reports []Report) ([]Report, error) {
 		if err != nil {
 			return reports, at(err, t.gear())
 		}
-		return withRows(report, measuredAs(p.measure, p.described(t.gear(), m)), reports), nil
+		p.describes(t.gear(), m.Topic)
+		return append(reports, report), nil
 	}
 	states, watches := p.states[m.Topic], p.watches[m.Topic]
 	if len(states) == 0 && len(watches) == 0 {
-		if len(m.Payload) <= MaxPayloadBytes {
-			p.early.hold(m) // where it is of no gear, it is forgotten
+		if m.Retained || len(m.Payload) > MaxPayloadBytes {
+			return reports, nil
 		}
-		return reports, nil
+		return reports, &Early{Key: strings.Clone(m.Topic), Shared: true}
 	}
 	if len(m.Payload) > MaxPayloadBytes {
 		return reports, Refuse("too large", "%d bytes, the limit is %d", len(m.Payload), MaxPayloadBytes)

@@ -142,26 +142,15 @@ func (p *homeassistant) add(g *entityGear, component, object, config string, c e
 	return nil
 }
 
-// described makes rows of the states that came before the discovery message in
-// hand. They stay, as another entity may have the same topic: its field joins
-// those rows.
-func (p *homeassistant) described(gear string, m Message) (rows []telemetry.Row) {
-	g := p.gear[gear]
-	if p.early.bytes == 0 || g == nil {
-		return nil
-	}
-	for _, e := range g.entities {
-		if e.config != m.Topic || e.stateTopic == "" || g.fields[e.field] > 1 {
-			continue
-		}
-		for i, held := range p.early.of(e.stateTopic, m.Received) {
-			value, ok, err := e.read(&document{payload: held.Payload, flat: &p.flat})
-			if err == nil && ok {
-				rows = append(rows, earlyRow(held, i, e.field, value))
+// describes notes that a discovery message has told of topics.
+func (p *homeassistant) describes(gear, config string) {
+	if g := p.gear[gear]; g != nil {
+		for _, e := range g.entities {
+			if e.config == config && e.stateTopic != "" {
+				p.note(e.stateTopic)
 			}
 		}
 	}
-	return rows
 }
 
 // remove the entities of a discovery topic.

@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,7 +64,7 @@ type homie struct {
 	integers integers
 	devices  map[string]*homieDevice // by id
 	memory   int                     // bytes of all properties
-	early    early                   // values of properties that are not described yet
+	descriptions
 }
 
 // Bounds of Homie.
@@ -85,11 +86,8 @@ func newHomie(s homieSettings) (*homie, error) {
 func (p *homie) Filters() []string { return []string{p.prefix + "/#"} }
 
 // Connected has nothing to ask: the broker keeps what describes the devices.
-// Values that come before it are kept for a while.
-func (p *homie) Connected() []Publish {
-	p.early.begin()
-	return nil
-}
+// Values that come before it are early.
+func (p *homie) Connected() []Publish { return nil }
 
 // homieTopic is a topic below the base topic.
 type homieTopic struct {
@@ -130,19 +128,22 @@ func (p *homie) Decode(m Message, reports []Report) ([]Report, error) {
 	}
 	report := Report{Gear: t.device, NotAlive: m.Retained}
 	used, err := p.message(t, m, &report)
+	if early := (*Early)(nil); errors.As(err, &early) {
+		return append(reports, report), early
+	}
 	if err != nil || !used {
 		return reports, at(err, t.device)
 	}
+	p.describes(t)
 	report.Rows = measuredAs(p.measure, report.Rows)
-	rows := measuredAs(p.measure, p.described(t, m, &report))
-	if n := p.early.lost; n > 0 && report.Problem == "" {
-		report.Problem = fmt.Sprintf("%d values of properties that were never described are lost", n)
-		p.early.lost = 0
-	}
-	if len(rows) > 0 {
-		return withRows(report, rows, reports), nil
-	}
 	return append(reports, report), nil
+}
+
+// describes notes that an attribute may describe values which came before it.
+func (p *homie) describes(t homieTopic) {
+	if slices.ContainsFunc(t.levels, func(level string) bool { return strings.HasPrefix(level, "$") }) {
+		p.note(t.device)
+	}
 }
 
 // message decodes into a report; false: it is nothing of the device's.

@@ -66,10 +66,8 @@ func (p *homie) value(t homieTopic, m Message, report *Report) error {
 	}
 	datatype := d.datatype(property)
 	if datatype == "" {
-		if !d.ready && p.early.hold(m) {
-			return nil
-		}
-		return Refuse("not described", "%s has no $datatype", quoted(t.String()))
+		refusal := at(Refuse("not described", "%s has no $datatype", quoted(t.String())), t.device)
+		return &Early{Gear: t.device, Key: t.device, Refusal: refusal}
 	}
 	value, err := homieReading(datatype, string(m.Payload))
 	if err != nil {
@@ -96,36 +94,6 @@ func (d *homieDevice) datatype(p *homieProperty) string {
 		return "string"
 	}
 	return p.datatype
-}
-
-// described makes rows of the values that came before the message in hand,
-// which describes their properties.
-func (p *homie) described(t homieTopic, m Message, report *Report) (rows []telemetry.Row) {
-	d := p.devices[t.device]
-	last := t.levels[len(t.levels)-1]
-	if p.early.bytes == 0 || d == nil || last != "$datatype" && last != "$array" && last != "$description" && last != "$state" {
-		return nil
-	}
-	var wrong troubles
-	base := strings.TrimSuffix(m.Topic, strings.Join(t.levels, "/"))
-	for _, property := range d.properties {
-		datatype := d.datatype(property)
-		if homieKindOf(datatype) == 0 || d.fields[property.field] != property {
-			continue
-		}
-		for i, held := range p.early.take(base+property.key, m.Received) {
-			value, err := homieReading(datatype, string(held.Payload))
-			if err != nil {
-				wrong.add(property.key + ": " + err.Error())
-				continue
-			}
-			rows = append(rows, earlyRow(held, i, property.field, p.integers.value(value)))
-		}
-	}
-	if wrong.n > 0 {
-		report.Problem = wrong.String()
-	}
-	return rows
 }
 
 // homieText is the payload that sets a property, from a decoded JSON value.

@@ -37,6 +37,9 @@ type Message struct {
 	Payload  []byte
 	Retained bool      // kept by the broker: it may be old
 	Received time.Time // when the hub took it
+	// Early: it came at Received, before what describes it, and is offered
+	// again: other messages have come since.
+	Early bool
 }
 
 // Status is what a Report says about presence.
@@ -123,7 +126,8 @@ type Profile interface {
 	Filters() []string
 	// Decode appends to reports what a message says. Several reports may
 	// come of one message; none means that it says nothing of interest. On
-	// an error (a *Refusal says why) nothing of the message is used.
+	// an error (a *Refusal says why) nothing of the message is used, but for
+	// an *Early.
 	Decode(m Message, reports []Report) ([]Report, error)
 	// Command plans a command. Errors: a *Refusal for a name or arguments
 	// that the gear does not know; the command ends REJECTED with its text.

@@ -117,7 +117,7 @@ var (
 )
 
 var homieInteger = []Message{
-	text("homie/a/$homie", "4.0.0"), text("homie/a/n/v", "5"), text("homie/a/n/v/$datatype", "integer"), text("homie/a/n/w/$datatype", "float"),
+	text("homie/a/$homie", "4.0.0"), text("homie/a/n/v/$datatype", "integer"), text("homie/a/n/v", "5"), text("homie/a/n/w/$datatype", "float"),
 	text("homie/a/$state", "ready"), text("homie/a/n/w", "5"),
 }
 
