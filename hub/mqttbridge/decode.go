@@ -196,7 +196,7 @@ func (b *broker) known(a *arrival, g *gear, m *profile.Message, r *profile.Repor
 		b.alive(g, a.received)
 	}
 	b.tell(g, r.Publish, a.received)
-	b.rows(a, g, m, r.Rows)
+	b.rows(a, g, m, r)
 }
 
 // tellInterval is how often, at most, a profile may tell gear something by
@@ -232,16 +232,22 @@ func (b *broker) tellUntold(now time.Time) {
 // rows makes entries of rows. Those of a retained message without a time of
 // their own are left out: nobody knows how old they are, and they come again
 // with every connection.
-func (b *broker) rows(a *arrival, g *gear, m *profile.Message, rows []telemetry.Row) {
+func (b *broker) rows(a *arrival, g *gear, m *profile.Message, r *profile.Report) {
+	rows := r.Rows
 	if m.Retained {
-		rows = slices.DeleteFunc(rows, func(r telemetry.Row) bool { return r.Time == 0 })
+		rows = slices.DeleteFunc(rows, func(row telemetry.Row) bool { return row.Time == 0 || r.Seconds })
 	}
 	if len(rows) == 0 {
 		return
 	}
 	for i := range rows {
-		if rows[i].Time == 0 {
-			rows[i].Time = b.arrivalTime(a, g)
+		switch row := &rows[i]; {
+		case row.Time == 0:
+			row.Time = b.arrivalTime(a, g)
+		case r.Seconds:
+			row.Time = b.withinSecond(a, g, row.Time)
+		default:
+			b.apart(g, m, row)
 		}
 	}
 	b.encode(a, g, m, rows)

@@ -25,6 +25,8 @@ type gear struct {
 
 	fields   wire.FieldSet
 	last     int64 // time of the newest row that was stamped with its arrival
+	late     int64 // and of the last that came long after the second that it tells
+	told     ownTimes
 	first    time.Time
 	heard    time.Time
 	messages uint64

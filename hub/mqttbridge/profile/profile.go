@@ -61,6 +61,10 @@ type Report struct {
 	// stands for the time of arrival. Names satisfy wire.CheckColumnName
 	// (make them with Name), values are finite.
 	Rows []telemetry.Row
+	// Seconds: the times of Rows are whole seconds of a clock that tells no
+	// more, and of which several messages may be; when they came first tells
+	// them apart.
+	Seconds bool
 	// Status is presence, with the reason for Offline ("last will").
 	Status Status
 	Reason string

@@ -2,7 +2,6 @@ package profile
 
 import (
 	"fmt"
-	"hash/maphash"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,7 +50,6 @@ type tasmota struct {
 	filters    []string
 	zone       *time.Location // nil: a local time is not known
 	measure    string
-	seed       maphash.Seed
 
 	flattener Flattener
 	fields    map[tasmotaPath]tasmotaField
@@ -62,7 +60,7 @@ func newTasmota(s tasmotaSettings) (Profile, error) {
 	if s.FullTopic == "" {
 		s.FullTopic = "%prefix%/%topic%/"
 	}
-	p := &tasmota{seed: maphash.MakeSeed(), fields: map[tasmotaPath]tasmotaField{}}
+	p := &tasmota{fields: map[tasmotaPath]tasmotaField{}}
 	var err error
 	if p.measure, err = measurementOf(s.Measurement, "tasmota"); err != nil {
 		return nil, err
@@ -147,7 +145,7 @@ func (p *tasmota) Decode(m Message, reports []Report) ([]Report, error) {
 	var err error
 	switch {
 	case m.Payload[0] == '{':
-		err = p.document(&r, m, c.field, tasmotaClassOf(c.field, tele))
+		err = p.document(&r, m, tasmotaClassOf(c.field, tele))
 	case tasmotaPower.MatchString(c.field), tele && tasmotaSwitchWord(m.Payload):
 		p.word(&r, m, c.field)
 	}
@@ -191,7 +189,7 @@ func (p *tasmota) word(r *Report, m Message, field string) {
 }
 
 // document is a message in JSON.
-func (p *tasmota) document(r *Report, m Message, field string, class tasmotaClass) error {
+func (p *tasmota) document(r *Report, m Message, class tasmotaClass) error {
 	leaves, problem, err := p.flattener.Flatten(m.Payload)
 	if err != nil {
 		return err
@@ -221,9 +219,10 @@ func (p *tasmota) document(r *Report, m Message, field string, class tasmotaClas
 		}
 	}
 	if len(row.Fields) > 0 {
-		if row.Time, err = p.timeOf(r.Gear, field, clock, m); err != nil {
+		if row.Time, err = p.timeOf(clock, m); err != nil {
 			trouble.add(err.Error())
 		}
+		r.Seconds = row.Time != 0 && row.Time%int64(time.Second) == 0
 		if !m.Retained || row.Time != 0 {
 			r.Rows = []telemetry.Row{row}
 		}

@@ -31,7 +31,6 @@ type tasmotaGear struct {
 	units   map[string]string
 	changed bool
 	at      time.Time // of the last description; zero: it is due
-	told    []tasmotaSecond
 }
 
 // of finds the gear. Beyond MaxGear another one is forgotten: all of it is
