@@ -107,15 +107,27 @@ func runLoad(ctx context.Context, cfg LoadConfig, own *loadHub) (LoadSummary, er
 		})
 	}
 	if err := r.connected(work); err != nil {
-		return r.summary(m), err
+		return r.ended(ctx, m, err)
 	}
 	r.cfg.Progress("connected", cfg.Devices, cfg.Devices)
 	m.connected(time.Since(connecting))
 	if err := r.cfg.Stage("connected"); err != nil {
-		return r.summary(m), err
+		return r.ended(ctx, m, err)
 	}
-	err = r.measure(work, m)
-	return r.summary(m), err
+	return r.ended(ctx, m, r.measure(work, m))
+}
+
+// ended sums up, and says why it was over before its time; err nil: it was not.
+func (r *loadRun) ended(ctx context.Context, m *loadMeter, err error) (LoadSummary, error) {
+	s := r.summary(m)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		s.Ended = ErrInterrupted.Error()
+	default:
+		s.Ended = err.Error()
+	}
+	return s, err
 }
 
 func newLoadRun(ctx context.Context, cfg LoadConfig) (*loadRun, error) {

@@ -227,15 +227,15 @@ func (d *loadDevice) acknowledged(seq uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	seq = min(seq, d.highest)
-	if d.acked < seq {
+	if d.acked < seq { // a Welcome may acknowledge what was before
 		d.thoughtBy = now.Add(r.cfg.Think)
+		r.lastAck.Store(now.UnixNano())
 	}
 	for d.acked < seq {
 		d.acked++
 		r.latency.add(now.Sub(d.intended[d.acked%uint64(len(d.intended))]))
 		r.acked.Add(1)
 	}
-	r.lastAck.Store(now.UnixNano())
 	d.next = max(d.next, d.acked+1)
 	d.signal()
 	d.finish()

@@ -23,17 +23,18 @@ type loadMeter struct {
 	transport *http.Transport
 	collects  bool // the hub collects its garbage when it is asked to
 
-	connecting    time.Duration
-	before        hubRows
-	rowsStored    uint64 // since then
-	storedAt      time.Time
-	atStart       processUse // before the devices connected
-	atBegin       processUse
-	atEnd         processUse
-	atRest        processUse    // with all devices connected, after a collection
-	selfBegin     time.Duration // CPU time of this process
-	selfEnd       time.Duration
-	ended, failed bool
+	connecting   time.Duration
+	before       hubRows
+	rowsStored   uint64 // since then
+	storedAt     time.Time
+	atStart      processUse // before the devices connected
+	atBegin      processUse
+	atEnd        processUse
+	atRest       processUse    // with all devices connected, after a collection
+	selfBegin    time.Duration // CPU time of this process
+	selfEnd      time.Duration
+	begun, ended bool
+	failed       bool
 }
 
 func newLoadMeter(ctx context.Context, cfg *LoadConfig) (*loadMeter, error) {
@@ -81,7 +82,7 @@ func (m *loadMeter) connected(took time.Duration) { m.connecting = took }
 
 // begin is called right before devices send.
 func (m *loadMeter) begin() {
-	m.selfBegin = ownCPU()
+	m.selfBegin, m.begun = ownCPU(), true
 	m.atBegin = m.use()
 }
 
@@ -95,6 +96,17 @@ func (m *loadMeter) finish(ctx context.Context) {
 	}
 	m.atRest = m.use()
 	m.ended = true
+}
+
+// ownCPU is the CPU time of this process since devices began to send.
+func (m *loadMeter) ownCPU() time.Duration {
+	switch {
+	case m.ended:
+		return m.selfEnd - m.selfBegin
+	case m.begun:
+		return ownCPU() - m.selfBegin
+	}
+	return 0
 }
 
 func (m *loadMeter) use() processUse {

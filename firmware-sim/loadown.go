@@ -30,6 +30,7 @@ type OwnHub struct {
 type loadHub struct {
 	dir       string
 	temporary bool
+	release   func() // of the folder
 	where     string // its program was found
 	kind      string // of its store
 	hub       *provenHub
@@ -66,10 +67,14 @@ func startLoadHub(ctx context.Context, c *OwnHub, ended func(error)) (h *loadHub
 			h.close()
 		}
 	}()
+	removeLeftLoads()
 	if h.dir, err = emptyFolder(c.Dir, "load"); err != nil {
 		return h, err
 	}
 	h.temporary = c.Dir == ""
+	if h.release, err = holdFolder(h.dir); err != nil {
+		return h, fmt.Errorf("hold %s: %w", h.dir, err)
+	}
 	hubd, where, err := FindHubd(ctx, c.Hubd, h.dir)
 	if err != nil {
 		return h, err
@@ -171,13 +176,19 @@ func (h *loadHub) close() {
 	if h.temporary {
 		_ = os.RemoveAll(h.dir)
 	}
+	if h.release != nil {
+		h.release()
+	}
 }
+
+// temporaryFolder is what the names of such folders begin with.
+func temporaryFolder(purpose string) string { return "tetherline-" + purpose + "-" }
 
 // emptyFolder is a folder without anything in it: that one, made where it does
 // not exist, or with "" a temporary one.
 func emptyFolder(wish, purpose string) (string, error) {
 	if wish == "" {
-		return os.MkdirTemp("", "tetherline-"+purpose+"-")
+		return os.MkdirTemp("", temporaryFolder(purpose))
 	}
 	dir, err := filepath.Abs(wish)
 	if err != nil {

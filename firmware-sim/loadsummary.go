@@ -10,8 +10,12 @@ import (
 // LoadSummary is what a load has measured. Rates are over the time from the
 // first frame to the last acknowledgement.
 type LoadSummary struct {
+	// Ended is why the load ended before its time: what it tells is of what
+	// was done until then. "": it did not.
+	Ended          string  `json:"ended_early,omitempty"`
 	Store          string  `json:"store,omitempty"` // of a hub of the load's own
 	Devices        int     `json:"devices"`
+	Idle           bool    `json:"idle,omitempty"`
 	OpenLoop       bool    `json:"open_loop"`
 	RateWanted     float64 `json:"rate_wanted"` // rows a second; 0: as windows allow
 	ThinkSeconds   float64 `json:"think_seconds,omitempty"`
@@ -24,7 +28,7 @@ type LoadSummary struct {
 	FramesResent    int64   `json:"frames_resent"`
 	FramesAcked     int64   `json:"frames_acknowledged"`
 	FramesRejected  int64   `json:"frames_rejected"` // of those acknowledged
-	FramesDropped   int64   `json:"frames_dropped"`  // due, and never acknowledged
+	FramesDropped   int64   `json:"frames_dropped"`  // due, and never acknowledged; where it ended early some were on their way
 	FramesPerSecond float64 `json:"frames_per_second"`
 	RowsPerSecond   float64 `json:"rows_per_second"`
 	ValuesPerSecond float64 `json:"values_per_second"`
@@ -52,7 +56,8 @@ type HubUse struct {
 	UserSeconds   float64 `json:"user_seconds"` // of CPU, from the first frame to the end
 	SystemSeconds float64 `json:"system_seconds"`
 	// MicrosPerFrame, MicrosPerRow and MicrosPerValue are CPU time, user and
-	// system.
+	// system; 0 where devices held still or connected again meanwhile, which
+	// takes CPU time of its own.
 	MicrosPerFrame float64 `json:"us_per_frame,omitempty"`
 	MicrosPerRow   float64 `json:"us_per_row,omitempty"`
 	MicrosPerValue float64 `json:"us_per_value,omitempty"`
@@ -67,7 +72,7 @@ type HubUse struct {
 func (r *loadRun) summary(m *loadMeter) LoadSummary {
 	c := &r.cfg
 	s := LoadSummary{
-		Devices: c.Devices, OpenLoop: r.period > 0, RateWanted: c.Rate,
+		Devices: c.Devices, Idle: c.Idle, OpenLoop: r.period > 0, RateWanted: c.Rate,
 		RowsPerFrame: c.RowsPerFrame, FieldsPerRow: c.FieldsPerRow, ConnectSeconds: m.connecting.Seconds(),
 		FramesSent: r.sent.Load(), FramesResent: r.resent.Load(), FramesAcked: r.acked.Load(),
 		FramesRejected: r.rejected.Load(), Throttles: r.throttles.Load(), Refused: r.refused.Load(),
@@ -75,16 +80,12 @@ func (r *loadRun) summary(m *loadMeter) LoadSummary {
 		AckP50:     r.latency.quantile(0.5), AckP90: r.latency.quantile(0.9), AckP99: r.latency.quantile(0.99),
 		AckP999: r.latency.quantile(0.999), AckMax: r.latency.quantile(1),
 		ThinkSeconds: c.Think.Seconds(), Restart: r.restart.Load(),
-		Recovery: r.recovery.Load(), OwnCPUSeconds: (m.selfEnd - m.selfBegin).Seconds(),
+		Recovery: r.recovery.Load(), OwnCPUSeconds: m.ownCPU().Seconds(),
 	}
 	if r.own != nil {
 		s.Store = r.own.kind
 	}
-	due := s.FramesSent - s.FramesResent
-	if r.frames > 0 {
-		due = int64(r.frames) * int64(c.Devices)
-	}
-	s.FramesDropped = due - s.FramesAcked
+	s.FramesDropped = max(r.due(time.Now())-s.FramesAcked, 0)
 	perFrame := float64(c.RowsPerFrame)
 	if last := r.lastAck.Load(); last != 0 {
 		s.Seconds = time.Unix(0, last).Sub(r.start).Seconds()
@@ -96,9 +97,31 @@ func (r *loadRun) summary(m *loadMeter) LoadSummary {
 		s.StoredPerSecond = float64(m.rowsStored) * float64(c.FieldsPerRow) / m.storedAt.Sub(r.start).Seconds()
 	}
 	if m.pid != 0 && m.ended && !m.failed {
-		s.Hub = m.hubUse(s.FramesAcked, c)
+		framesAlone := s.FramesAcked
+		if c.Idle || s.Reconnects > 0 {
+			framesAlone = 0
+		}
+		s.Hub = m.hubUse(framesAlone, c)
 	}
 	return s
+}
+
+// due is how many frames were to be sent until now, by all devices together.
+func (r *loadRun) due(now time.Time) (frames int64) {
+	switch {
+	case r.start.IsZero():
+		return 0 // they were still connecting
+	case r.cfg.Idle:
+		return int64(r.frames) * int64(len(r.devices))
+	case r.period == 0:
+		return r.sent.Load() - r.resent.Load()
+	}
+	for _, d := range r.devices {
+		if past := now.Sub(d.dueAt(1)); past >= 0 {
+			frames += min(int64(past/r.period)+1, int64(r.frames))
+		}
+	}
+	return frames
 }
 
 func (m *loadMeter) hubUse(frames int64, c *LoadConfig) *HubUse {
@@ -122,7 +145,14 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 	line := func(name, format string, args ...any) {
 		_, _ = fmt.Fprintf(table, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
-	line("devices", "%d, all connected after %.1f s", s.Devices, s.ConnectSeconds)
+	if s.Ended != "" {
+		line("ENDED EARLY", "%s: the figures are of what was done until then", s.Ended)
+	}
+	if s.ConnectSeconds > 0 {
+		line("devices", "%d, all connected after %.1f s", s.Devices, s.ConnectSeconds)
+	} else {
+		line("devices", "%d", s.Devices)
+	}
 	line("frames", "%d rows of %d fields", s.RowsPerFrame, s.FieldsPerRow)
 	if s.Store != "" {
 		line("store", "%s", s.Store)
@@ -132,6 +162,8 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 	} else if s.ThinkSeconds > 0 {
 		line("load", "a frame of each device %v after the acknowledgement of the one before; acknowledgements are counted from when a frame was due",
 			time.Duration(s.ThinkSeconds*float64(time.Second)))
+	} else if s.Idle {
+		line("load", "the devices hold still; what they sent before came as windows allow")
 	} else if s.FramesSent > 0 {
 		line("load", "as windows allow; acknowledgements are counted from the sending")
 	}
@@ -144,7 +176,11 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 		line("acknowledgement", "p50 %v, p90 %v, p99 %v, p99.9 %v, max %v", round10(s.AckP50), round10(s.AckP90),
 			round10(s.AckP99), round10(s.AckP999), round10(s.AckMax))
 		line("frames sent", "%d, %d of them again", s.FramesSent, s.FramesResent)
-		line("rejected, dropped", "%d, %d", s.FramesRejected, s.FramesDropped)
+		missing := "dropped"
+		if s.Ended != "" {
+			missing = "not acknowledged yet"
+		}
+		line("rejected, "+missing, "%d, %d", s.FramesRejected, s.FramesDropped)
 	}
 	line("reconnects", "%d", s.Reconnects)
 	if x := s.Recovery; x != nil {
@@ -160,7 +196,7 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 	}
 	if h := s.Hub; h != nil {
 		line("CPU of the hub", "%.2f s user, %.2f s system", h.UserSeconds, h.SystemSeconds)
-		if s.FramesAcked > 0 {
+		if h.MicrosPerFrame > 0 {
 			line("", "%.2f µs a frame, %.2f µs a row, %.3f µs a value", h.MicrosPerFrame, h.MicrosPerRow, h.MicrosPerValue)
 		}
 		garbage := "after a collection of garbage"

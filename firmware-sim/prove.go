@@ -48,6 +48,9 @@ type proof struct {
 	sayMu sync.Mutex
 }
 
+// smallDiskImage is the file of the hub's disk in the folder of the proof.
+const smallDiskImage = "hub-disk.img"
+
 // proofCounts are of what was tried and held.
 type proofCounts struct {
 	strangersRefused, strangersUnheard atomic.Int64

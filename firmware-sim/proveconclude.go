@@ -3,6 +3,7 @@ package firmwaresim
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -33,6 +34,9 @@ func (r *proof) conclude(early error) Verdict {
 	r.decide(early)
 	if v.Outcome == OutcomeBroken || r.cfg.Dir != "" {
 		v.Kept = r.dir
+		if r.disk != nil {
+			v.KeptDisk = filepath.Join(r.dir, smallDiskImage)
+		}
 	}
 	return *v
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heldFile in the folder of a proof is locked for as long as the proof's
+// heldFile in the folder of a proof, or of a load, is locked for as long as its
 // process lives, however that ends.
 const heldFile = "held"
 
@@ -42,6 +42,20 @@ func freeLeftDisks(say func(format string, args ...any)) {
 			continue
 		}
 		say("unmounted %s of a proof that was killed; its folder stays: %s", folder, filepath.Dir(folder))
+	}
+}
+
+// removeLeftLoads removes the temporary folders of loads whose process is
+// gone: who is killed removes nothing.
+func removeLeftLoads() {
+	folders, err := filepath.Glob(filepath.Join(os.TempDir(), temporaryFolder("load")+"*"))
+	if err != nil {
+		return
+	}
+	for _, folder := range folders {
+		if isLeft(folder) {
+			_ = os.RemoveAll(folder)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ func newSmallDisk(dir string, size int64) (*smallDisk, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("only root can mount a disk of its own")
 	}
-	d := &smallDisk{image: filepath.Join(dir, "hub-disk.img"), folder: filepath.Join(dir, smallDiskFolder)}
+	d := &smallDisk{image: filepath.Join(dir, smallDiskImage), folder: filepath.Join(dir, smallDiskFolder)}
 	file, err := os.Create(d.image)
 	if err != nil {
 		return nil, err

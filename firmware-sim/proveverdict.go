@@ -59,6 +59,9 @@ type Verdict struct {
 	Early string `json:"ended_early,omitempty"`
 	// Kept is the folder with everything, where a promise was broken.
 	Kept string `json:"kept,omitempty"`
+	// KeptDisk is the hub's disk in Kept, an image of an ext4 with its data;
+	// "": the data is in Kept as it is.
+	KeptDisk string `json:"kept_disk,omitempty"`
 
 	Faults  map[string]int    `json:"faults"`
 	LeftOut map[string]string `json:"faults_left_out,omitempty"` // that never happened, with the reason
@@ -219,6 +222,9 @@ func (v Verdict) writePromises(w io.Writer) error {
 	v.writeOutcome(&b)
 	if v.Kept != "" {
 		fmt.Fprintf(&b, "logs, schedule and data: %s\n", v.Kept)
+	}
+	if v.KeptDisk != "" {
+		fmt.Fprintf(&b, "the hub's data is on the disk it had there; as root: mount -o loop,ro %s /mnt\n", v.KeptDisk)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

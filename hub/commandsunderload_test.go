@@ -22,6 +22,7 @@ var commandTime = flag.Duration("commands.time", 10*time.Second, "of BenchmarkCo
 const (
 	underLoadDevices  = 1000
 	underLoadRate     = 1000 // commands a second to all of them
+	underLoadAtOnce   = 4096 // commands that wait for their answer, at most: a machine that is behind is not flooded
 	underLoadRowsEach = 20   // rows a second of each
 	underLoadBatch    = 10   // rows a frame, or a message
 	underLoadDesks    = 16
@@ -79,6 +80,7 @@ func (u *underLoad) command(ctx context.Context, b *testing.B, pid int, do func(
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	var failed atomic.Int64
+	waiting := make(chan struct{}, underLoadAtOnce)
 	tick := time.NewTicker(time.Second / underLoadRate)
 	defer tick.Stop()
 	spent := cpuTime(pid)
@@ -90,8 +92,16 @@ func (u *underLoad) command(ctx context.Context, b *testing.B, pid int, do func(
 		}
 		// A ticker leaves ticks out when the machine is busy: catch up.
 		for ; sent < int(time.Since(began).Seconds()*underLoadRate); sent++ {
+			select {
+			case <-ctx.Done():
+			case waiting <- struct{}{}:
+			}
+			if ctx.Err() != nil {
+				break
+			}
 			n, due := sent, began.Add(time.Duration(sent)*time.Second/underLoadRate)
 			all.Go(func() {
+				defer func() { <-waiting }()
 				limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), hubtest.Patience)
 				defer cancel()
 				late := time.Since(due)

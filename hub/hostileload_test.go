@@ -157,25 +157,25 @@ func BenchmarkHostileLoad(b *testing.B) {
 	work := firmwaresim.LoadConfig{Devices: *hostileDevices, Rate: 2 * float64(*hostileDevices), For: 12 * time.Second}
 	warm := work
 	warm.For = 10 * time.Second
-	load(b, h, warm) // enrolled
+	loadThrough(b, h, warm) // enrolled
 	var quiet, hostile []firmwaresim.LoadSummary
 	for range 3 {
-		quiet = append(quiet, load(b, h, work))
+		quiet = append(quiet, loadThrough(b, h, work))
 		s := play(b, "strangers", strangers{Addr: h.Addr, N: *hostileStrangers, PerSecond: 500})
 		s.await("open")
 		before := cpuTime(s.cmd.Process.Pid)
 		began := time.Now()
-		hostile = append(hostile, load(b, h, work))
+		hostile = append(hostile, loadThrough(b, h, work))
 		b.Logf("CPU of the strangers: %.0f %% of a core", 100*(cpuTime(s.cmd.Process.Pid)-before).Seconds()/time.Since(began).Seconds())
 		s.goOn()
 		b.Logf("connections of strangers open at once, and made in all: %s", s.hear())
 		s.end()
 	}
-	b.Logf("%-16s %12s %12s %12s %12s %12s", "acknowledgement", "p50", "p99", "p99.9", "max", "CPU of hub")
+	b.Logf("%-16s %12s %12s %12s %12s %12s %12s", "acknowledgement", "p50", "p99", "p99.9", "max", "CPU of hub", "reconnects")
 	row := func(name string, x firmwaresim.LoadSummary) {
 		ms := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1e3) }
 		cores := (x.Hub.UserSeconds + x.Hub.SystemSeconds) / work.For.Seconds()
-		b.Logf("%-16s %12s %12s %12s %12s %10.0f %%", name, ms(x.AckP50), ms(x.AckP99), ms(x.AckP999), ms(x.AckMax), 100*cores)
+		b.Logf("%-16s %12s %12s %12s %12s %10.0f %% %12d", name, ms(x.AckP50), ms(x.AckP99), ms(x.AckP999), ms(x.AckMax), 100*cores, x.Reconnects)
 	}
 	p99 := func(runs []firmwaresim.LoadSummary) float64 { // the median of the runs
 		var all []time.Duration
