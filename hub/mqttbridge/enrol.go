@@ -45,20 +45,50 @@ func (b *broker) enrol(p *bound, name, id string, labels map[string]string, note
 	g := &gear{bound: p, name: name, allowing: true}
 	p.gear[name] = g
 	b.allowed[g] = struct{}{}
-	made := registry.Gear{Broker: b.cfg.Name, Profile: p.cfg.Name, Name: name}
+	b.ask(g, id, labels, note, now)
+	return g
+}
+
+// ask the registry for a device.
+func (b *broker) ask(g *gear, id string, labels map[string]string, note string, now time.Time) {
+	made := registry.Gear{Broker: b.cfg.Name, Profile: g.bound.cfg.Name, Name: g.name}
 	b.bridge.clerk.do(func(ctx context.Context) {
 		d, err := b.bridge.create(ctx, made, id, labels, note)
 		b.inbox.post(func() { b.enrolled(g, id, d, err, now) })
 	})
-	return g
+}
+
+const allowedByConfig = "allowed by the config"
+
+// configuredPause is after how long gear that the config lists is tried again
+// where the registry could not be written.
+const configuredPause = time.Second
+
+// retryConfigured tries again what the registry could not write.
+func (b *broker) retryConfigured(now time.Time) {
+	for g := range b.allowed {
+		if g.allowing && !g.againAt.IsZero() && !now.Before(g.againAt) {
+			g.againAt = time.Time{}
+			g.again()
+		}
+	}
 }
 
 // enrolled is the outcome of enrol.
 func (b *broker) enrolled(g *gear, id string, d *registry.Device, err error, now time.Time) {
-	g.allowing = false
 	if g.device != nil {
 		return // the registry has told of it before
 	}
+	if known, ok := b.bridge.deps.Registry.Get(id); err != nil && ok && known.Gear != nil && *known.Gear == (registry.Gear{Broker: b.cfg.Name, Profile: g.bound.cfg.Name, Name: g.name}) {
+		d, err = known, nil // an attempt that seemed to fail has made it
+	}
+	if g.again != nil && err != nil && !errors.Is(err, registry.ErrExists) && !errors.Is(err, registry.ErrInvalid) {
+		// What it says is not acknowledged meanwhile: the config lists it.
+		g.againAt = time.Now().Add(configuredPause)
+		b.problem(problem{reason: "gear cannot be allowed", profile: g.bound.cfg.Name, gear: g.name, detail: err.Error() + "; trying again"})
+		return
+	}
+	g.allowing, g.again = false, nil
 	if err == nil {
 		b.deviceIs(g, d)
 		b.log.Info("gear allowed", "profile", g.bound.cfg.Name, "gear", g.name, "device", d.ID)
@@ -95,7 +125,8 @@ func (b *broker) enrolConfigured() {
 				labels = make(map[string]string)
 			}
 			maps.Copy(labels, c.Labels)
-			b.enrol(p, c.Gear, c.ID, labels, "allowed by the config", time.Now())
+			g := b.enrol(p, c.Gear, c.ID, labels, allowedByConfig, time.Now())
+			g.again = func() { b.ask(g, c.ID, labels, allowedByConfig, time.Now()) }
 		}
 	}
 }
@@ -139,7 +170,7 @@ func (b *broker) deviceChanged(of registry.Gear, id string) {
 
 // deviceIs takes over the state of a device.
 func (b *broker) deviceIs(g *gear, d *registry.Device) {
-	g.allowing = false
+	g.allowing, g.again, g.againAt = false, nil, time.Time{}
 	g.device, g.labels = d, ""
 	if labels := b.bridge.deps.Labels; labels != nil {
 		g.labels = labels(d)
