@@ -12,6 +12,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/tetherline/tetherline/hub/mqtttest"
+	"github.com/tetherline/tetherline/hub/registry"
 )
 
 // earlyConfig takes in gear that describes itself.
@@ -332,4 +333,39 @@ func TestEarlyJournal(t *testing.T) {
 	if j.sync() == nil || !j.unsynced || len(j.unwritten) == 0 {
 		t.Errorf("%+v", j)
 	}
+}
+
+// A repetition of what waits is not kept again, and a reading that comes with
+// what describes an earlier one has another time.
+func TestEarlyMessagesAreKeptOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b, _ := r.bridge("tcp://127.0.0.1:1", earlyConfig)
+	if _, err := b.Allow(t.Context(), registry.Gear{Broker: "barn", Profile: "homie", Name: "h"}, "", nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gear is known", func() bool { g, _ := b.seenGear("homie", "h"); return g.DeviceID != "" })
+	br := b.brokers[0]
+	br.mu.Lock()
+	defer br.mu.Unlock()
+	s := &link{begun: make(chan struct{}), resumed: true}
+	close(s.begun)
+	now := time.Now()
+	decode := func(topic, payload string, id uint16, dup, retained bool) *arrival {
+		a := &arrival{session: s, topic: topic, payload: []byte(payload), id: id, dup: dup, retained: retained, received: now}
+		br.decode(a)
+		return a
+	}
+	decode("homie/h/n/p", "1", 5, false, false)
+	first := decode("homie/h/n/p", "1", 6, false, false)
+	again := decode("homie/h/n/p", "1", 6, true, false)
+	if n := br.early.journal.next - 1; n != 2 || again.first != first.first || first.first == 0 {
+		t.Errorf("%d messages are kept; the repetition came at %d, the message at %d", n, again.first, first.first)
+	}
+	decode("homie/h/n/p/$datatype", "integer", 0, false, true)
+	live := decode("homie/h/n/p", "2", 7, false, false)
+	if len(live.entries) != 1 || live.first <= first.first {
+		t.Errorf("%d rows, at %d, after one of %d that waits", len(live.entries), live.first, first.first)
+	}
+	br.queue, br.encoded = nil, 0 // of no session
 }
