@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/tetherline/tetherline/hub/api"
 	"github.com/tetherline/tetherline/hub/mqttbridge"
@@ -60,13 +61,16 @@ func (h *Hub) startMQTTBridge(context.Context) error {
 // checkMQTTBridge names the brokers that cannot be reached. They are no
 // reason to send wss devices elsewhere: the hub is ready without them.
 func (h *Hub) checkMQTTBridge(context.Context) error {
-	var failing []error
+	var failing []string
 	for _, b := range h.bridge.Brokers() {
 		if !b.Connected {
-			failing = append(failing, fmt.Errorf("broker %s (%s): %s", b.Name, b.URL, b.Error))
+			failing = append(failing, fmt.Sprintf("broker %s (%s): %s", b.Name, b.URL, b.Error))
 		}
 	}
-	return errors.Join(failing...)
+	if len(failing) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(failing, "; ")) // in one line
 }
 
 // collectMQTTBridge collects of the brokers of the MQTT bridge.

@@ -166,7 +166,7 @@ func (p *ProfileConfig) check() error {
 		return fmt.Errorf("settings: %w", err)
 	}
 	if p.Silence != nil && *p.Silence != 0 && *p.Silence < time.Second {
-		return fmt.Errorf("silence: %v is under 1s; 0 means never", *p.Silence)
+		return fmt.Errorf("silence: %v is under 1s: it takes a number with its unit, as 5m; 0 means never", *p.Silence)
 	}
 	if p.IDPrefix != "" && (device.CheckID(p.IDPrefix) != nil || len(p.IDPrefix) > 32) {
 		return fmt.Errorf("id-prefix: %.80q is not up to 32 letters, digits, '_' or '-'", p.IDPrefix)

@@ -23,6 +23,41 @@ type problem struct {
 // problems are the latest of each reason and profile, at most maxProblems.
 type problems struct {
 	byKey map[[2]string]*Problem
+	// before are other details of the key, not of the shape of the last one
+	// or of each other, newest first.
+	before map[[2]string][]string
+}
+
+// maxDetails are how many details of a reason and profile are told besides the
+// last one.
+const maxDetails = 3
+
+// shape is a detail without its numbers: "field 3" and "field 4" are one.
+func shape(detail string) string {
+	return strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, detail)
+}
+
+// replace the last detail of a key, which is remembered if it was another one.
+func (ps *problems) replace(key [2]string, last, next string) {
+	now := shape(next)
+	if last == "" || shape(last) == now {
+		return
+	}
+	if ps.before == nil {
+		ps.before = make(map[[2]string][]string)
+	}
+	kept := []string{last}
+	for _, d := range ps.before[key] {
+		if s := shape(d); s != now && s != shape(last) && len(kept) < maxDetails {
+			kept = append(kept, d)
+		}
+	}
+	ps.before[key] = kept
 }
 
 // problem notes one, and logs the first of its kind.
@@ -51,6 +86,7 @@ func (ps *problems) remember(p problem) (fresh bool) {
 		ps.byKey[key] = at
 		fresh = true
 	}
+	ps.replace(key, at.Detail, bounded(p.detail))
 	at.Time, at.Topic, at.Gear, at.Detail = time.Now(), bounded(p.topic), bounded(p.gear), bounded(p.detail)
 	at.Count++
 	return fresh
@@ -65,13 +101,18 @@ func (ps *problems) forgetOldest() {
 		}
 	}
 	delete(ps.byKey, oldest)
+	delete(ps.before, oldest)
 }
 
 // list is all, newest first, with those of more.
 func (ps *problems) list(more ...Problem) []Problem {
 	all := append(make([]Problem, 0, len(ps.byKey)+len(more)), more...)
-	for _, p := range ps.byKey {
-		all = append(all, *p)
+	for key, p := range ps.byKey {
+		told := *p
+		if before := ps.before[key]; len(before) > 0 {
+			told.Detail += "; before: " + strings.Join(before, "; ")
+		}
+		all = append(all, told)
 	}
 	slices.SortFunc(all, func(a, b Problem) int { return b.Time.Compare(a.Time) })
 	return all

@@ -89,6 +89,10 @@ type Flattener struct {
 	leaves   []Leaf
 	problems int
 	problem  string // the first
+
+	// omitted says of which paths nothing is wanted, problems neither; nil: of
+	// none.
+	omitted func(path string) bool
 }
 
 type knownPath struct {
@@ -210,6 +214,9 @@ func splitPath(path string) (keys []string) {
 }
 
 func (f *Flattener) trouble(format string, args ...any) {
+	if f.omitted != nil && f.omitted(string(f.path)) {
+		return
+	}
 	f.problems++
 	if f.problems == 1 {
 		f.problem = cut(fmt.Sprintf(format, args...))

@@ -111,6 +111,9 @@ func newJSON(s jsonSettings) (Profile, error) {
 		}
 	}
 	p.describeFields(&d)
+	if len(s.Omit) > 0 || s.Only {
+		p.flattener.omitted = func(path string) bool { return p.newField(Leaf{Path: path}).omit }
+	}
 	if p.time, err = newTimeField(s.Time); err != nil {
 		return nil, fmt.Errorf("time: %w", err)
 	}

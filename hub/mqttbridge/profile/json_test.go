@@ -221,3 +221,15 @@ func BenchmarkJSONDecode(b *testing.B) {
 		}
 	}
 }
+
+// What is left out is no problem either, whatever is wrong with it.
+func TestJSONWhatIsOmittedIsNoProblem(t *testing.T) {
+	pad := strings.Repeat("x", 40_000)
+	for settings, problem := range map[string]bool{"topic: j/{gear}\nomit: [pad, deep]": false, "topic: j/{gear}\nonly: true\nfields: [{path: n}]": false, "topic: j/{gear}": true} {
+		p := configured(t, "json", settings)
+		r := one(t, take(t, p, text("j/x", `{"n":1,"pad":"`+pad+`","deep":{"pad":"`+pad+`","big":1e400}}`)))
+		if (r.Problem != "") != problem || len(r.Rows) != 1 || len(r.Rows[0].Fields) != 1 {
+			t.Errorf("%s: problem %q, rows %v", settings, r.Problem, r.Rows)
+		}
+	}
+}
