@@ -3,6 +3,7 @@ package commands_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +15,17 @@ import (
 func TestResponseTimeoutAndLateResult(t *testing.T) {
 	h := startHub(t, "a", newStore(t, startNATS(t)))
 	v := newDevice("d1")
-	v.do = only(delivered)
+	v.do = func(c *devicev1.Command) []*devicev1.CommandUpdate {
+		at := word(c.GetId(), running)
+		at.Message = "halfway"
+		return []*devicev1.CommandUpdate{word(c.GetId(), delivered), at}
+	}
 	h.connect(v)
 	id := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: 200 * time.Millisecond}}).ID
 	c := h.want(id, commands.TimedOut)
+	if c.Message != "" || !slices.ContainsFunc(c.Events, func(e commands.Event) bool { return e.Message == "halfway" }) {
+		t.Errorf("the answer is %q\n%s", c.Message, story(c))
+	}
 	if c.Confirmed || !strings.Contains(c.Reason, "200ms") {
 		t.Errorf("%q, confirmed %v", c.Reason, c.Confirmed)
 	}

@@ -82,3 +82,52 @@ func TestALateEndIsCountedWhenItsGroupEnds(t *testing.T) {
 		})
 	}
 }
+
+// A later end that the group has counted while it ran is not counted again,
+// and one that comes when it has ended is.
+func TestLateEndsAreCountedOnce(t *testing.T) {
+	t.Parallel()
+	nats := startNATS(t)
+	fleet := &devices{selected: []string{"d1", "d2", "d3", "d4"}}
+	a, b := startHub(t, "a", newStore(t, nats), withDevices(fleet)), startHub(t, "b", newStore(t, nats), withDevices(fleet))
+	ctx := context.Background()
+	all := map[string]*device{}
+	for _, id := range fleet.selected {
+		v := newDevice(id)
+		v.do = only(delivered)
+		if id == "d4" {
+			v.deafen(true) // ends later than the others
+		}
+		b.connect(v)
+		all[id] = v
+	}
+	g, _, err := a.d.SendGroup(ctx, commands.GroupRequest{Selector: "a=b", Spec: commands.Spec{Name: "x", Timeout: 200 * time.Millisecond, TTL: 30 * time.Second}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails := func(id string) {
+		v := all[id]
+		v.say(word(v.got()[0], failed))
+		a.want(v.got()[0], commands.Failed)
+	}
+	counts := func(timedOut, failed int) func(commands.Group) bool {
+		return func(g commands.Group) bool {
+			return g.ByState[commands.TimedOut] == timedOut && g.ByState[commands.Failed] == failed
+		}
+	}
+	a.wantGroup(g.ID, counts(3, 0))
+	fails("d1")
+	a.wantGroup(g.ID, counts(2, 1))
+	all["d4"].deafen(false)
+	b.disconnect("d4")
+	b.connect(all["d4"]) // it is sent again, and times out
+	g = a.wantGroup(g.ID, groupEnded)
+	if !counts(3, 1)(g) {
+		t.Errorf("%v", g.ByState)
+	}
+	fails("d2")
+	a.wantGroup(g.ID, func(g commands.Group) bool { return g.ByState[commands.Failed] >= 2 })
+	if g := a.wantGroup(g.ID, groupEnded); !counts(2, 2)(g) {
+		t.Errorf("%v", g.ByState)
+	}
+}

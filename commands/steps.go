@@ -25,7 +25,7 @@ func (c *Command) step(to State, a at, reason string) (*Command, error) {
 	n := c.clone()
 	n.State, n.Reason = to, reason
 	if to.Ended() {
-		n.Ended = a.time
+		n.Ended, n.Message = a.time, "" // a word on its progress is no answer
 	}
 	n.record(Event{Time: a.time, State: to, Reason: reason, Node: a.node, Epoch: a.epoch, Attempt: n.Attempts})
 	return n, nil
