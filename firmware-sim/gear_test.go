@@ -2,8 +2,8 @@ package firmwaresim_test
 
 import (
 	"context"
-	"errors"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
