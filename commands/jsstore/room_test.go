@@ -10,6 +10,9 @@ import (
 	"github.com/tetherline/tetherline/commands"
 )
 
+// fewBytes is less than a Config may have: each record costs an fsync.
+const fewBytes = 4 << 20
+
 func aLargeCommand(id string, state commands.State) *commands.Command {
 	c := aCommand(id, "d", state)
 	c.Spec.Payload.JSON = `{"x":"` + strings.Repeat("x", 15<<10) + `"}`
@@ -24,20 +27,21 @@ func TestHistoryMakesRoomForNewCommands(t *testing.T) {
 		t.Run(fmt.Sprintf("sole %v", sole), func(t *testing.T) {
 			t.Parallel()
 			s := newStore(t, Config{MaxBytes: MinMaxBytes, Sole: sole})
+			s.cfg.MaxBytes = fewBytes
 			f := follow(t, s)
 			defer f.stop()
 			live := []string{"live-0"}
 			wantCreate(t, s, aLargeCommand("live-0", commands.Sent))
-			const count = 1600 // half as many fit
+			const count = 400 // half as many fit
 			for i := range count {
 				wantCreate(t, s, aLargeCommand(fmt.Sprint("ended-", i), commands.Succeeded))
-				if i%400 == 17 {
+				if i%100 == 17 {
 					id := fmt.Sprint("live-", i)
 					wantCreate(t, s, aLargeCommand(id, commands.Queued))
 					live = append(live, id)
 				}
 			}
-			for _, id := range append(live, fmt.Sprint("ended-", count-1), fmt.Sprint("ended-", count-300)) {
+			for _, id := range append(live, fmt.Sprint("ended-", count-1), fmt.Sprint("ended-", count-60)) {
 				if _, err := s.Command(t.Context(), id); err != nil {
 					t.Errorf("%s: %v", id, err)
 				}
@@ -47,7 +51,7 @@ func TestHistoryMakesRoomForNewCommands(t *testing.T) {
 			}
 			// Its key may be used again.
 			wantCreate(t, s, aLargeCommand("ended-0", commands.Queued))
-			if u := s.Usage(); u.Dropped < count/4 || u.Dropped > count || u.MaxBytes != MinMaxBytes || u.Bytes > MinMaxBytes {
+			if u := s.Usage(); u.Dropped < count/4 || u.Dropped > count || u.MaxBytes != fewBytes || u.Bytes > fewBytes {
 				t.Errorf("%+v", u)
 			}
 			if err := s.Check(); err != nil {
@@ -62,6 +66,7 @@ func TestHistoryMakesRoomForNewCommands(t *testing.T) {
 func TestAStoreFullOfLiveCommands(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, Config{MaxBytes: MinMaxBytes, Sole: true})
+	s.cfg.MaxBytes = fewBytes
 	f := follow(t, s)
 	defer f.stop()
 	var live []*commands.Command
@@ -79,7 +84,7 @@ func TestAStoreFullOfLiveCommands(t *testing.T) {
 		}
 		live = append(live, c)
 	}
-	if u := s.Usage(); u.Dropped != 0 || len(live) < 500 {
+	if u := s.Usage(); u.Dropped != 0 || len(live) < 100 {
 		t.Errorf("%d accepted, %+v", len(live), u)
 	}
 	if err := s.Check(); err == nil || !strings.Contains(err.Error(), "refuses new ones") {
