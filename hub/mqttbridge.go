@@ -19,7 +19,9 @@ const mqttBridgeDir = "mqtt-bridge"
 func (h *Hub) openMQTTBridge(context.Context) error {
 	var embedded *mqttbridge.Embedded
 	if h.cfg.MQTTListen != "" {
-		embedded = &mqttbridge.Embedded{Endpoint: h.mqttEndpoint}
+		embedded = &mqttbridge.Embedded{Endpoint: h.mqttEndpoint, Taken: func(ctx context.Context, clientID string) error {
+			return h.mqtt.Taken(ctx, mqttBridgeUser, clientID)
+		}}
 	}
 	if h.cfg.MQTTBridge == "" {
 		h.sampler = mqttbridge.NewSampler(mqttbridge.Config{}, embedded, h.registry.Get)

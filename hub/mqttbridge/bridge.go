@@ -43,6 +43,9 @@ type Embedded struct {
 	// a user, a password, and for ssl a TLS config.
 	Endpoint func() (url, user, password string, config *tls.Config)
 	Dial     func(ctx context.Context) (net.Conn, error) // nil: by the URL
+	// Taken waits until the bridge has acknowledged, under that client id, all
+	// that waits in the broker for it now.
+	Taken func(ctx context.Context, clientID string) error
 }
 
 // Deps is what the bridge works with.

@@ -141,7 +141,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		filters = append(filters, br.fenceTopic)
 	}
 	if br.conn.filters = cover(filters); cfg.URL == EmbeddedURL {
-		br.conn.filters = single(filters)
+		br.conn.filters = everything(filters)
 		br.conn.wanted = func(topic string) bool { return matchesAny(filters, topic) }
 	}
 	if cfg.Publish != nil {

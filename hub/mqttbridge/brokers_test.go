@@ -56,7 +56,10 @@ func (r *rig) openBroker() mqtttest.Endpoint {
 	})
 	r.t.Cleanup(func() { _ = broker.Close() })
 	e := mqtttest.Endpoint{URL: "tcp://" + l.Addr().String()}
-	r.embedded = &Embedded{Endpoint: func() (url, user, password string, config *tls.Config) { return e.URL, "$bridge", "", nil }}
+	r.embedded = &Embedded{
+		Endpoint: func() (url, user, password string, config *tls.Config) { return e.URL, "$bridge", "", nil },
+		Taken:    func(ctx context.Context, clientID string) error { return broker.Taken(ctx, "$bridge", clientID) },
+	}
 	return e
 }
 

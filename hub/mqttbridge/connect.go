@@ -197,15 +197,15 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		stop()
 		return false, plainError(err)
 	}
-	var acking sync.WaitGroup
-	acking.Go(s.acks.run)
+	var besides sync.WaitGroup
+	besides.Go(s.acks.run)
 	defer func() {
 		s.acks.close()
 		cut()
-		acking.Wait()
+		besides.Wait()
 	}()
 	late := c.lateRetained(s)
-	known, err := c.subscribe(ctx, s)
+	known, stale, err := c.subscribe(ctx, s)
 	if err != nil {
 		s.client.Disconnect(0)
 		stop()
@@ -214,6 +214,9 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 	if !stop() {
 		s.client.Disconnect(0)
 		return false, ctx.Err()
+	}
+	if len(stale) > 0 {
+		besides.Go(func() { c.leave(network, s, stale) })
 	}
 	c.up(s, s.resumed, known && !s.resumed)
 	for serving := true; serving; {
@@ -269,12 +272,13 @@ func (c *connection) chunks() iter.Seq[map[string]byte] {
 
 // subscribe to all filters with QoS 1, and end the subscriptions of an earlier
 // config after that, so that nothing falls in between. The broker's answers
-// must come before the session counts. known: there was a session before.
-func (c *connection) subscribe(ctx context.Context, s *link) (known bool, err error) {
+// must come before the session counts. known: there was a session before. stale
+// are subscriptions that must not end yet.
+func (c *connection) subscribe(ctx context.Context, s *link) (known bool, stale []string, err error) {
 	for chunk := range c.chunks() {
 		token := s.client.SubscribeMultiple(chunk, nil)
 		if err := s.await(ctx, token); err != nil {
-			return false, err
+			return false, nil, err
 		}
 		for filter, qos := range token.(*mqtt.SubscribeToken).Result() {
 			if qos > 2 {
@@ -282,16 +286,54 @@ func (c *connection) subscribe(ctx context.Context, s *link) (known bool, err er
 			}
 		}
 	}
-	stale, known := c.before.stale(c.dialer.url, c.clientID, c.filters)
+	stale, known = c.before.stale(c.dialer.url, c.clientID, c.filters)
+	if c.dialer.taken != nil && s.resumed {
+		c.note(slices.Concat(c.filters, stale))
+		return known, stale, nil
+	}
 	for chunk := range slices.Chunk(stale, 64) {
 		if err := s.await(ctx, s.client.Unsubscribe(chunk...)); err != nil {
-			return known, err
+			return known, nil, err
 		}
 	}
-	if err := c.before.save(subscription{c.dialer.url, c.clientID, c.filters}); err != nil {
+	c.note(c.filters)
+	return known, nil, nil
+}
+
+// note what the session is subscribed to.
+func (c *connection) note(filters []string) {
+	if err := c.before.save(subscription{c.dialer.url, c.clientID, filters}); err != nil {
 		c.odd(err)
 	}
-	return known, nil
+}
+
+// leavePause is before another attempt to end subscriptions.
+const leavePause = time.Second
+
+// leave ends subscriptions of an earlier config when all is acknowledged that
+// waited under them before the others began: the embedded broker drops it with
+// them. What is published meanwhile comes once for each and is stored as often.
+// Where the session ends before, the next one does it.
+func (c *connection) leave(ctx context.Context, s *link, stale []string) {
+	for c.dialer.taken(ctx, c.clientID) != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(leavePause):
+		}
+	}
+	for chunk := range slices.Chunk(stale, 64) {
+		token := s.client.Unsubscribe(chunk...)
+		select {
+		case <-token.Done():
+			if token.Error() != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+	c.note(c.filters)
 }
 
 // await the broker's answer to a subscription.

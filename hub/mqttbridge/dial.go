@@ -35,6 +35,9 @@ type dialer struct {
 	// endpoint says url, user, password and tls at each connect; nil: they
 	// are above.
 	endpoint func() (url, user, password string, config *tls.Config)
+	// taken waits until what waits for a client in the broker is acknowledged;
+	// nil: the broker keeps it when a subscription ends.
+	taken func(ctx context.Context, clientID string) error
 
 	keepAlive, pingTimeout time.Duration
 
@@ -54,7 +57,7 @@ func newDialer(b *BrokerConfig, embedded *Embedded) (*dialer, error) {
 	if embedded == nil {
 		return nil, errors.New("url: the hub has no broker of its own; give it --mqtt-listen")
 	}
-	d.endpoint = embedded.Endpoint
+	d.endpoint, d.taken = embedded.Endpoint, embedded.Taken
 	if embedded.Dial != nil {
 		d.dial = func(ctx context.Context, _ string) (net.Conn, error) { return embedded.Dial(ctx) }
 	}

@@ -28,30 +28,24 @@ func cover(filters []string) []string {
 	return kept
 }
 
-// single is a filter that covers all, besides those of topics that begin with
-// "$", which no wildcard in front matches. The embedded broker sends ahead a
-// number of messages for each subscription, but no more than that for all of a
-// session: of what is over it comes half a minute later, behind what was
-// published after it. One that ends in "/#" it takes for two, the second of the
-// topic without that level: that is harmless only where this is one topic.
-func single(filters []string) []string {
+// everything is what to subscribe to on the embedded broker: all, besides topics
+// that begin with "$", which no wildcard in front matches. That broker sends
+// ahead a number of messages for each subscription, but no more than that for
+// all of a session: of what is over it comes half a minute later, behind what
+// was published after it. And with a subscription it drops what waits under it:
+// one that is there whatever the config says is never ended.
+func everything(filters []string) []string {
 	var out []string
-	one := ""
+	all := false
 	for _, f := range filters {
-		switch {
-		case strings.HasPrefix(f, "$"):
+		if strings.HasPrefix(f, "$") {
 			out = append(out, f)
-		case one == "":
-			one = f
-		default:
-			one = join(one, f)
+		} else {
+			all = true
 		}
 	}
-	if one != "" {
-		if above, ok := strings.CutSuffix(one, "/#"); ok && strings.Contains(above, "+") {
-			one = "#"
-		}
-		out = append(out, one)
+	if all {
+		out = append(out, "#")
 	}
 	return cover(out)
 }

@@ -81,10 +81,12 @@ type MQTT struct {
 	logins *logins
 	repeat func(ctx context.Context, session string) error // before its client connects
 	taken  func(ctx context.Context, session string) error // after its client is gone
-	log    *slog.Logger
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	conns  sync.WaitGroup
+	// waiting returns when all is acknowledged that waits for it.
+	waiting func(ctx context.Context, session string) error
+	log     *slog.Logger
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	conns   sync.WaitGroup
 
 	mu      sync.Mutex
 	closed  bool
@@ -109,7 +111,7 @@ func (n *Node) OpenMQTT(door MQTTDoor) (*MQTT, error) {
 	}
 	door.MaxRate = max(door.MaxRate, copyBytes/2)
 	m := &MQTT{
-		cfg: door, logins: n.embedded.logins, repeat: n.embedded.repeatMQTT, taken: n.embedded.settleMQTT, log: n.log,
+		cfg: door, logins: n.embedded.logins, repeat: n.embedded.repeatMQTT, taken: n.embedded.settleMQTT, waiting: n.embedded.takenMQTT, log: n.log,
 		clients: make(map[*mqttClient]struct{}), carried: make(map[string]*mqttClient), own: make(map[string]struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
