@@ -32,8 +32,8 @@ const (
 // one, for that would lose a reading, where the other mistake has one twice.
 // A slot whose message was not acknowledged cannot belong to another. One that
 // was acknowledged can, where the broker gives identifiers again at once, and
-// is repeated only where the acknowledgement was lost: it counts for a broker
-// alone that was seen to count identifiers up, as most do.
+// is repeated only where the acknowledgement was lost: it counts as long as
+// the broker was seen to count identifiers up, as most do.
 //
 // The embedded broker (anew) gives repetitions other identifiers, and new
 // messages the old ones before: it begins to count anew with each start. Then
@@ -50,10 +50,9 @@ const (
 type redelivery struct {
 	file    *os.File
 	anew    bool   // identifiers say nothing after a start of the broker
-	slots   []slot // that of identifier 0 says how the broker gives identifiers
+	slots   []slot // that of identifier 0 says whether the broker gives identifiers again at once
 	given   []bool // in this session
 	givenN  int    // how many of given
-	freed   bool   // one of them was acknowledged
 	session *link  // whose messages are heard now
 	resumed bool   // that the broker went on with an older one
 	// What was acknowledged and came before this time is not repeated.
@@ -76,14 +75,12 @@ const (
 	forgotten = int64(7 * 24 * time.Hour)
 )
 
-// Hashes of slot 0.
-const (
-	// againMark: the broker has given an identifier again, with most not given
-	// since. That stays, whatever is seen later.
-	againMark = 1
-	// countsMark: it has given another one while one was free.
-	countsMark = 2
-)
+// againMark is the hash of slot 0 once the broker has given an identifier again
+// with most not given since. That stays, whatever is seen later.
+const againMark = 1
+
+// roundTrip is less than any broker takes to give all identifiers.
+const roundTrip = int64(time.Second)
 
 type slot struct {
 	hash  uint64 // of topic and payload; 0: never used
@@ -131,7 +128,7 @@ func (r *redelivery) begin(session *link, resumed bool) {
 	r.session, r.resumed = session, resumed
 	r.unacked = make(map[uint64]struct{})
 	clear(r.given)
-	r.givenN, r.freed = 0, false
+	r.givenN = 0
 	for id := 1; id < len(r.slots); id++ {
 		s := &r.slots[id]
 		s.heard = false
@@ -149,18 +146,14 @@ func (r *redelivery) begin(session *link, resumed bool) {
 
 // saw that the broker gave an identifier to a new message, and learns of it.
 func (r *redelivery) saw(id uint16) {
-	switch {
-	case !r.given[id]:
-		if r.freed && r.slots[0].hash == 0 {
-			r.set(0, slot{hash: countsMark})
+	if r.given[id] {
+		if r.givenN < packetIDs/2 {
+			if r.slots[0].hash != againMark {
+				r.set(0, slot{hash: againMark})
+			}
+			return
 		}
-	case r.givenN < packetIDs/2:
-		if r.slots[0].hash != againMark {
-			r.set(0, slot{hash: againMark})
-		}
-		return
-	default: // it has counted all through them
-		clear(r.given)
+		clear(r.given) // it has counted all through them
 		r.givenN = 0
 	}
 	r.given[id] = true
@@ -170,13 +163,15 @@ func (r *redelivery) saw(id uint16) {
 // repeated says whether a message that is marked so is the one of the slot
 // with its identifier and its words. Where the identifier before was given
 // later than this one, the broker has counted all through them, and comes to
-// this one again.
+// this one again. A broker that never gave any but the first one may give that
+// one always.
 func (r *redelivery) repeated(id uint16) bool {
 	s, before := &r.slots[id], &r.slots[packetIDs-1]
 	if id > 1 {
 		before = &r.slots[id-1]
 	}
-	return !s.acked || !r.anew && s.time >= r.over && r.slots[0].hash == countsMark && before.time <= s.time
+	counts := !r.anew && r.slots[0].hash != againMark && r.used > 2
+	return !s.acked || counts && s.time >= r.over && before.time <= s.time+roundTrip
 }
 
 // awaited says whether the message of a slot may be repeated.
@@ -266,7 +261,7 @@ func (r *redelivery) move(s slot) {
 // be written before that.
 func (r *redelivery) acked(id uint16, hash uint64) {
 	if s := &r.slots[id]; s.hash == hash && !s.acked {
-		s.acked, r.freed = true, true
+		s.acked = true
 		r.changed = append(r.changed, id)
 	}
 }

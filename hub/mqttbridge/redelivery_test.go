@@ -44,7 +44,6 @@ func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
 	third := arrive(r, 1, true, a+2)        // first heard as a repetition
 	want(third, now)                        //
 	r.acked(1, a+2)                         //
-	arrive(r, 2, false, a+3)                // the broker counts up
 	want(arrive(r, 1, true, a+2), third)    // the acknowledgement was lost
 	_ = r.close()
 
@@ -68,6 +67,7 @@ func TestRedeliveryKeepsTheTimeOfArrival(t *testing.T) {
 	r.begin(nil, true)
 	older := arrive(r, 41, false, a+4)
 	r.acked(41, a+4)
+	now += 2 * roundTrip
 	arrive(r, 40, false, a+5)
 	want(arrive(r, 41, true, a+4), now)
 	if older == now {
