@@ -210,7 +210,10 @@ func (r *loadRun) measure(ctx context.Context, m *loadMeter) error {
 	defer watching.Wait()
 	defer stop()
 	watching.Go(func() { r.watchRecovery(watch, r.recovered) })
-	r.start = time.Now().Add(10 * time.Millisecond)
+	r.start = time.Now()
+	if r.period > 0 || r.cfg.Think > 0 {
+		r.start = r.start.Add(10 * time.Millisecond) // the others do not wait for it
+	}
 	r.end = r.start.Add(r.cfg.For)
 	m.begin()
 	close(r.began)

@@ -168,8 +168,12 @@ func (s LoadSummary) WriteTo(w io.Writer) (int64, error) {
 		line("load", "as windows allow; acknowledgements are counted from the sending")
 	}
 	if s.FramesSent > 0 {
-		line("acknowledged", "%.0f values/s, %.0f rows/s, %.0f frames/s, for %.1f s",
-			s.ValuesPerSecond, s.RowsPerSecond, s.FramesPerSecond, s.Seconds)
+		if s.Idle { // too few for a rate
+			line("acknowledged", "%d frames within %v", s.FramesAcked, time.Duration(s.Seconds*float64(time.Second)).Round(time.Millisecond))
+		} else {
+			line("acknowledged", "%.0f values/s, %.0f rows/s, %.0f frames/s, for %.1f s",
+				s.ValuesPerSecond, s.RowsPerSecond, s.FramesPerSecond, s.Seconds)
+		}
 		if s.StoredPerSecond > 0 {
 			line("stored", "%.0f values/s, until the last one", s.StoredPerSecond)
 		}

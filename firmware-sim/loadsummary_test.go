@@ -57,7 +57,7 @@ func TestWelcomeIsNoLastAcknowledgement(t *testing.T) {
 func TestIdleSummary(t *testing.T) {
 	s := LoadSummary{Devices: 3, Idle: true, FramesSent: 3, FramesAcked: 3, Hub: &HubUse{UserSeconds: 5}}
 	var text bytes.Buffer
-	if _, err := s.WriteTo(&text); err != nil || !strings.Contains(text.String(), "hold still") || strings.Contains(text.String(), "µs a frame") {
+	if _, err := s.WriteTo(&text); err != nil || !strings.Contains(text.String(), "hold still") || strings.Contains(text.String(), "µs a frame") || strings.Contains(text.String(), "values/s") {
 		t.Errorf("%v\n%s", err, &text)
 	}
 }
