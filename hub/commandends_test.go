@@ -59,7 +59,7 @@ var scenes = []scene{
 	}, state: "EXPIRED", exit: 13, why: []string{"sent to the device", "not confirmed within the TTL of 1s: it may have reached the device", "Whether the device got it is not known."}},
 
 	{name: "no-answer", flags: []string{"--timeout", "300ms"}, play: silence,
-		state: "TIMED_OUT", exit: 12, why: []string{"the device has it", "delivered, but no end within 300ms", "Whether the device did it is not known. Should its answer still come"}},
+		state: "TIMED_OUT", exit: 12, why: []string{"the device has it", "delivered, but no end within 300ms", "whether it has done it is not known. Should its answer still come"}},
 
 	{name: "late-answer", flags: []string{"--timeout", "300ms"}, play: func(t *testing.T, d *desk, c device.Credential, send func()) {
 		p := connectPeer(t, d.Endpoint, c)

@@ -35,6 +35,8 @@ const (
 	// maxDeletes bounds the records that are removed one by one in a pass:
 	// those behind a command that has not ended.
 	maxDeletes = 2000
+	// maxPasses bounds those that a new command waits for, of 64 such records.
+	maxPasses = 32
 	// refusedFor is how long a refusal shows in Check.
 	refusedFor = time.Minute
 )
@@ -86,11 +88,17 @@ func (s *Store) admit(ctx context.Context) error {
 		return nil
 	}
 	if time.Since(time.Unix(0, s.refused.Load())) > houseEvery/4 {
-		if err := s.makeRoom(ctx, 64); err != nil {
-			return err
-		}
-		if s.bytes.Load() <= s.level(refuseAbove) {
-			return nil
+		for range maxPasses {
+			dropped := s.dropped.Load()
+			if err := s.makeRoom(ctx, 64); err != nil {
+				return err
+			}
+			if s.bytes.Load() <= s.level(refuseAbove) {
+				return nil
+			}
+			if s.dropped.Load() == dropped {
+				break
+			}
 		}
 	}
 	s.refused.Store(time.Now().UnixNano())
@@ -135,12 +143,12 @@ func (s *Store) makeRoom(ctx context.Context, deletes int) error {
 			return err
 		}
 		dropped, deletes = dropped+n, rest
+		s.dropped.Add(n)
 		if state, err = s.measure(ctx); err != nil {
 			return err
 		}
 		from = max(to, state.FirstSeq)
 	}
-	s.dropped.Add(dropped)
 	s.tight.Store(dropped == 0)
 	if dropped > 0 {
 		s.log.Info("the oldest ended commands made room for new ones", "dropped", dropped, "bytes", s.bytes.Load(), "max_bytes", s.cfg.MaxBytes)

@@ -19,6 +19,21 @@ func aLargeCommand(id string, state commands.State) *commands.Command {
 	return c
 }
 
+// soon writes. Which commands have ended, and make room, is known when the
+// follower has heard of it, and here there is little room until then.
+func soon(t *testing.T, write func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		err := write()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, commands.ErrFull) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // The oldest ended commands make room for new ones, whatever lives on among
 // them.
 func TestHistoryMakesRoomForNewCommands(t *testing.T) {
@@ -34,10 +49,12 @@ func TestHistoryMakesRoomForNewCommands(t *testing.T) {
 			wantCreate(t, s, aLargeCommand("live-0", commands.Sent))
 			const count = 400 // half as many fit
 			for i := range count {
-				wantCreate(t, s, aLargeCommand(fmt.Sprint("ended-", i), commands.Succeeded))
+				c := aLargeCommand(fmt.Sprint("ended-", i), commands.Succeeded)
+				soon(t, func() error { return s.Create(t.Context(), c) })
 				if i%100 == 17 {
 					id := fmt.Sprint("live-", i)
-					wantCreate(t, s, aLargeCommand(id, commands.Queued))
+					c := aLargeCommand(id, commands.Queued)
+					soon(t, func() error { return s.Create(t.Context(), c) })
 					live = append(live, id)
 				}
 			}
@@ -50,7 +67,7 @@ func TestHistoryMakesRoomForNewCommands(t *testing.T) {
 				t.Errorf("the oldest ended command: %v, want ErrNotFound", err)
 			}
 			// Its key may be used again.
-			wantCreate(t, s, aLargeCommand("ended-0", commands.Queued))
+			soon(t, func() error { return s.Create(t.Context(), aLargeCommand("ended-0", commands.Queued)) })
 			if u := s.Usage(); u.Dropped < count/4 || u.Dropped > count || u.MaxBytes != fewBytes || u.Bytes > fewBytes {
 				t.Errorf("%+v", u)
 			}
@@ -107,20 +124,9 @@ func TestAStoreFullOfLiveCommands(t *testing.T) {
 	}
 	for _, c := range live {
 		c.State, c.Result = commands.Succeeded, c.Spec.Payload
-		deadline := time.Now().Add(time.Minute)
-		for {
-			err := s.Update(t.Context(), c)
-			if err == nil {
-				break
-			}
-			// The room of the ends before is known after the next look.
-			if !errors.Is(err, commands.ErrFull) || time.Now().After(deadline) {
-				t.Fatal(err)
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		soon(t, func() error { return s.Update(t.Context(), c) })
 	}
-	wantCreate(t, s, aLargeCommand("next", commands.Queued))
+	soon(t, func() error { return s.Create(t.Context(), aLargeCommand("next", commands.Queued)) })
 	if s.Usage().Dropped == 0 {
 		t.Error("nothing was dropped")
 	}
