@@ -323,6 +323,8 @@ func TestOrdersAreJudged(t *testing.T) {
 	}{
 		"done":                         {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{sent, delivered, succeeded}, sent: 2, right: true},
 		"late result":                  {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{sent, timedOut, succeeded}, sent: 1, right: true},
+		"canceled while it is late":    {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{sent, timedOut, timedOut, succeeded}, sent: 1, right: true},
+		"the same end twice":           {order: order{runs: 1, outcome: outcomeSucceeded}, states: []operatorv1.CommandState{sent, succeeded, succeeded}, sent: 1},
 		"never sent":                   {order: order{}, states: []operatorv1.CommandState{expired}, right: true},
 		"reboot":                       {order: order{reboot: true}, states: []operatorv1.CommandState{succeeded}, sent: 1, right: true},
 		"failed after it was canceled": {order: order{runs: 1, outcome: outcomeFailed}, states: []operatorv1.CommandState{canceled}, sent: 1, right: true},

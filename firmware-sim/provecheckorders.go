@@ -133,7 +133,10 @@ func (r *proof) checkOrder(ctx context.Context, k int) {
 func (o order) wrong(c *operatorv1.Command, events []*operatorv1.CommandEvent, device string) string {
 	var ends []operatorv1.CommandState
 	for _, e := range events {
-		if ended(e.State) {
+		// What is noted of a command that the hub has ended, as a late request
+		// to cancel it, is no further end.
+		again := len(ends) > 0 && ends[len(ends)-1] == e.State && decidedByHub(e.State)
+		if ended(e.State) && !again {
 			ends = append(ends, e.State)
 		}
 	}

@@ -162,7 +162,10 @@ func (c *chaos) wantOneEndEach() map[string]end {
 	for id, e := range all {
 		var ends []operatorv1.CommandState
 		for _, event := range e.events {
-			if ended(event.State) {
+			// What is noted of a command that the hub has ended, as a late request
+			// to cancel it, is no further end.
+			again := len(ends) > 0 && ends[len(ends)-1] == event.State && decidedByHub(event.State)
+			if ended(event.State) && !again {
 				ends = append(ends, event.State)
 			}
 		}
