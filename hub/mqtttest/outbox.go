@@ -39,7 +39,6 @@ func Resends(out *Outbox) Option {
 	out.Store = mqtt.NewMemoryStore()
 	out.waiting, out.repeated = make(map[string]*packets.PublishPacket), make(map[message]bool)
 	return func(o *mqtt.ClientOptions) {
-		o.SetReconnectingHandler(func(mqtt.Client, *mqtt.ClientOptions) { out.repeat() })
 		o.SetCleanSession(false).SetStore(out)
 		o.SetAutoReconnect(true).SetMaxReconnectInterval(resendPause).SetKeepAlive(2 * time.Second).SetPingTimeout(pingTimeout)
 	}
@@ -53,6 +52,23 @@ func (o *Outbox) Put(key string, message packets.ControlPacket) {
 		o.mu.Unlock()
 	}
 	o.Store.Put(key, message)
+}
+
+// Get implements mqtt.Store. The client calls it for what it sends again, and
+// marks that in the packet, which may be on its way at the same time: so it is
+// handed out as a copy.
+func (o *Outbox) Get(key string) packets.ControlPacket {
+	p, ok := o.Store.Get(key).(*packets.PublishPacket)
+	if !ok {
+		return o.Store.Get(key)
+	}
+	if outbound(key) {
+		o.mu.Lock()
+		o.repeated[message{p.TopicName, string(p.Payload)}] = true
+		o.mu.Unlock()
+	}
+	c := *p
+	return &c
 }
 
 // Del implements mqtt.Store.
@@ -79,15 +95,6 @@ func (o *Outbox) Len() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.waiting)
-}
-
-// repeat notes what is going to be sent again.
-func (o *Outbox) repeat() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, p := range o.waiting {
-		o.repeated[message{p.TopicName, string(p.Payload)}] = true
-	}
 }
 
 // Repeated says whether the client has sent such a message again: the broker
