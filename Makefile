@@ -44,7 +44,7 @@ powerloss: test-deps ## the power of hub and devices goes 30 times, as root on L
 	TETHERLINE_TEST_LONG=1 go test -race -run '^TestPowerLoss' -count=1 -v -timeout 30m ./hub -power.seed=$(or $(POWER_SEED),0)
 	TETHERLINE_TEST_LONG=1 go test -race -run 'PowerLoss|LyingDisk' -count=1 -v ./device/client
 
-fuzz: ## every fuzz target for FUZZTIME (30s)
+fuzz: ## every fuzz target for FUZZTIME (30s; 5000x: that many inputs)
 	@deploy/fuzz $(FUZZTIME)
 
 bench: ## Tetherline beside InfluxDB alone, a bare WebSocket server, Mosquitto and Telegraf, as tables; BENCH=short for the 5 minute form
