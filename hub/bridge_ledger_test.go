@@ -29,12 +29,7 @@ func (s *site) onTheirWay() int {
 func TestBridgeOverABrokerThatStops(t *testing.T) {
 	t.Parallel()
 	onEachBroker(t, mqtttest.MosquittoOptions{Persistent: true}, func(t *testing.T, s *site) {
-		db := influxtest.Start(t)
-		cfg := influxConfig(t, db)
-		cfg.LogLevel, cfg.Listen = "error", hubtest.FreeAddr(t)
-		s.bridge(t, &cfg, countersOf(countingGear...))
-		h := hubtest.StartProcess(t, cfg)
-		connected(t, h.Endpoint)
+		db, h := s.countingHub(t)
 		restart := func() {
 			if s.embedded() {
 				if err := h.Terminate(); err != nil {
@@ -66,12 +61,7 @@ func TestBridgeOverABrokerThatStops(t *testing.T) {
 func TestBridgeOverAHubThatIsKilled(t *testing.T) {
 	t.Parallel()
 	onEachBroker(t, mqtttest.MosquittoOptions{}, func(t *testing.T, s *site) {
-		db := influxtest.Start(t)
-		cfg := influxConfig(t, db)
-		cfg.LogLevel, cfg.Listen = "error", hubtest.FreeAddr(t)
-		s.bridge(t, &cfg, countersOf(countingGear...))
-		h := hubtest.StartProcess(t, cfg)
-		connected(t, h.Endpoint)
+		db, h := s.countingHub(t)
 		gear := newCounters(t, s.endpoint(t), countingGear...)
 		gear.again = s.embedded()
 		for _, publish := range []func(int){gear.publish, gear.send, gear.publish} {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/tetherline/tetherline/hub/hubtest"
 	"github.com/tetherline/tetherline/hub/mqtttest"
-	"github.com/tetherline/tetherline/telemetry/influx/influxtest"
 )
 
 // Gear says the same again and again, as switches and thermometers do, and
@@ -17,12 +16,7 @@ import (
 func TestBridgeLosesNoneOfTheSameWords(t *testing.T) {
 	t.Parallel()
 	onEachBroker(t, mqtttest.MosquittoOptions{MaxInflight: 500}, func(t *testing.T, s *site) {
-		db := influxtest.Start(t)
-		cfg := influxConfig(t, db)
-		cfg.LogLevel, cfg.Listen = "error", hubtest.FreeAddr(t)
-		s.bridge(t, &cfg, countersOf(countingGear...))
-		h := hubtest.StartProcess(t, cfg)
-		connected(t, h.Endpoint)
+		db, h := s.countingHub(t)
 		gear := newCounters(t, s.endpoint(t), countingGear...)
 		gear.same = true
 		for range 2 {

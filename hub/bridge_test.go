@@ -59,6 +59,19 @@ func connected(t testing.TB, h hubtest.Endpoint) {
 	hubtest.Eventually(t, "the hub is connected to the broker", func() bool { return barn(t, h).Connected })
 }
 
+// countingHub is a hub as a process of its own that stores what counters say,
+// connected to the broker.
+func (s *site) countingHub(t *testing.T) (*influxtest.Server, *hubtest.Process) {
+	t.Helper()
+	db := influxtest.Start(t)
+	cfg := influxConfig(t, db)
+	cfg.LogLevel, cfg.Listen = "error", hubtest.FreeAddr(t)
+	s.bridge(t, &cfg, countersOf(countingGear...))
+	h := hubtest.StartProcess(t, cfg)
+	connected(t, h.Endpoint)
+	return db, h
+}
+
 // counters is gear that counts: every message is one more than the one
 // before.
 type counters struct {

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/tetherline/tetherline/hub/natsd"
 )
 
 // ErrLocked says that another hub runs on the data folder.
@@ -43,7 +45,7 @@ func makeFolder(dir string, mode os.FileMode) error {
 	}
 	for _, folder := range grown {
 		// A folder that is not ours to read was not made just now.
-		if err := syncFolder(folder); err != nil && !errors.Is(err, fs.ErrPermission) {
+		if err := natsd.SyncFolder(folder); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 	}

@@ -41,7 +41,7 @@ func (r *rig) numbers(device string) map[int64]int {
 
 // The config changes while the bridge is away and messages wait: filters are
 // widened, narrowed and gone, and what waits for gear that is still there is
-// stored.
+// stored, once.
 func TestChangedConfigLosesNothingThatWaits(t *testing.T) {
 	t.Parallel()
 	onEachBroker(t, mqtttest.MosquittoOptions{MaxInflight: 100}, func(t *testing.T, r *rig, url string, e mqtttest.Endpoint) {
@@ -61,6 +61,14 @@ func TestChangedConfigLosesNothingThatWaits(t *testing.T) {
 			t.Logf("config %d: %d messages, subscribed to %s", i, sent, r.subscribed())
 			publishNumbers(t, gear, "a/x/n", sent, n)
 			sent += n
+		}
+		at := make(map[int64]int64)
+		for _, row := range r.all() {
+			number := row.Fields[0].Value.Int64()
+			if known, stored := at[number]; stored && known != row.Time {
+				t.Fatalf("%d is there twice", number)
+			}
+			at[number] = row.Time
 		}
 	})
 }

@@ -8,7 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	"github.com/tetherline/tetherline/hub/natsd"
 )
 
 // earlyJournal is the file of messages that wait for what describes them, so
@@ -66,7 +67,7 @@ func openEarlyJournal(path string) (*earlyJournal, []earlyRecord, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the journal of early messages: %w", err)
 	}
-	if err := syncFolder(filepath.Dir(path)); err != nil {
+	if err := natsd.SyncFolder(filepath.Dir(path)); err != nil {
 		_ = f.Close()
 		return nil, nil, fmt.Errorf("journal of early messages: %w", err)
 	}
@@ -228,19 +229,7 @@ func (j *earlyJournal) rewrite(waiting func(yield func(*earlyRecord) bool)) erro
 	}
 	_ = j.file.Close()
 	*j = *anew
-	return syncFolder(filepath.Dir(j.path))
+	return natsd.SyncFolder(filepath.Dir(j.path))
 }
 
 func (j *earlyJournal) close() error { return j.file.Close() }
-
-// syncFolder makes the names of files in it durable.
-func syncFolder(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // has no such call
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}

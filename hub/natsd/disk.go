@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -93,10 +94,14 @@ func rewrite(path string) (err error) {
 	if err := os.Rename(to.Name(), path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return SyncFolder(filepath.Dir(path))
 }
 
-func syncFolder(path string) error {
+// SyncFolder makes the names in a folder durable.
+func SyncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // has no such call
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err

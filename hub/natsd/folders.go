@@ -82,7 +82,7 @@ func (s *streamFolders) find(root, stream string) error {
 		}
 	}
 	for path := range above {
-		if err := syncFolder(path); err != nil {
+		if err := SyncFolder(path); err != nil {
 			return err
 		}
 	}
@@ -101,7 +101,7 @@ func settleFolder(path string, synced *time.Time) error {
 	}
 	// A time in the future is one of before the clock was set back.
 	settled := time.Since(changed).Abs() > clockTick
-	if err := syncFolder(path); err != nil {
+	if err := SyncFolder(path); err != nil {
 		return err
 	}
 	if settled {

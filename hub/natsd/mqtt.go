@@ -151,7 +151,7 @@ func moveFolder(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return fmt.Errorf("move the store of MQTT: %w", err)
 	}
-	return errors.Join(syncFolder(filepath.Dir(from)), syncFolder(filepath.Dir(to)))
+	return errors.Join(SyncFolder(filepath.Dir(from)), SyncFolder(filepath.Dir(to)))
 }
 
 // mqttStreams are what the server keeps of MQTT in an account, as it would
