@@ -2,13 +2,11 @@ package jsstore
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/tetherline/tetherline/commands"
 )
@@ -156,86 +154,6 @@ func (s *Store) makeRoom(ctx context.Context, deletes int) error {
 	return nil
 }
 
-// drop removes the records of the sequences from to below to, but for the live
-// ones: all up to the first of these at once, those behind it one by one.
-func (s *Store) drop(ctx context.Context, from, to uint64, live []uint64, deletes int) (dropped uint64, rest int, err error) {
-	next := to // the first live one
-	if len(live) > 0 {
-		next = min(next, live[0])
-	}
-	if next > from {
-		if dropped, err = s.purge(ctx, next); err != nil {
-			return dropped, deletes, err
-		}
-	}
-	for from = max(from, next); from < to && deletes > 0; {
-		part, done, err := s.batch(ctx, StreamCommands, getRequest{Sequence: from, Batch: min(batchSize, deletes)}, to-1)
-		if err != nil {
-			return dropped, deletes, err
-		}
-		var ended []uint64
-		for _, m := range part {
-			state, err := commands.ParseState(m.Header.Get(stateHeader))
-			if _, alive := slices.BinarySearch(live, m.Sequence); err == nil && state.Ended() && !alive {
-				ended = append(ended, m.Sequence)
-			}
-			from = m.Sequence + 1
-		}
-		if err := s.remove(ctx, ended); err != nil {
-			return dropped, deletes, err
-		}
-		dropped, deletes = dropped+uint64(len(ended)), deletes-len(ended)
-		if done || len(part) == 0 {
-			break
-		}
-	}
-	return dropped, deletes, nil
-}
-
-// purge removes all records below a sequence.
-func (s *Store) purge(ctx context.Context, below uint64) (uint64, error) {
-	var answer struct {
-		Error  *jetstream.APIError `json:"error"`
-		Purged uint64              `json:"purged"`
-	}
-	body, err := json.Marshal(map[string]uint64{"seq": below})
-	if err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	m, err := s.cfg.Conn.RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+StreamCommands, body)
-	if err == nil {
-		err = json.Unmarshal(m.Data, &answer)
-	}
-	if err == nil && answer.Error != nil {
-		err = answer.Error
-	}
-	if err != nil {
-		return 0, fmt.Errorf("drop ended commands: %w", err)
-	}
-	return answer.Purged, nil
-}
-
-// remove records one by one; one that has gone meanwhile is no error.
-func (s *Store) remove(ctx context.Context, sequences []uint64) error {
-	st, err := s.js.Stream(ctx, StreamCommands)
-	if err != nil {
-		return fmt.Errorf("drop ended commands: %w", err)
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
-	for _, seq := range sequences {
-		g.Go(func() error {
-			if err := st.DeleteMsg(gctx, seq); err != nil && gctx.Err() != nil {
-				return err
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
 // liveUpTo are the sequences of the commands that have not ended, rising, as
 // they were when the stream had come to at.
 func (f *follower) liveUpTo() (at uint64, live []uint64) {
@@ -247,67 +165,4 @@ func (f *follower) liveUpTo() (at uint64, live []uint64) {
 	}
 	slices.Sort(live)
 	return f.at, live
-}
-
-// keepHouse holds the store to its size and its age until ctx ends.
-func (f *follower) keepHouse(ctx context.Context) {
-	tick := time.NewTicker(houseEvery)
-	defer tick.Stop()
-	var aged time.Time
-	seen := uint64(0)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		f.mu.Lock()
-		at := f.at
-		f.mu.Unlock()
-		var err error
-		if f.s.stirred.Swap(false) || at != seen || f.s.tight.Load() {
-			seen = at
-			err = f.s.makeRoom(ctx, maxDeletes)
-		}
-		if err == nil && time.Since(aged) > ageEvery {
-			aged = time.Now()
-			err = f.s.dropAged(ctx, aged.Add(-f.s.cfg.Retention-ageSlack))
-		}
-		if err != nil && ctx.Err() == nil {
-			f.s.log.Warn("old commands were not dropped; trying again", "error", err)
-			f.s.stirred.Store(true)
-		}
-	}
-}
-
-// dropAged drops what has ended before a time: records that were stored while
-// a longer retention was configured.
-func (s *Store) dropAged(ctx context.Context, before time.Time) error {
-	s.room.Lock()
-	defer s.room.Unlock()
-	f := s.follower.Load()
-	state, err := s.measure(ctx)
-	if err != nil || f == nil || state.Msgs == 0 || !state.FirstTime.Before(before) {
-		return err
-	}
-	at, live := f.liveUpTo()
-	to := state.FirstSeq
-search:
-	for step := uint64(0); to <= at; {
-		m, err := s.get(ctx, StreamCommands, getRequest{Sequence: to + step, Next: commandPrefix + ">"})
-		switch {
-		case err == nil && m.Sequence <= at && m.Time.Before(before):
-			to, step = m.Sequence+1, 2*step+1
-		case step > 0:
-			step /= 2 // too far
-		default:
-			break search
-		}
-	}
-	dropped, _, err := s.drop(ctx, state.FirstSeq, min(to, at+1), live, maxDeletes)
-	if dropped > 0 {
-		s.log.Info("commands older than the history is kept were dropped", "dropped", dropped)
-		s.stirred.Store(true)
-	}
-	return err
 }
