@@ -43,6 +43,7 @@ func (d *Dispatcher) Watch(ctx context.Context, f WatchFilter, fn func(Command) 
 	}
 	w, leave := d.enter(f)
 	defer leave()
+	var told *Command // what it has begun with, until the first change
 	if f.ID != "" {
 		c, err := d.command(ctx, f.ID)
 		if err != nil {
@@ -54,12 +55,17 @@ func (d *Dispatcher) Watch(ctx context.Context, f WatchFilter, fn func(Command) 
 		if err := fn(*c); err != nil || c.State.Ended() {
 			return err
 		}
+		told = c
 	}
 	for {
 		c, err := w.next(ctx)
 		if err != nil {
 			return err
 		}
+		if told != nil && c.looksLike(told) {
+			continue // it changed to that between enter and the look at it
+		}
+		told = nil
 		if err := fn(*c); err != nil || f.ID != "" && c.State.Ended() {
 			return err
 		}
@@ -129,9 +135,20 @@ func (d *Dispatcher) Get(ctx context.Context, id string) (Command, []Event, erro
 	return *c, c.Events, nil
 }
 
+// looksLike reports whether a watcher who was told the one gains nothing by
+// the other: a record that stores what was told when it was heard differs in
+// its revision alone.
+func (c *Command) looksLike(other *Command) bool {
+	return c.ID == other.ID && c.State == other.State && c.Updated.Equal(other.Updated) &&
+		c.Reason == other.Reason && c.Message == other.Message && c.Progress == other.Progress &&
+		c.Attempts == other.Attempts && c.CancelRequested == other.CancelRequested && c.Confirmed == other.Confirmed
+}
+
 // tellLocked hands a change to those who wait for it.
 func (d *Dispatcher) tellLocked(before, c *Command) {
-	d.watchers.tell(c)
+	if before == nil || !c.looksLike(before) {
+		d.watchers.tell(c)
+	}
 	if c.State.Ended() && (before == nil || !before.State.Ended()) {
 		d.stats.ended[c.State].Add(1)
 		if d.cfg.OnEnd != nil {

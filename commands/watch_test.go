@@ -78,3 +78,39 @@ func TestAWatcherHearsOfWhatGoesOn(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 }
+
+// What the device has said is told when it is heard, and not again when it
+// comes to disk.
+func TestAWatcherHearsOfAStateOnce(t *testing.T) {
+	t.Parallel()
+	store := newStore(t, startNATS(t))
+	h := startHub(t, "a", store)
+	v := newDevice("d1")
+	v.do = only(delivered, running)
+	c := h.send(commands.Request{Device: "d1"})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var last commands.Command
+	n := 0
+	err := h.d.Watch(ctx, commands.WatchFilter{ID: c.ID}, func(c commands.Command) error {
+		if n++; n == 1 {
+			h.connect(v)
+		} else if c.State == last.State && c.Reason == last.Reason && c.Updated.Equal(last.Updated) {
+			t.Errorf("told twice of %s (%s)", c.State, c.Reason)
+		}
+		if c.State == commands.Running && last.State != commands.Running {
+			go func() {
+				eventually(t, "it is on disk", func() bool {
+					stored, err := store.Command(ctx, c.ID)
+					return err == nil && stored.State == commands.Running
+				})
+				v.say(word(c.ID, succeeded))
+			}()
+		}
+		last = c
+		return nil
+	})
+	if err != nil || last.State != commands.Succeeded {
+		t.Errorf("%v, last told %s", err, last.State)
+	}
+}
