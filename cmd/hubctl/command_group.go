@@ -28,9 +28,12 @@ func (a *app) commandGroups() *cobra.Command {
 // sendGroup sends to all that match.
 func (a *app) sendGroup(cmd *cobra.Command, api *connection.Clients, s *sendFlags, spec *operatorv1.CommandSpec) error {
 	ctx := cmd.Context()
-	share, err := parseShare(s.stopAfter)
-	if err != nil {
-		return err
+	var share float64 // 0: never
+	if cmd.Flags().Changed("stop-after-failures") {
+		var err error
+		if share, err = parseShare(s.stopAfter); err != nil {
+			return usagef("--stop-after-failures: %w", err)
+		}
 	}
 	if !(s.rate >= 0) {
 		return usagef("--rate must not be below zero")

@@ -57,13 +57,15 @@ waiting, not the command.
 
 --stop-after-failures issues no more of a group once that share of its ended
 commands is FAILED, REJECTED, TIMED_OUT or EXPIRED. The share is counted of at
-least ten (or of all, if fewer): with 10% the first failure stops it, with 50%
-the fifth. Commands that were issued by then go on. It needs time to see
+least ten (or of all, if fewer): with 10% or less the first failure stops it,
+with 50% the fifth. It is above 0%: to stop for no failure leave the flag out.
+Commands that were issued by then go on. It needs time to see
 failures: without --rate it issues 10 a second. A device that is disabled, or
 has 50 commands without an end, gets none, and is named.`,
 		Example: `  hubctl command send pump-1 set_speed --arg rpm=1200 --wait
   hubctl command send door-7 open --replay once --ttl 10s --wait
   hubctl command send display-1 show --json @page.json --key page-42
+  hubctl command send gate-2 trust --arg ca=@ca.pem --arg 'note=@@site'
   hubctl command send --selector site=north reboot --rate 5 --stop-after-failures 10% --max-devices 500 --wait`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: a.completeDeviceCommand,
@@ -94,7 +96,7 @@ has 50 commands without an end, gets none, and is named.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&s.args, "arg", "a", nil, "argument key=value or key:=json; may be repeated")
+	f.StringArrayVarP(&s.args, "arg", "a", nil, "argument key=value, key:=json or key=@FILE; may be repeated")
 	f.StringVar(&s.json, "json", "", "all arguments as a JSON object, or @FILE, or @- for stdin")
 	f.StringVar(&s.ttl, "ttl", "", "how long the hub tries to deliver it, to 30d; unset: 1h")
 	f.StringVar(&s.timeout, "timeout", "", "how long the device may take to answer, to 24h; unset: 30s")
@@ -131,7 +133,7 @@ func (a *app) commandSpec(cmd *cobra.Command, s *sendFlags, name string) (*opera
 	if s.json != "" && len(s.args) > 0 {
 		return nil, usagef("--json excludes --arg")
 	}
-	payload, err := argsObject(s.args)
+	payload, err := a.argsObject(s.args)
 	if err != nil {
 		return nil, err
 	}

@@ -27,24 +27,6 @@ const (
 	expired = operatorv1.CommandState_COMMAND_STATE_EXPIRED
 )
 
-func TestCommandArguments(t *testing.T) {
-	for _, c := range []struct{ args, want string }{
-		{`on=true n=12 f=-1.5e3 big=12345678901234567890`, `{"on":true,"n":12,"f":-1.5e3,"big":12345678901234567890}`},
-		{`s=fast code=007 quoted="007" empty= url=a=b&c`, `{"s":"fast","code":"007","quoted":"007","empty":"","url":"a=b&c"}`},
-		{`list=[1,2] o={"a":null} none=null j:=3`, `{"list":[1,2],"o":{"a":null},"none":null,"j":3}`},
-	} {
-		got, err := argsObject(strings.Fields(c.args))
-		if err != nil || got != c.want {
-			t.Errorf("%s: %s, %v", c.args, got, err)
-		}
-	}
-	for _, bad := range []string{"x", "=1", ":=1", "x:=fast", "x=1 x=2"} {
-		if got, err := argsObject(strings.Fields(bad)); err == nil {
-			t.Errorf("%s: %s, want an error", bad, got)
-		}
-	}
-}
-
 func TestCommandSendPassesEverythingOn(t *testing.T) {
 	p := newPeer(t)
 	var got *operatorv1.SendCommandRequest

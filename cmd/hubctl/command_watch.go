@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tetherline/tetherline/cmd/hubctl/internal/output"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
@@ -33,11 +34,13 @@ Ctrl-C. -o json writes one object a line.`,
 				return err
 			}
 			out := newStream(a, a.commandWatchView(), false)
+			var last command // of the one command: a new connection begins with it as it stands
 			err = watchFor(cmd.Context(), limit, func(ctx context.Context) error {
 				return watch(ctx, a, req, api.Commands.WatchCommands, func(res *operatorv1.WatchCommandsResponse) error {
-					if res.Command == nil {
+					if res.Command == nil || req.Id != "" && proto.Equal(res.Command, last) {
 						return nil
 					}
+					last = res.Command
 					if err := out.put(res.Command); err != nil {
 						return err
 					}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -110,18 +111,28 @@ func parseLabels(pairs []string) (map[string]string, error) {
 	return labels, nil
 }
 
-// parseShare reads "10%" or "0.1".
+// share is what parseShare takes.
+var share = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(%?)$`)
+
+// parseShare reads "10%" or "0.1": above zero, and to 100%. What could be
+// meant in two ways is none: 0% (never, or at once), 1 (1%, or all).
 func parseShare(s string) (float64, error) {
-	if s == "" {
-		return 0, nil
+	parts := share.FindStringSubmatch(s)
+	if parts == nil {
+		return 0, usagef("%q is no share: write 10%% or 0.1", s)
 	}
-	number, percent := strings.CutSuffix(s, "%")
-	f, err := strconv.ParseFloat(number, 64)
+	f, err := strconv.ParseFloat(parts[1], 64)
+	percent := parts[2] != ""
 	if percent {
 		f /= 100
 	}
-	if err != nil || !(f >= 0 && f <= 1) {
-		return 0, usagef("%q is no share: write 10%% or 0.1, at most 100%%", s)
+	switch {
+	case err != nil, f > 1:
+		return 0, usagef("%q is no share: it is over 100%%; write 10%% or 0.1", s)
+	case f == 0:
+		return 0, usagef("%q is no share to stop at: 1%% stops at the first failure, and without the flag nothing stops it", s)
+	case f == 1 && !percent:
+		return 0, usagef("%q is no share: write 1%% or 100%%", s)
 	}
 	return f, nil
 }
