@@ -1,11 +1,13 @@
 package firmwaresim
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,8 +18,15 @@ import (
 	"time"
 )
 
-// storeDatabase is where the hub stores.
-const storeDatabase = "proof"
+// storeDatabase is where the hub stores. InfluxDB knows what kind a field is
+// for each shard group alone, and by default makes one a week, from Monday 00:00
+// UTC: a sick device with the first row of a new one would have text stored, and
+// the numbers of the others refused. So there is one for all of a proof's time,
+// from 2013 to 2109.
+const (
+	storeDatabase = "proof"
+	createStore   = "CREATE DATABASE " + storeDatabase + " WITH SHARD DURATION 5000w"
+)
 
 // provenStore is the InfluxDB of a proof, and the link that the hub reaches
 // it by.
@@ -73,7 +82,7 @@ func newProvenStore(ctx context.Context, path, dir string, log *boundedLog, brok
 		return nil, err
 	}
 	if err = s.begin(ctx); err == nil {
-		err = s.ask(ctx, http.MethodPost, "/query?"+url.Values{"q": {"CREATE DATABASE " + storeDatabase}}.Encode())
+		err = s.ask(ctx, http.MethodPost, "/query?"+url.Values{"q": {createStore}}.Encode())
 	}
 	if err != nil {
 		s.close()
@@ -126,7 +135,8 @@ func (s *provenStore) begin(ctx context.Context) error {
 	}
 }
 
-// ask goes past the link.
+// ask goes past the link. InfluxDB says that it takes a statement before it has
+// done it, and gives one up whose caller does not wait for the end of the answer.
 func (s *provenStore) ask(ctx context.Context, method, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -140,8 +150,16 @@ func (s *provenStore) ask(ctx context.Context, method, path string) error {
 		return err
 	}
 	defer func() { _ = answer.Body.Close() }()
+	what := strings.TrimPrefix(path, "/")
 	if answer.StatusCode != http.StatusOK {
-		return errors.New(strings.TrimPrefix(path, "/") + ": " + answer.Status)
+		return errors.New(what + ": " + answer.Status)
+	}
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if bytes.Contains(text, []byte(`"error"`)) {
+		return fmt.Errorf("%s: %s", what, bytes.TrimSpace(text))
 	}
 	return nil
 }
