@@ -84,10 +84,10 @@ func (d *device) setRelay(_ context.Context, cmd *client.Command) (client.Result
 		return client.Result{}, err
 	}
 	if args.On == nil {
-		return client.Result{}, &client.ArgumentError{Reason: "on is missing: true or false"}
+		return client.Result{}, &client.ArgumentError{Name: "on", Reason: "is missing; true or false is wanted"}
 	}
 	if args.Relay < 1 || args.Relay > relays {
-		return client.Result{}, &client.ArgumentError{Reason: fmt.Sprintf("relay %d is not 1 to %d", args.Relay, relays)}
+		return client.Result{}, &client.ArgumentError{Name: "relay", Reason: fmt.Sprintf("is %d; 1 to %d is wanted", args.Relay, relays)}
 	}
 	d.mu.Lock()
 	was := d.relays[args.Relay-1]
@@ -103,9 +103,12 @@ func (d *device) setInterval(_ context.Context, cmd *client.Command) (client.Res
 	if err := cmd.Decode(&args); err != nil {
 		return client.Result{}, err
 	}
+	if !cmd.Has("seconds") {
+		return client.Result{}, &client.ArgumentError{Name: "seconds", Reason: "is missing; 0.01 to 3600 is wanted"}
+	}
 	interval := time.Duration(args.Seconds * float64(time.Second))
 	if !(args.Seconds >= minInterval.Seconds() && args.Seconds <= maxInterval.Seconds()) {
-		return client.Result{}, &client.ArgumentError{Reason: fmt.Sprintf("seconds is %v; it is 0.01 to 3600", args.Seconds)}
+		return client.Result{}, &client.ArgumentError{Name: "seconds", Reason: fmt.Sprintf("is %v; 0.01 to 3600 is wanted", args.Seconds)}
 	}
 	d.mu.Lock()
 	was := d.interval
@@ -143,7 +146,7 @@ func (d *device) selftest(ctx context.Context, cmd *client.Command) (client.Resu
 		}
 	}
 	if !(args.Seconds >= 0 && args.Seconds <= maxSelftest.Seconds()) {
-		return client.Result{}, &client.ArgumentError{Reason: fmt.Sprintf("seconds is %v; it is 0 to 600", args.Seconds)}
+		return client.Result{}, &client.ArgumentError{Name: "seconds", Reason: fmt.Sprintf("is %v; 0 to 600 is wanted", args.Seconds)}
 	}
 	parts := []string{"supply", "flash", "radio", "sensors", "relays"}
 	step := time.NewTimer(0)
@@ -172,7 +175,7 @@ func fail(_ context.Context, cmd *client.Command) (client.Result, error) {
 		}
 	}
 	if args.Code < 1 || args.Code > 16 {
-		return client.Result{}, &client.ArgumentError{Reason: fmt.Sprintf("code %d is not 1 to 16", args.Code)}
+		return client.Result{}, &client.ArgumentError{Name: "code", Reason: fmt.Sprintf("is %d; 1 to 16 is wanted", args.Code)}
 	}
 	return client.Result{}, client.Fail(args.Code, args.Message)
 }

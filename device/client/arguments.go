@@ -41,7 +41,7 @@ func (c *Command) Int(name string) (int64, error) {
 	// 5.0 and 1e3 are whole numbers too.
 	f, err := argument[float64](c, name, "a whole number")
 	if err == nil && (f != math.Trunc(f) || math.Abs(f) > 1<<53) {
-		err = &ArgumentError{Name: name, Reason: "is not a whole number"}
+		err = &ArgumentError{Name: name, Reason: unlike(valueWords(c.args[name]), "a whole number")}
 	}
 	return int64(f), err
 }
@@ -53,15 +53,15 @@ func (c *Command) Bool(name string) (bool, error) {
 
 // Text is the string of that name.
 func (c *Command) Text(name string) (string, error) {
-	return argument[string](c, name, "a string")
+	return argument[string](c, name, "a text")
 }
 
 func argument[T any](c *Command, name, kind string) (v T, err error) {
 	if !c.Has(name) {
-		return v, &ArgumentError{Name: name, Reason: "is missing"}
+		return v, &ArgumentError{Name: name, Reason: "is missing; " + kind + " is wanted"}
 	}
 	if json.Unmarshal(c.args[name], &v) != nil {
-		return v, &ArgumentError{Name: name, Reason: "is not " + kind}
+		return v, &ArgumentError{Name: name, Reason: unlike(valueWords(c.args[name]), kind)}
 	}
 	return v, nil
 }

@@ -60,24 +60,6 @@ func (c *Command) Protobuf() []byte { return c.payload.GetProtobuf() }
 // JSON is the payload where it is JSON; "": it is not, or empty.
 func (c *Command) JSON() string { return c.payload.GetJson() }
 
-// Decode reads the payload into v: a proto.Message for a protobuf payload, or
-// what encoding/json takes. Its errors are *ArgumentError; a handler returns
-// them as they are.
-func (c *Command) Decode(v any) error {
-	var err error
-	if m, ok := v.(proto.Message); ok {
-		err = proto.Unmarshal(c.Protobuf(), m)
-	} else {
-		d := json.NewDecoder(strings.NewReader(c.JSON()))
-		d.DisallowUnknownFields()
-		err = d.Decode(v)
-	}
-	if err != nil {
-		return &ArgumentError{Reason: "payload does not decode: " + err.Error()}
-	}
-	return nil
-}
-
 // Result is what a command has brought. The zero Result is empty.
 type Result struct {
 	json     string
