@@ -124,6 +124,7 @@ type Dispatcher struct {
 	followed uint64             // revision up to which every change in the store has been learned
 	owed     map[string]owedEnd // ends the store did not take yet
 	unsure   map[string]unsure  // not put on the wire, and perhaps recorded as SENT
+	keys     map[string]int     // being made: commands of that key, or, below zero, groups
 }
 
 // New checks cfg. The Dispatcher does nothing before Run.
@@ -146,7 +147,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		sweepEvery: sweepEvery,
 		newGroups:  make(chan *Group, 16), newLate: make(chan struct{}, 1), lateCancels: make(chan *Command, 256),
 		entries: map[string]*entry{}, ends: recentEnds{revision: map[string]uint64{}}, queues: map[string]*queue{},
-		watchers: newWatcherSet(), groups: map[string]*groupRun{}, owed: map[string]owedEnd{}, unsure: map[string]unsure{},
+		watchers: newWatcherSet(), groups: map[string]*groupRun{}, owed: map[string]owedEnd{}, unsure: map[string]unsure{}, keys: map[string]int{},
 	}, nil
 }
 

@@ -27,10 +27,21 @@ func (d *Dispatcher) SendGroup(ctx context.Context, r GroupRequest) (g Group, ex
 		if id, err = newID(); err != nil {
 			return Group{}, false, err
 		}
-	} else if err := CheckKey(id); err != nil {
-		return Group{}, false, err
-	} else if known, err := d.existingGroup(ctx, id, &r); err != nil || known != nil {
-		return derefGroup(known), known != nil, err
+	} else {
+		if err := CheckKey(id); err != nil {
+			return Group{}, false, err
+		}
+		release, err := d.claimKey(id, true)
+		if err != nil {
+			return Group{}, false, err
+		}
+		defer release()
+		if known, err := d.existingGroup(ctx, id, &r); err != nil || known != nil {
+			return derefGroup(known), known != nil, err
+		}
+		if err := d.noCommandHas(ctx, id); err != nil {
+			return Group{}, false, err
+		}
 	}
 	members, err := d.members(ctx, &r)
 	if err != nil {

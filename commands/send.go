@@ -44,8 +44,22 @@ func (d *Dispatcher) accept(ctx context.Context, r *Request, group string) (Comm
 		if id, err = newID(); err != nil {
 			return Command{}, false, err
 		}
-	} else if c, err := d.existing(ctx, id, r); err != nil || c != nil {
-		return deref(c), c != nil, err
+	} else {
+		if group == "" {
+			release, err := d.claimKey(id, false)
+			if err != nil {
+				return Command{}, false, err
+			}
+			defer release()
+		}
+		if c, err := d.existing(ctx, id, r); err != nil || c != nil {
+			return deref(c), c != nil, err
+		}
+		if group == "" {
+			if err := d.noGroupHas(ctx, id); err != nil {
+				return Command{}, false, err
+			}
+		}
 	}
 	registration := d.cfg.Devices.Registration(r.Device)
 	if err := d.cfg.Devices.CheckDevice(ctx, r.Device); err != nil {

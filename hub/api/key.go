@@ -50,23 +50,29 @@ func idsOf(ctx context.Context, said string) []string {
 	return []string{id, said}
 }
 
-// commandConflict says which command a key belongs to, where the caller may
-// know.
+// commandConflict says which command or group a key belongs to, where the
+// caller may know.
 func (s *commandService) commandConflict(ctx context.Context, key, id string) error {
-	what := ""
-	if c, _, err := s.deps.Commands.Get(ctx, id); err == nil && s.sees(ctx, c.Device) {
-		what = fmt.Sprintf(" (%q to %s, which is %s)", c.Spec.Name, c.Device, c.State)
-	}
-	return fmt.Errorf("key %s: %w%s; nothing was sent: what differs in device, name, arguments or terms needs another key", key, commands.ErrConflict, what)
+	return fmt.Errorf("key %s: %w%s; nothing was sent: what differs in device, name, arguments or terms needs another key", key, commands.ErrConflict, s.holder(ctx, id))
 }
 
 // groupConflict is the same for a group command.
 func (s *commandService) groupConflict(ctx context.Context, key, id string) error {
-	what := ""
-	if g, err := s.deps.Commands.GetGroup(ctx, id); err == nil && ownGroup(ctx, &g) {
-		what = fmt.Sprintf(" (%q to %s, which is %s)", g.Spec.Name, g.Selector, g.State)
+	return fmt.Errorf("key %s: %w%s; nothing was sent: what differs in selector, command, rate or limits needs another key", key, commands.ErrConflict, s.holder(ctx, id))
+}
+
+// holder is what has an id, in brackets; "" where the caller may not know.
+func (s *commandService) holder(ctx context.Context, id string) string {
+	if c, _, err := s.deps.Commands.Get(ctx, id); err == nil {
+		if !s.sees(ctx, c.Device) {
+			return ""
+		}
+		return fmt.Sprintf(" (%q to %s, which is %s)", c.Spec.Name, c.Device, c.State)
 	}
-	return fmt.Errorf("key %s: %w%s; nothing was sent: what differs in selector, command, rate or limits needs another key", key, commands.ErrConflict, what)
+	if g, err := s.deps.Commands.GetGroup(ctx, id); err == nil && ownGroup(ctx, &g) {
+		return fmt.Sprintf(" (%q to the group %s, which is %s)", g.Spec.Name, g.Selector, g.State)
+	}
+	return ""
 }
 
 // unambiguous refuses to cancel what a key stands for when another command

@@ -77,3 +77,30 @@ func TestKeysOfABoundOperator(t *testing.T) {
 	}
 	wantCode(t, "a bad key", fail(ann.commands.SendCommand(ctx, req(toDevice("a-0", "a b")))), connect.CodeInvalidArgument)
 }
+
+// A key that is a command's is a conflict for a group, and the reverse, and
+// both say what has it; also within the keys of a bound operator, whom
+// another's keys tell nothing.
+func TestAKeyOfTheOtherKindIsAConflict(t *testing.T) {
+	h := newHub(t)
+	ctx := testContext(t)
+	h.device("a-0", "a")
+	root, ann := h.as(h.admin), h.as(h.token("ann", registry.RoleOperator, "site=a"))
+	toGroup := func(key string) *connect.Request[operatorv1.SendGroupCommandRequest] {
+		return req(&operatorv1.SendGroupCommandRequest{Selector: "site=a", Key: key, Spec: &operatorv1.CommandSpec{Name: "reboot"}})
+	}
+	for name, c := range map[string]clients{"one who sees all": root, "one who is bound": ann} {
+		c.send(t, toDevice("a-0", "one"))
+		must(c.commands.SendGroupCommand(ctx, toGroup("all")))(t)
+		_, err := c.commands.SendGroupCommand(ctx, toGroup("one"))
+		wantCode(t, name+", a group by the key of a command", err, connect.CodeAlreadyExists)
+		if err == nil || !strings.Contains(err.Error(), `key one: the key was used for a different command ("set-relay" to a-0, which is QUEUED); nothing was sent`) {
+			t.Errorf("%s: %v", name, err)
+		}
+		_, err = c.commands.SendCommand(ctx, req(toDevice("a-0", "all")))
+		wantCode(t, name+", a command by the key of a group", err, connect.CodeAlreadyExists)
+		if err == nil || !strings.Contains(err.Error(), `key all: the key was used for a different command ("reboot" to the group site=a, which is RUNNING); nothing was sent`) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

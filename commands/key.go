@@ -1,0 +1,56 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// A key is one command's or one group's. These are of two streams, so that the
+// store alone does not tell: each kind looks for the other before it is made,
+// and this node makes one kind at a time. Two nodes that are given one key for
+// both kinds at the same moment may still take both.
+
+// claimKey keeps a key for one kind of request until release; the error, which
+// wraps ErrConflict, says that the other kind is being made of it.
+func (d *Dispatcher) claimKey(key string, group bool) (release func(), err error) {
+	one := 1
+	if group {
+		one = -1
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.keys[key]*one < 0 {
+		return nil, fmt.Errorf("key %s: %w", key, ErrConflict)
+	}
+	d.keys[key] += one
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.keys[key] -= one; d.keys[key] == 0 {
+			delete(d.keys, key)
+		}
+	}, nil
+}
+
+// noGroupHas returns ErrConflict when the key is that of a group.
+func (d *Dispatcher) noGroupHas(ctx context.Context, key string) error {
+	switch _, err := d.cfg.Store.Group(ctx, key); {
+	case err == nil:
+		return fmt.Errorf("key %s: %w", key, ErrConflict)
+	case !errors.Is(err, ErrNotFound):
+		return fmt.Errorf("look up the key %s: %w", key, err)
+	}
+	return nil
+}
+
+// noCommandHas is the same for a single command.
+func (d *Dispatcher) noCommandHas(ctx context.Context, key string) error {
+	switch _, err := d.command(ctx, key); {
+	case err == nil:
+		return fmt.Errorf("key %s: %w", key, ErrConflict)
+	case !errors.Is(err, ErrNotFound):
+		return fmt.Errorf("look up the key %s: %w", key, err)
+	}
+	return nil
+}
