@@ -42,6 +42,12 @@ const mqttAccount = "MQTT"
 // log in: the hub's own, or the broker's door, both in this process.
 const loginTimeout = 30 * time.Second
 
+// storeTimeout bounds how long the server lets a client's message wait for its
+// turn on the disk before it ends the connection. The client would send it
+// again, behind what waits already, which harms where the disk is slow; where
+// it fails, the server is restarted only after this time. See mqttWindow.
+const storeTimeout = 10 * time.Second
+
 // MQTTConfig lets the embedded server be an MQTT 3.1.1 broker.
 type MQTTConfig struct {
 	// MaxStore bounds what MQTT sessions, queued and retained messages take
@@ -78,6 +84,7 @@ func mqttOptions(o *server.Options, cfg *MQTTConfig, logins *logins) {
 	o.MQTT.Host = "127.0.0.1"
 	o.MQTT.Port = server.RANDOM_PORT
 	o.MQTT.MaxAckPending = mqttMaxPending
+	o.MQTT.JSAPITimeout = storeTimeout
 }
 
 // openMQTT makes the account of MQTT clients in a server that has started.

@@ -35,7 +35,7 @@ func (m *MQTT) handle(raw net.Conn) {
 	if m.cfg.Known != nil {
 		m.cfg.Known(raw)
 	}
-	c := &mqttClient{user: connect.User, clientID: connect.ClientID, session: sessionName(connect.User, connect.ClientID), raw: raw, down: conn}
+	c := &mqttClient{user: connect.User, clientID: connect.ClientID, session: sessionName(connect.User, connect.ClientID), raw: raw, down: conn, inFlight: newWindow()}
 	if !m.enter(c) {
 		m.Stats.Full.Add(1)
 		m.fault(MQTTFault{User: c.user, ClientID: c.clientID, Reason: faultClients, Detail: fmt.Sprintf("%d are connected, the most that there may be", m.cfg.MaxClients)})
@@ -93,6 +93,8 @@ func (m *MQTT) admit(ctx context.Context, c *mqttClient, connect *mqttConnect, r
 	c.up = up.(*net.TCPConn)
 	defer c.up.Close()
 	defer m.known(c)()
+	// To the server a client whose messages wait for their turn is silent.
+	c.patience, connect.keepAlive = connect.patience(), [2]byte{}
 	user := c.user
 	if user == "" {
 		user = "-" // the server refuses an empty one

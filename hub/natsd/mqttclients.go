@@ -3,6 +3,7 @@ package natsd
 import (
 	"context"
 	"net"
+	"time"
 )
 
 // mqttClient is a connection of somebody known.
@@ -16,6 +17,14 @@ type mqttClient struct {
 	down     net.Conn      // the client
 	up       *net.TCPConn
 	counted  bool
+	inFlight *window
+	patience time.Duration // how long it may be silent; 0: for ever
+}
+
+// cut ends the connection, whatever of the client still waits for its turn.
+func (c *mqttClient) cut() {
+	_ = c.raw.Close()
+	c.inFlight.end()
 }
 
 // Clients is how many are connected.
@@ -33,7 +42,7 @@ func (m *MQTT) Disconnect(gone func(user string) bool) int {
 	count := 0
 	for c := range m.clients {
 		if gone(c.user) {
-			_ = c.raw.Close()
+			c.cut()
 			count++
 		}
 	}
@@ -96,7 +105,7 @@ func (m *MQTT) replace(ctx context.Context, c *mqttClient) {
 	}
 	m.mu.Unlock()
 	for _, o := range older {
-		_ = o.raw.Close()
+		o.cut()
 		select {
 		case <-o.left:
 		case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -151,6 +152,12 @@ func (c *mqttConnect) as(clientID, user, password string) []byte {
 		packet = append(packet, byte(n)|0x80)
 	}
 	return append(packet, body...)
+}
+
+// patience is how long the client may be silent (MQTT 3.1.1 section 3.1.2.10);
+// 0: for ever.
+func (c *mqttConnect) patience() time.Duration {
+	return time.Duration(binary.BigEndian.Uint16(c.keepAlive[:])) * time.Second * 3 / 2
 }
 
 func appendField[T string | []byte](b []byte, field T) []byte {

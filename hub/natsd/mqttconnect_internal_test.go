@@ -3,6 +3,7 @@ package natsd
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -69,20 +70,25 @@ func FuzzSessionName(f *testing.F) {
 	})
 }
 
-// PUBLISH packets are counted however the stream is cut.
-func TestPublishedPacketsAreCounted(t *testing.T) {
+// Packets are counted however the stream is cut.
+func TestPacketsAreCounted(t *testing.T) {
 	long := append([]byte{0x32, 0xc8, 0x01}, bytes.Repeat([]byte{0x30}, 200)...)
-	stream := bytes.Join([][]byte{{0xc0, 0}, {0x30, 3, 0, 1, 'a'}, {0x40, 2, 0x30, 0x30}, long, {0x3b, 2, 0x30, 0x30}, {0xe0, 0}}, nil)
+	stream := bytes.Join([][]byte{{0xc0, 0}, {0x30, 3, 0, 1, 'a'}, {0x40, 2, 0x30, 0x30}, long, {0x50, 2, 0x40, 0x40}, {0x3c, 2, 0x30, 0x30}, {0xe0, 0}}, nil)
+	confirmed := []int{11, 11 + len(long) + 4}
 	for size := 1; size <= len(stream); size++ {
 		var p packets
-		var count uint64
-		for rest := stream; len(rest) > 0; {
-			n := min(size, len(rest))
-			count += p.published(rest[:n])
-			rest = rest[n:]
+		published, answered := 0, 0
+		var places []int
+		for at := 0; at < len(stream); at += size {
+			in := p.begunIn(stream[at:min(at+size, len(stream))])
+			published += in.published
+			answered += in.answered
+			for _, place := range in.confirmed {
+				places = append(places, at+place)
+			}
 		}
-		if count != 3 {
-			t.Errorf("in pieces of %d bytes: %d; want 3", size, count)
+		if published != 3 || answered != 2 || !slices.Equal(places, confirmed) {
+			t.Errorf("in pieces of %d bytes: %d published, of them with an answer at %v, %d answers; want 3, %v, 2", size, published, places, answered, confirmed)
 		}
 	}
 }

@@ -2,9 +2,11 @@ package natsd_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -90,4 +92,29 @@ func TestMQTTFaultsAreTold(t *testing.T) {
 	b.Dial(t, "two", as("all"))
 	refused("three", as("all"))
 	want("all", "three", "too many clients", "2 are connected")
+}
+
+// The last will of a client that says nothing for longer than its keep alive
+// is published.
+func TestMQTTSilentClientIsGone(t *testing.T) {
+	b := startBroker(t, t.TempDir(), users{"all": everything})
+	wills := mqtttest.Subscribe(t, b.Dial(t, "reader", as("all")), "gone", 1)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.URL, "tcp://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	hello.ProtocolName, hello.ProtocolVersion, hello.CleanSession, hello.ClientIdentifier = "MQTT", 4, true, "silent"
+	hello.UsernameFlag, hello.PasswordFlag, hello.Username, hello.Password = true, true, "all", []byte("all-pw")
+	hello.WillFlag, hello.WillTopic, hello.WillMessage, hello.Keepalive = true, "gone", []byte("silent"), 1
+	if err := hello.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	if m := mqtttest.Next(t, wills); string(m.Payload()) != "silent" {
+		t.Errorf("the will is %q", m.Payload())
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ends with %v", err)
+	}
 }
