@@ -84,9 +84,13 @@ func acknowledge(acks []ack, seen map[telemetry.Acker]struct{}) {
 func (b *Buffer) write(data []byte) bool {
 	delay := firstRetry
 	for {
+		b.disk.changing()
 		err := b.publish(data)
 		if err == nil {
 			b.disk.added(len(data))
+		}
+		b.disk.changed()
+		if err == nil {
 			if b.fault.Swap(nil) != nil {
 				b.log.Info("telemetry buffer is written again")
 			}

@@ -38,10 +38,11 @@ type disk struct {
 	maxBytes int64
 	wake     chan struct{} // 1: measure
 
-	bytes   atomic.Int64
-	chunks  atomic.Int64
-	oldest  atomic.Int64  // Unix time in ns of the oldest chunk
-	changes atomic.Uint64 // own writes and removals
+	bytes  atomic.Int64
+	chunks atomic.Int64
+	oldest atomic.Int64  // Unix time in ns of the oldest chunk
+	begun  atomic.Uint64 // own writes and removals
+	ended  atomic.Uint64 // those of them that are counted, or have failed
 	// settledAt is the Unix time in ns of the last measure without own
 	// changes meanwhile.
 	settledAt atomic.Int64
@@ -58,8 +59,13 @@ func (d *disk) init(maxBytes int64) {
 // room in bytes, without what is in memory.
 func (d *disk) room() int64 { return d.maxBytes - d.bytes.Load() }
 
+// changing begins a write or a removal, which the caller ends with changed when
+// it is counted, or has failed. In between a measure has it already, or not.
+func (d *disk) changing() { d.begun.Add(1) }
+
+func (d *disk) changed() { d.ended.Add(1) }
+
 func (d *disk) added(data int) {
-	d.changes.Add(1)
 	d.bytes.Add(int64(data + messageBytes))
 	if d.chunks.Add(1) == 1 {
 		d.oldest.Store(time.Now().UnixNano())
@@ -68,7 +74,6 @@ func (d *disk) added(data int) {
 }
 
 func (d *disk) removed(data int) {
-	d.changes.Add(1)
 	d.bytes.Add(-int64(data + messageBytes))
 	d.chunks.Add(-1)
 	d.mu.Lock()
@@ -138,13 +143,14 @@ func (b *Buffer) keepMeasuring() {
 // moment may be in the answer or not: then it is not settled.
 func (b *Buffer) measure(ctx context.Context) (settled bool, _ error) {
 	for range 3 {
-		changes := b.disk.changes.Load()
+		ended := b.disk.ended.Load()
+		begun := b.disk.begun.Load()
 		stream, err := b.js.Stream(ctx, StreamName)
 		if err != nil {
 			return false, fmt.Errorf("measure the stream %s: %w", StreamName, err)
 		}
 		state := stream.CachedInfo().State
-		if settled = b.disk.changes.Load() == changes; settled || b.disk.drifting() {
+		if settled = begun == ended && b.disk.begun.Load() == begun; settled || b.disk.drifting() {
 			b.disk.bytes.Store(int64(state.Bytes))
 			b.disk.chunks.Store(int64(state.Msgs))
 		}

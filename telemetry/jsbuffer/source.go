@@ -231,6 +231,8 @@ func (c *chunk) Done(ctx context.Context) error {
 	defer cancel()
 	ctx, release := c.buffer.link.until(ctx)
 	defer release()
+	c.buffer.disk.changing()
+	defer c.buffer.disk.changed()
 	if err := c.msg.AckSync(nats.Context(ctx)); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
