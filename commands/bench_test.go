@@ -119,7 +119,7 @@ func natsWithHistory(b *testing.B, count int) *natsd.Node {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		_ = n.Stop(ctx)
 	})

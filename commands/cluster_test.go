@@ -38,7 +38,7 @@ func startCluster(t *testing.T) []*server.Server {
 		all = append(all, s)
 	}
 	for _, s := range all {
-		if !s.ReadyForConnections(20 * time.Second) {
+		if !s.ReadyForConnections(2 * time.Minute) {
 			t.Fatal("a server does not start")
 		}
 	}

@@ -109,7 +109,7 @@ func killOnce(t *testing.T, store commands.Store, id string, replay commands.Rep
 	}
 	accepted := err == nil
 	// The hub lives until it is killed, or has nothing more to do.
-	settled := time.After(5 * time.Second)
+	settled := time.After(2 * time.Minute)
 	for done := false; !done; {
 		select {
 		case <-cut.cut:

@@ -29,7 +29,7 @@ func startNATS(t testing.TB) *natsd.Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = n.Stop(ctx)
 	})
@@ -136,7 +136,7 @@ func startHub(t testing.TB, node string, store commands.Store, options ...hubOpt
 	t.Cleanup(h.stop)
 	select {
 	case <-d.Ready():
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the dispatcher does not become ready")
 	}
 	return h
@@ -418,7 +418,7 @@ func (h *hub) send(r commands.Request) commands.Command {
 // want waits until the command is in the state.
 func (h *hub) want(id string, state commands.State) commands.Command {
 	h.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		c, _, err := h.d.Get(context.Background(), id)
 		if err == nil && c.State == state {
@@ -433,7 +433,7 @@ func (h *hub) want(id string, state commands.State) commands.Command {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}

@@ -321,7 +321,7 @@ func TestProgressIsBoundedAndSeen(t *testing.T) {
 	h.connect(v)
 	id := h.send(commands.Request{Device: "d1"}).ID
 	h.want(id, commands.Delivered)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var seen []uint32
 	watched := make(chan error, 1)

@@ -23,7 +23,7 @@ func withDevices(r *devices) hubOption { return func(c *commands.Config) { c.Dev
 
 func (h *hub) wantGroup(id string, ok func(commands.Group) bool) commands.Group {
 	h.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		g, err := h.d.GetGroup(context.Background(), id)
 		if err == nil && ok(g) {

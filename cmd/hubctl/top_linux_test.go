@@ -141,7 +141,7 @@ func TestTopTakesTheScreenAndGivesItBack(t *testing.T) {
 		if code != exitOK {
 			t.Errorf("code %d", code)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("q did not end it")
 	}
 	s.await(t, "\x1b[?1049l")

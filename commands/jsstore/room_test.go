@@ -23,7 +23,7 @@ func aLargeCommand(id string, state commands.State) *commands.Command {
 // follower has heard of it, and here there is little room until then.
 func soon(t *testing.T, write func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		err := write()
 		if err == nil {
 			return
@@ -152,7 +152,7 @@ func TestAShorterRetentionDropsWhatIsOlder(t *testing.T) {
 		_, err := s.Command(t.Context(), id)
 		return err == nil
 	}
-	for deadline := time.Now().Add(time.Minute); known("old-0") || known("old-39") || known("behind"); {
+	for deadline := time.Now().Add(3 * time.Minute); known("old-0") || known("old-39") || known("behind"); {
 		if err := s.dropAged(t.Context(), border); err != nil {
 			t.Fatal(err)
 		}

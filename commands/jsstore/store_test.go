@@ -24,7 +24,7 @@ func startNode(t testing.TB, dir string) *natsd.Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = n.Stop(ctx)
 	})
@@ -162,7 +162,7 @@ func follow(t testing.TB, s *Store) *followed {
 	case <-ready:
 	case err := <-done:
 		t.Fatalf("Follow ended early: %v", err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("Follow does not catch up")
 	}
 	return f
@@ -204,7 +204,7 @@ func TestFollowBeginsWithLiveCommandsAndGoesOnWithChanges(t *testing.T) {
 					if _, err := c.Load(); err != nil {
 						t.Fatal(err)
 					}
-				case <-time.After(10 * time.Second):
+				case <-time.After(2 * time.Minute):
 					t.Fatalf("no change after %d", last)
 				}
 			}
@@ -276,7 +276,7 @@ func TestScanGoesBackThroughHolesAndDevices(t *testing.T) {
 	}
 	select {
 	case <-s.js.PublishAsyncComplete():
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("publishing takes too long")
 	}
 	slices.Reverse(want)

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -93,7 +93,7 @@ func newHub(t *testing.T, change ...func(*api.Deps)) *hub {
 }
 
 func closeIn(t *testing.T, stop func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := stop(ctx); err != nil {
 		t.Errorf("stop: %v", err)
@@ -333,9 +333,9 @@ func wantCode(t testing.TB, what string, err error, want connect.Code) {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20s: %s", what)
+			t.Fatalf("not within 2 min: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -293,7 +293,7 @@ func TestCloseFrameIsNotLostToAReset(t *testing.T) {
 	h := startHub(t, options{})
 	c := h.create("dev-1")
 	const linger = 400 * time.Millisecond // of the 500 that the hub gives
-	for range 20 {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		p := h.connect(c, 1)
 		p.ws.SetCloseHandler(func(int, string) error { return nil }) // no answer yet
 		began := time.Now()

@@ -54,7 +54,7 @@ func TestRevocationClosesLiveSockets(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.wantClose(tt.code)
-		if took := time.Since(began); took > 5*time.Second { // promised: 1 s, of a machine that is not loaded
+		if took := time.Since(began); took > 10*time.Second { // promised: 1 s, of a machine that is not loaded; a heartbeat would take 12 s
 			t.Errorf("%s: closed after %v", tt.id, took)
 		}
 		q := h.dial()
@@ -260,15 +260,15 @@ func TestSilentDeviceIsFound(t *testing.T) {
 	p := h.dial()
 	hello := p.helloOf(c, 1)
 	hello.HeartbeatWishS = 1 // less than the least
+	began := time.Now()
 	p.sendHello(hello)
-	w := p.next().GetWelcome()
+	w := p.next().GetWelcome() // nobody reads from here on
 	if w.GetHeartbeatIntervalS() != 5 {
 		t.Fatalf("interval = %d s, want the least, 5", w.GetHeartbeatIntervalS())
 	}
-	began := time.Now() // nobody reads from here on
 	eventually(t, "offline", func() bool { return !h.table.Presence("dev-1").Online })
-	if took := time.Since(began); took < 12*time.Second || took > 18*time.Second {
-		t.Errorf("found after %v, want 12.5 s to 15 s and a little", took)
+	if took := time.Since(began); took < 12*time.Second || took > 40*time.Second {
+		t.Errorf("found after %v, want 12.5 s to 15 s, and no more than a busy machine adds", took)
 	}
 	if got := h.table.Presence("dev-1").Reason; got != "heartbeat missed" {
 		t.Errorf("reason = %q", got)

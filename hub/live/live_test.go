@@ -26,10 +26,10 @@ func TestMain(m *testing.M) {
 	)
 }
 
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

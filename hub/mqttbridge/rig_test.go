@@ -97,7 +97,7 @@ func (r *rig) run(f func(ctx context.Context)) (stop func()) {
 
 func (r *rig) atEnd(f func(ctx context.Context) error) {
 	r.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := f(ctx); err != nil {
 			r.t.Error(err)

@@ -36,9 +36,13 @@ func resume(t *testing.T, b *broker, id string, with ...mqtttest.Option) (mqtt.C
 	return c, messages
 }
 
+// soon is before the server would repeat by itself, 30 s after it has sent a
+// message last.
+const soon = 25 * time.Second
+
 func stopNode(t *testing.T, node *natsd.Node) time.Duration {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	began := time.Now()
 	if err := node.Stop(ctx); err != nil {
@@ -61,7 +65,7 @@ func TestMQTTSurvivesARestart(t *testing.T) {
 		mqtttest.Publish(t, writer, fmt.Sprint("a/", i), 1, false, fmt.Sprint(i))
 	}
 	mqtttest.Publish(t, writer, "kept/x", 1, true, "kept")
-	if took := stopNode(t, b.node); took > 10*time.Second {
+	if took := stopNode(t, b.node); took > 30*time.Second {
 		t.Errorf("the stop took %v", took)
 	}
 
@@ -221,12 +225,12 @@ func TestMQTTRepeatsAfterARestart(t *testing.T) {
 		if m := mqtttest.Next(t, messages); m.Topic() != fmt.Sprint("a/", i) || !m.Duplicate() {
 			t.Fatalf("message %d is on %s, marked as a repetition: %v", i, m.Topic(), m.Duplicate())
 		}
+		if took := time.Since(began); i == 0 && took > soon {
+			t.Errorf("the first repetition took %v", took)
+		}
 	}
 	if m := mqtttest.Next(t, messages); m.Topic() != "a/new" || m.Duplicate() {
 		t.Errorf("the new message is on %s", m.Topic())
-	}
-	if took := time.Since(began); took > 15*time.Second {
-		t.Errorf("repetitions took %v", took)
 	}
 }
 
@@ -254,22 +258,23 @@ func TestMQTTRepeatsAfterALostConnection(t *testing.T) {
 			for range 50 {
 				mqtttest.Next(t, heard)
 			}
-			began := time.Now()
 			lose(b)
 			if name == "lost" {
 				send(50, count)
 			}
+			began := time.Now()
 			_, messages := resume(t, b, "reader", as("reader"))
+			first := mqtttest.Next(t, messages)
+			if took := time.Since(began); first.Topic() != "a/0" || !first.Duplicate() || took > soon {
+				t.Fatalf("the first message is on %s after %v, marked as a repetition: %v", first.Topic(), took, first.Duplicate())
+			}
 			if name != "lost" {
 				send(50, count)
 			}
-			for i := range count {
+			for i := 1; i < count; i++ {
 				if m := mqtttest.Next(t, messages); m.Topic() != fmt.Sprint("a/", i) || i < 50 && !m.Duplicate() {
 					t.Fatalf("message %d is on %s, marked as a repetition: %v", i, m.Topic(), m.Duplicate())
 				}
-			}
-			if took := time.Since(began); took > 20*time.Second {
-				t.Errorf("repetitions took %v", took)
 			}
 		})
 	}

@@ -165,7 +165,7 @@ func BenchmarkCreateMany(b *testing.B) {
 			batch[i] = newDevice(fmt.Sprintf("dev-%07d", n), "site", "north", "row", fmt.Sprint(n%40))
 			n++
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		for _, c := range r.CreateMany(ctx, batch) {
 			if c.Err != nil {
 				b.Fatal(c.Err)

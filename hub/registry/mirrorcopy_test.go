@@ -94,7 +94,7 @@ func (k *keySet) keys() []string { return slices.Collect(maps.Keys(k.present)) }
 // library says: it would be told that its credential is dead, and stop for
 // good. A device that is gone is deleted.
 func TestCopyIsComplete(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	quiet := slog.New(slog.DiscardHandler)
 	node, err := natsd.Start(ctx, natsd.Config{Dir: t.TempDir(), Name: "one", Logger: quiet})

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -46,7 +46,7 @@ func startNode(t testing.TB, dir string) *natsd.Node {
 
 func stopNode(t testing.TB, node *natsd.Node) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := node.Stop(ctx); err != nil {
 		t.Errorf("stop: %v", err)
@@ -87,9 +87,9 @@ func create(t testing.TB, r *registry.Registry, n registry.NewDevice) *registry.
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20s: %s", what)
+			t.Fatalf("not within 2 min: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

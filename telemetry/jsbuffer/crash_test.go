@@ -108,7 +108,7 @@ func checkAllThere(t *testing.T, dir string, durable map[string]uint64) {
 		}
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for missing() {
 		chunks, err := buffer.Fetch(ctx, 64)

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -71,7 +71,7 @@ func openOn(t testing.TB, node *natsd.Node, cfg jsbuffer.Config) (*jsbuffer.Buff
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = buffer.Close(ctx) // a test that cares has closed it before
 	})
@@ -131,12 +131,12 @@ func (l *ledger) last() uint64 {
 
 func (l *ledger) wait(t testing.TB, seq uint64) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for l.last() < seq {
 		select {
 		case <-l.more:
 		case <-deadline:
-			t.Fatalf("durable up to %d after 30 s; want %d", l.last(), seq)
+			t.Fatalf("durable up to %d after 2 min; want %d", l.last(), seq)
 		}
 	}
 }
@@ -163,10 +163,10 @@ func drain(t testing.TB, b *jsbuffer.Buffer, n int) []telemetry.Entry {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within 2 min: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -105,7 +105,7 @@ func TestFetchWaits(t *testing.T) {
 			if len(chunks) != 1 || len(chunks[0].Entries()) != 1 {
 				t.Errorf("fetched %d chunks", len(chunks))
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("a waiting fetch was not served")
 		}
 	}
