@@ -245,7 +245,7 @@ func (m *mqttUser) complete() error {
 	case cost > maxMQTTHashCost:
 		return fmt.Errorf("password-hash: of cost %d would take too long; %d is the most", cost, maxMQTTHashCost)
 	case m.Publish == nil && m.Subscribe == nil:
-		return errors.New(`names neither publish nor subscribe, and could do nothing; for everything: publish: ["#"], subscribe: ["#"]`)
+		return errors.New(`names neither publish nor subscribe: for everything write publish: ["#"] and subscribe: ["#"]; for nothing, publish: []`)
 	}
 	var err error
 	if m.Publish, err = m.filters(m.Publish); err != nil {

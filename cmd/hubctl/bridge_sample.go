@@ -47,7 +47,7 @@ Gear that speaks seldom is heard only in a long sample.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeBroker,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			limit, err := parseSpan(duration)
+			limit, err := sampleSpan(duration)
 			if err != nil {
 				return err
 			}
@@ -76,6 +76,24 @@ Gear that speaks seldom is heard only in a long sample.`,
 	f.BoolVar(&noRebirth, "no-rebirth", false, "publish nothing: ask no Sparkplug node for its birth")
 	f.StringVar(&outFile, "out", "", "write the config to this new file; - for stdout, and nothing else there")
 	return cmd
+}
+
+// How long a sample may last, as the hub has it.
+const (
+	minSample = time.Second
+	maxSample = 10 * time.Minute
+)
+
+// sampleSpan is the duration of a sample.
+func sampleSpan(text string) (time.Duration, error) {
+	d, err := parseSpan(text)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("--for: %w", err)
+	case d < minSample || d > maxSample:
+		return 0, usagef("--for %s: a sample lasts from 1s to 10m", text)
+	}
+	return d, nil
 }
 
 // samplePassword reads the password of a broker that a URL names. The command

@@ -181,6 +181,13 @@ func TestBridgeSampleRefusesBadWords(t *testing.T) {
 		"barn --user x":                        "go with an address",
 		"tcp://h:1883 --password-file /x":      "needs --user",
 		"tcp://h:1883 --for never":             "is no duration",
+		"tcp://h:1883 --for 0s":                "from 1s to 10m",
+		"tcp://h:1883 --for 999ms":             "from 1s to 10m",
+		"tcp://h:1883 --for 10m1s":             "from 1s to 10m",
+		"tcp://h:1883 --for 7d":                "from 1s to 10m",
+		"tcp://h:1883 --for=-5s":               "--for",
+		"tcp://h:1883 --for 30":                "is no duration",
+		"tcp://h:1883 --for=":                  "is no duration",
 		"tcp://h:1883 --out /no/such/folder/x": "no such file",
 	} {
 		got := p.hubctl(append([]string{"bridge", "sample"}, strings.Fields(line)...)...)

@@ -149,9 +149,8 @@ func (s *bridgeService) sample(ctx context.Context, m *operatorv1.SampleBrokerRe
 		if err := asked.CheckValid(); err != nil {
 			return 0, fmt.Errorf("%w: duration: %w", errBadRequest, err)
 		}
-		// 0 is not the default here: the field is set.
 		if r.Duration = asked.AsDuration(); r.Duration == 0 {
-			r.Duration = time.Nanosecond
+			return 0, fmt.Errorf("%w: duration: 0s is not within %v to %v; leave it out for %v", errBadRequest, mqttbridge.MinSample, mqttbridge.MaxSample, mqttbridge.DefaultSample)
 		}
 	}
 	err = s.deps.Bridge.Sample(ctx, r, func(p mqttbridge.SampleProgress) error {

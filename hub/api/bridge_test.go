@@ -213,6 +213,11 @@ func TestSampleBroker(t *testing.T) {
 	if asked.Duration != 5*time.Second || asked.User != "u" || asked.Password != "secret" || len(asked.Filters) != 1 || !asked.NoRebirth {
 		t.Errorf("asked %+v", asked)
 	}
+	_, err = sampleAll(ctx, c, &operatorv1.SampleBrokerRequest{Broker: "barn", Duration: durationpb.New(0)})
+	wantCode(t, "a sample of no time", err, connect.CodeInvalidArgument)
+	if err != nil && !strings.Contains(err.Error(), "0s is not within 1s to 10m0s") {
+		t.Error(err)
+	}
 	_, err = sampleAll(ctx, c, &operatorv1.SampleBrokerRequest{Broker: "away"})
 	wantCode(t, "a broker that is away", err, connect.CodeFailedPrecondition)
 

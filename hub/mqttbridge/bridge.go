@@ -222,7 +222,11 @@ func (b *Bridge) Allow(ctx context.Context, of registry.Gear, id string, labels 
 	if id == "" {
 		id = deviceID(p.cfg.IDPrefix, of.Name)
 	}
-	return b.create(ctx, of, id, labels, note)
+	d, err := b.create(ctx, of, id, labels, note)
+	if errors.Is(err, registry.ErrExists) {
+		err = fmt.Errorf("%w: it is %s; choose another id", err, br.holder(id))
+	}
+	return d, err
 }
 
 // create makes the device.

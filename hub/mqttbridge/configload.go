@@ -186,7 +186,7 @@ func (p *ProfileConfig) check() error {
 }
 
 func (p *ProfileConfig) checkDevices() error {
-	gear, ids := make(map[string]bool), make(map[string]bool)
+	gear, ids := make(map[string]bool), make(map[string]string)
 	for i := range p.Devices {
 		d := &p.Devices[i]
 		if err := checkGearName(d.Gear); err != nil {
@@ -198,10 +198,13 @@ func (p *ProfileConfig) checkDevices() error {
 		if err := device.CheckID(d.ID); err != nil {
 			return fmt.Errorf("devices: gear %s: id: %w", d.Gear, err)
 		}
-		if gear[d.Gear] || ids[d.ID] {
-			return fmt.Errorf("devices: gear %s or id %s is there twice", d.Gear, d.ID)
+		if gear[d.Gear] {
+			return fmt.Errorf("devices: gear %s is there twice", d.Gear)
 		}
-		gear[d.Gear], ids[d.ID] = true, true
+		if other, taken := ids[d.ID]; taken {
+			return fmt.Errorf("devices: gear %s and gear %s have the id %s both; give one another `id`", other, d.Gear, d.ID)
+		}
+		gear[d.Gear], ids[d.ID] = true, d.Gear
 		if err := registry.CheckLabels(d.Labels); err != nil {
 			return fmt.Errorf("devices: gear %s: labels: %w", d.Gear, err)
 		}

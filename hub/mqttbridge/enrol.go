@@ -98,11 +98,23 @@ func (b *broker) enrolled(g *gear, id string, d *registry.Device, err error, now
 	delete(b.allowed, g)
 	detail := err.Error()
 	if errors.Is(err, registry.ErrExists) {
-		detail = fmt.Sprintf("its device id %s is taken by another device; give it one with `hubctl bridge allow` or `devices` in the config", id)
+		detail = fmt.Sprintf("its device id %s is taken by %s; give it one with `hubctl bridge allow --id` or `devices` in the config", id, b.holder(id))
 	}
 	s := g.bound.strange.note(g.name, now)
 	s.problem, s.tryAt = detail, now.Add(retryAllow)
 	b.problem(problem{reason: "gear cannot be allowed", profile: g.bound.cfg.Name, gear: g.name, detail: detail})
+}
+
+// holder says whose a device id is that gear cannot have.
+func (b *broker) holder(id string) string {
+	d, ok := b.bridge.deps.Registry.Get(id)
+	if !ok || d.Gear == nil {
+		return "another device"
+	}
+	if d.Gear.Broker == b.cfg.Name {
+		return fmt.Sprintf("gear %s of profile %s", bounded(d.Gear.Name), d.Gear.Profile)
+	}
+	return fmt.Sprintf("gear %s of profile %s behind broker %s", bounded(d.Gear.Name), d.Gear.Profile, d.Gear.Broker)
 }
 
 // enrolConfigured makes the devices that the config lists and that there are

@@ -117,6 +117,34 @@ func TestGearBecomesDevices(t *testing.T) {
 	r.wantStored("listed-1", "raw temp=3", "raw temp=7")
 }
 
+// Two pieces of gear whose names make one device id do not become one device:
+// the second is named with the first, and nothing of it is stored.
+func TestGearOfOneID(t *testing.T) {
+	t.Parallel()
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	r := newRig(t)
+	b, _ := r.bridge(broker.URL, strings.Replace(hostileConfig, "devices: [{gear: other}", "auto-allow: [\"*\"]\n        devices: [{gear: other}", 1))
+	up(t, b)
+	gear := broker.Dial(t, "gear")
+	mqtttest.Publish(t, gear, "r/süd/n", 1, false, "1")
+	r.wantStored("s-d", "raw n=1")
+	mqtttest.Publish(t, gear, "r/säd/n", 1, false, "2")
+	p := wantProblem(t, b, "gear cannot be allowed")
+	if p.Gear != "säd" || !strings.Contains(p.Detail, "s-d is taken by gear süd of profile raw") {
+		t.Errorf("%+v", p)
+	}
+	mqtttest.Publish(t, gear, "r/süd/n", 1, false, "3")
+	r.wantStored("s-d", "raw n=1", "raw n=3")
+	_, err := b.Allow(t.Context(), registry.Gear{Broker: "barn", Profile: "raw", Name: "säd"}, "", nil, "")
+	if !errors.Is(err, registry.ErrExists) || !strings.Contains(err.Error(), "süd") {
+		t.Errorf("%v", err)
+	}
+	c := Config{Brokers: []BrokerConfig{{Name: "barn", URL: "tcp://h:1", Profiles: []ProfileConfig{{Kind: "tasmota", Devices: []DeviceConfig{{Gear: "süd"}, {Gear: "säd"}}}}}}}
+	if err := c.check(); err == nil || !strings.Contains(err.Error(), "gear süd and gear säd have the id s-d both") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestAllowRefuses(t *testing.T) {
 	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	r := newRig(t)

@@ -17,6 +17,8 @@ import (
 //
 //   - A marker after the beginning of each session says when what was kept is
 //     through. Commands wait for it, up to behindTime.
+//     Probes at QoS 0 say meanwhile whether the hub hears itself at all: they
+//     overtake what is kept.
 //   - A marker is published right before each command, on the same connection.
 //     What comes behind it may be the answer. It is there twice, at QoS 0 too:
 //     an answer at QoS 0 overtakes what waits at QoS 1.
@@ -34,6 +36,9 @@ const (
 	// calmTicks is after how many quiet seconds without its marker a session
 	// counts as through all the same.
 	calmTicks = 5
+	// unheardTime is after how long without a probe the hub does not hear
+	// itself: several were sent, the last ones a second apart.
+	unheardTime = 4 * time.Second
 )
 
 // fenceTopic is where the hub sends markers to itself.
@@ -63,8 +68,13 @@ type fence struct {
 	words string // of the session's marker
 	began time.Time
 	sent  time.Time // the marker, the last time
+	heard bool      // a probe has come back
+	since time.Time // from when on one would have been heard
 	calm  int       // ticks in which little came
 }
+
+// probe is what a session's probes say.
+func (f *fence) probe() string { return f.words + " probe" }
 
 // waits reports whether commands wait for what the broker has kept.
 func (f *fence) waits(now time.Time) bool {
@@ -73,7 +83,7 @@ func (f *fence) waits(now time.Time) bool {
 
 // raise the fence of a session that begins.
 func (b *broker) raise(s *link, now time.Time) {
-	s.fence = fence{words: "session " + rand.Text(), began: now}
+	s.fence = fence{words: "session " + rand.Text(), began: now, since: now}
 	if b.fenceRefused {
 		b.fenceRefused = false
 		b.blind(s)
@@ -87,13 +97,27 @@ func (b *broker) markSession(s *link, now time.Time) {
 	s.fence.sent = now
 	topic, words := b.fenceTopic, s.fence.words
 	b.desk.do(b.cfg.Name, func(context.Context) { s.client.Publish(topic, 1, false, words) })
+	b.probe(s)
+}
+
+// probe whether the hub hears itself.
+func (b *broker) probe(s *link) {
+	topic, words := b.fenceTopic, s.fence.probe()
+	b.desk.do(b.cfg.Name, func(context.Context) { s.client.Publish(topic, 0, false, words) })
 }
 
 // blind: the hub does not hear itself.
 func (b *broker) blind(s *link) {
 	s.fence.state = fenceBlind
 	b.problem(problem{reason: "own messages do not come back", topic: b.fenceTopic,
-		detail: "the broker does not let the hub publish and subscribe there, so that what it had kept before a command may be taken for the answer to it; see its access rules"})
+		detail: "let the hub's user publish and subscribe there (Mosquitto's acl_file: topic readwrite " + fenceRoot + "#): without that commands wait for seconds " +
+			"when the hub connects, and what the broker had kept may be taken for an answer"})
+}
+
+// keepsUp reports whether the hub takes in what comes as it comes.
+func (b *broker) keepsUp(s *link, now time.Time) bool {
+	oldest := b.inbox.oldest()
+	return b.retryAt.IsZero() && !b.inbox.left(s) && (oldest.IsZero() || now.Sub(oldest) < time.Second)
 }
 
 // watchFence looks, once a second, at a session whose marker has not come
@@ -109,8 +133,14 @@ func (b *broker) watchFence(now time.Time) {
 	} else {
 		s.fence.calm = 0
 	}
+	if !b.keepsUp(s, now) {
+		s.fence.since = now
+	}
+	if !s.fence.heard {
+		b.probe(s)
+	}
 	switch {
-	case s.fence.calm >= calmTicks:
+	case s.fence.calm >= calmTicks, !s.fence.heard && now.Sub(s.fence.since) >= unheardTime:
 		b.blind(s)
 		b.unpark()
 	case now.Sub(s.fence.began) >= behindTime:
@@ -126,7 +156,12 @@ func (b *broker) watchFence(now time.Time) {
 // marked takes a marker in.
 func (b *broker) marked(a *arrival) {
 	words := string(a.payload)
-	if f := &a.session.fence; f.words != "" && words == f.words {
+	f := &a.session.fence
+	if f.words != "" && words == f.probe() {
+		f.heard = true
+		return
+	}
+	if f.words != "" && words == f.words {
 		if f.state != fenceThrough && a.session == b.session {
 			f.state = fenceThrough
 			b.unpark()

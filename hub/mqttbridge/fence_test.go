@@ -1,6 +1,7 @@
 package mqttbridge
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -137,6 +138,47 @@ func TestHubThatDoesNotHearItself(t *testing.T) {
 	r.send("blind", "power", `{"state":"off"}`, time.Minute, commands.UntilDelivered)
 	mqtttest.Next(t, told)
 	if p := wantProblem(t, b, "own messages do not come back"); p.Topic != "tetherline/fence/tetherline-test-barn" {
+		t.Errorf("%+v", p)
+	}
+	mqtttest.Publish(t, gear, "stat/tf/RESULT", 1, false, `{"POWER":"OFF"}`)
+	r.wantEnd("blind", commands.Succeeded, "")
+}
+
+// It is seen where so much comes that it never falls silent, too: the command
+// goes out, and the gear's answer is its answer.
+func TestHubThatDoesNotHearItselfOnABusySite(t *testing.T) {
+	t.Parallel()
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{
+		MaxInflight: 1000,
+		Users:       map[string]string{"hub": "pw", "gear": "pw"},
+		ACL:         []string{"user hub", "topic read stat/#", "topic read tele/#", "topic write cmnd/#", "user gear", "topic readwrite #"},
+	})
+	r := newRig(t)
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("pw"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	busy := broker.Dial(t, "busy", mqtttest.As("gear", "pw"))
+	r.run(func(ctx context.Context) {
+		for ctx.Err() == nil {
+			var last mqtt.Token
+			for range 50 {
+				last = busy.Publish("tele/nobody/STATE", 1, false, `{"POWER":"ON"}`)
+			}
+			if mqtttest.Wait(t, last) != nil {
+				return
+			}
+		}
+	})
+	b, _ := r.bridge(broker.URL, strings.Replace(fenced, "    keep-alive", "    user: hub\n    password-file: "+password+"\n    keep-alive", 1))
+	up(t, b)
+	gear := broker.Dial(t, "gear", mqtttest.As("gear", "pw"))
+	told := mqtttest.Subscribe(t, gear, "cmnd/tf/POWER", 1)
+	mqtttest.Publish(t, gear, "tele/tf/LWT", 1, true, "Online")
+	eventually(t, "the gear is online", func() bool { return r.live.Presence("lamp").Online })
+	r.send("blind", "power", `{"state":"off"}`, time.Minute, commands.UntilDelivered)
+	mqtttest.Next(t, told)
+	if p := wantProblem(t, b, "own messages do not come back"); !strings.Contains(p.Detail, "topic readwrite tetherline/fence/#") {
 		t.Errorf("%+v", p)
 	}
 	mqtttest.Publish(t, gear, "stat/tf/RESULT", 1, false, `{"POWER":"OFF"}`)

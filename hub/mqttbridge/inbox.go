@@ -215,6 +215,17 @@ const leastWindow = 15
 // known.
 func window(most int) int { return max(leastWindow, most*3/4) }
 
+// oldest is when the first message was received that was not taken; zero:
+// there is none.
+func (i *inbox) oldest() (received time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.messages) > 0 {
+		received = i.messages[0].received
+	}
+	return received
+}
+
 // figures are for the status.
 func (i *inbox) figures() (count, bytes int, lost uint64) {
 	i.mu.Lock()

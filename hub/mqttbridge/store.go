@@ -2,10 +2,12 @@ package mqttbridge
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
+	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 	"github.com/tetherline/tetherline/telemetry"
 	"github.com/tetherline/tetherline/telemetry/wire"
 )
@@ -42,14 +44,27 @@ func (b *broker) encode(a *arrival, g *gear, m *profile.Message, rows []telemetr
 		b.encode(a, g, m, rows[half:])
 		return
 	}
-	reason := "rows that cannot be expressed"
-	var r *wire.Rejection
-	if errors.As(err, &r) {
-		reason = rejectionName(r)
-	}
+	reason, detail := whyRefused(g, rows, err)
 	b.counts.refused++
-	g.problem = err.Error()
-	b.problem(problem{reason: reason, profile: g.bound.cfg.Name, topic: m.Topic, gear: g.name, detail: err.Error()})
+	g.problem = detail
+	b.problem(problem{reason: reason, profile: g.bound.cfg.Name, topic: m.Topic, gear: g.name, detail: detail})
+}
+
+// whyRefused says why one row of gear is not stored, and what to do about it.
+func whyRefused(g *gear, rows []telemetry.Row, err error) (reason, detail string) {
+	var r *wire.Rejection
+	if !errors.As(err, &r) {
+		return "rows that cannot be expressed", err.Error()
+	}
+	fields := 0
+	for i := range rows {
+		fields += len(rows[i].Fields)
+	}
+	if r.Code != devicev1.RejectCode_REJECT_CODE_TOO_LARGE || g.fields.Len()+fields <= telemetry.MaxFields {
+		return rejectionName(r), err.Error()
+	}
+	return "too many fields", fmt.Sprintf("a device has at most %d fields since the hub's start; it has %d, and some of the %d in this message are more: it is not stored. "+
+		"Let the gear send fewer, or take fewer (omit or only of kind json)", telemetry.MaxFields, g.fields.Len(), fields)
 }
 
 // room reports whether more messages may be decoded: what is decoded must not

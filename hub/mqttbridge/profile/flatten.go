@@ -170,7 +170,7 @@ func (f *Flattener) leaf(value telemetry.Value, number []byte) error {
 		f.trouble("field %s: another one makes the name %s too and is kept", p.path, p.name.name)
 		return nil
 	case len(f.leaves) == telemetry.MaxFields:
-		return Refuse("too many fields", "over %d", telemetry.MaxFields)
+		return Refuse("too many fields", "the document has over %d values, as many as a device may have fields: it is not stored, whatever the settings leave out; let the gear send fewer", telemetry.MaxFields)
 	}
 	p.in, p.name.in = f.document, f.document
 	f.leaves = append(f.leaves, Leaf{Path: p.path, Name: p.name.name, Value: value, number: number})

@@ -67,6 +67,8 @@ type raw struct {
 	*source
 	rest   rawField // for fields that the settings do not name
 	fields map[string]rawField
+	// names are the topic's words that a field was made of first.
+	names map[rawName]string
 }
 
 type rawField struct {
@@ -232,7 +234,8 @@ func (p *raw) Decode(m Message, reports []Report) ([]Report, error) {
 	if !known {
 		field = p.rest
 	}
-	if field.name == "" {
+	made := field.name == ""
+	if made {
 		if field.name = "value"; c.field != "" {
 			field.name = FieldName(strings.Split(c.field, "/")...)
 		}
@@ -242,7 +245,34 @@ func (p *raw) Decode(m Message, reports []Report) ([]Report, error) {
 		return reports, refusedOf(c.gear, err)
 	}
 	row := telemetry.Row{Measurement: p.measurementOf(c), Fields: []telemetry.Field{{Name: field.name, Value: value}}}
-	return append(reports, p.stored(c, m, row, "")), nil
+	problem := ""
+	if made {
+		problem = p.sameField(c, row.Measurement, field.name)
+	}
+	return append(reports, p.stored(c, m, row, problem)), nil
+}
+
+// maxRawNames is how many field names are remembered, of all gear.
+const maxRawNames = 10_000
+
+// rawName is a field name of gear.
+type rawName struct{ gear, measurement, field string }
+
+// sameField tells that another topic makes the same field of the same gear.
+func (p *raw) sameField(c captured, measurement, field string) (problem string) {
+	key := rawName{c.gear, measurement, field}
+	first, known := p.names[key]
+	if known && first == c.field {
+		return ""
+	}
+	if known {
+		return fmt.Sprintf("%s and %s in the topic make the field %s both, and are stored as one: give one another name under fields", quoted(first), quoted(c.field), field)
+	}
+	if p.names == nil || len(p.names) >= maxRawNames {
+		p.names = make(map[rawName]string)
+	}
+	p.names[rawName{strings.Clone(c.gear), measurement, field}] = strings.Clone(c.field)
+	return ""
 }
 
 func (s *source) measurementOf(c captured) string {

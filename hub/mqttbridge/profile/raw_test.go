@@ -130,6 +130,31 @@ func TestRawTopics(t *testing.T) {
 }
 
 // Retained values are as old as the broker likes, and no sign of life.
+// Two topics whose words make one field of a device are told.
+func TestRawFieldsOfOneName(t *testing.T) {
+	p := configured(t, "raw", `topic: "{gear}/{field}"`)
+	say := func(topic string) string {
+		t.Helper()
+		return one(t, take(t, p, Message{Topic: topic, Payload: []byte("1")})).Problem
+	}
+	for range 2 {
+		for topic, want := range map[string]string{"a/s_d": "", "b/s-d": ""} {
+			if got := say(topic); got != want {
+				t.Errorf("%s: %q", topic, got)
+			}
+		}
+	}
+	if got := say("a/süd"); !strings.Contains(got, `"s_d" and "süd"`) || !strings.Contains(got, "field s_d") {
+		t.Errorf("%q", got)
+	}
+	named := configured(t, "raw", "topic: \"{gear}/{field}\"\nfields: [{field: süd, name: sued}]")
+	for _, topic := range []string{"a/s_d", "a/süd"} {
+		if r := one(t, take(t, named, Message{Topic: topic, Payload: []byte("1")})); r.Problem != "" {
+			t.Errorf("%s: %q", topic, r.Problem)
+		}
+	}
+}
+
 func TestRawRetained(t *testing.T) {
 	p := configured(t, "raw", `{topic: "{gear}/{field}", availability: {topic: "{gear}/lwt/x", online: up, offline: down}}`)
 	if r := one(t, take(t, p, kept("g/f", "1"))); len(r.Rows) > 0 || !r.NotAlive {
