@@ -201,6 +201,10 @@ func (e Endpoint) Client(c device.Credential) client.Config {
 	}
 }
 
+// failedWait is for how long a test that has failed waits for a device to end.
+// What it waits for to be acknowledged may be what the test has failed for.
+const failedWait = 5 * time.Second
+
 // Run runs a device until the test, or stop, ends it.
 func Run(t testing.TB, cfg client.Config) (c *client.Client, stop func() error) {
 	t.Helper()
@@ -221,7 +225,18 @@ func Run(t testing.TB, cfg client.Config) (c *client.Client, stop func() error) 
 		}
 		return result
 	}
-	t.Cleanup(func() { _ = stop() })
+	t.Cleanup(func() {
+		if !t.Failed() || stopped {
+			_ = stop()
+			return
+		}
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(failedWait):
+			t.Log("a device has not ended, and is left behind")
+		}
+	})
 	return c, stop
 }
 

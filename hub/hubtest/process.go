@@ -51,6 +51,9 @@ type Process struct {
 	cfg hub.Config
 	t   testing.TB
 	cmd *exec.Cmd
+
+	ended chan struct{} // closed when cmd is gone, and err is how
+	err   error
 }
 
 // StartProcess runs a hub as a process of its own until the test ends. The
@@ -72,7 +75,7 @@ func StartProcess(t testing.TB, cfg hub.Config) *Process {
 }
 
 // Start starts the hub again, after Kill or Terminate, and waits until it is
-// ready.
+// ready. A hub that ends instead fails the test at once.
 func (p *Process) Start() {
 	p.t.Helper()
 	text, err := json.Marshal(p.cfg)
@@ -86,7 +89,20 @@ func (p *Process) Start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start a hub process: %v", err)
 	}
-	Eventually(p.t, "hub process is ready", p.ready)
+	cmd, ended := p.cmd, make(chan struct{})
+	p.ended = ended
+	go func() {
+		p.err = cmd.Wait()
+		close(ended)
+	}()
+	Eventually(p.t, "hub process is ready", func() bool {
+		select {
+		case <-ended:
+			p.t.Fatalf("the hub process has ended instead of getting ready, which says why above: %v", p.err)
+		default:
+		}
+		return p.ready()
+	})
 	if p.transport == nil {
 		p.Endpoint = Connect(p.t, p.cfg.Data, p.cfg.Listen)
 	}
@@ -121,7 +137,7 @@ func (p *Process) Data() string { return p.cfg.Data }
 func (p *Process) Kill() {
 	p.t.Helper()
 	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
+	<-p.ended
 	p.cmd = nil
 	p.transport.CloseIdleConnections()
 }
@@ -138,8 +154,8 @@ func (p *Process) Signal(s os.Signal) {
 func (p *Process) Terminate() error {
 	p.t.Helper()
 	p.Signal(syscall.SIGTERM)
-	err := p.cmd.Wait()
+	<-p.ended
 	p.cmd = nil
 	p.transport.CloseIdleConnections()
-	return err
+	return p.err
 }
