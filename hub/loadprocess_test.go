@@ -170,9 +170,14 @@ func load(t testing.TB, h *hubtest.Process, cfg firmwaresim.LoadConfig) firmware
 
 // loadThrough is load where a device may lose its connection, as one does on a
 // machine that is busy with strangers: no frame may be lost by it.
-func loadThrough(t testing.TB, h *hubtest.Process, cfg firmwaresim.LoadConfig) (s firmwaresim.LoadSummary) {
+func loadThrough(t testing.TB, h *hubtest.Process, cfg firmwaresim.LoadConfig) firmwaresim.LoadSummary {
 	t.Helper()
-	p := startLoad(t, h, false, cfg)
+	return summaryOf(t, startLoad(t, h, false, cfg))
+}
+
+// summaryOf a load that is under way, of which no frame may be lost.
+func summaryOf(t testing.TB, p *rolePlayer) (s firmwaresim.LoadSummary) {
+	t.Helper()
 	line := p.hear()
 	p.end()
 	if err := json.Unmarshal([]byte(line), &s); err != nil {

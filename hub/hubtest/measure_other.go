@@ -4,3 +4,8 @@ package hubtest
 
 // ReportMemory does nothing where there are no signals.
 func ReportMemory(string) {}
+
+func (p *profiler) turnOnSignal() {}
+
+// NextProfile does nothing where there are no signals.
+func (p *Process) NextProfile() {}

@@ -34,6 +34,21 @@ func MemoryOf(t testing.TB, p *os.Process, dir string) Memory {
 	})
 }
 
+// turnOnSignal has this process begin its next profile whenever it gets SIGUSR2.
+func (p *profiler) turnOnSignal() {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR2)
+	go func() {
+		for range asked {
+			p.turn()
+		}
+	}()
+}
+
+// NextProfile has the hub end its CPU profile and begin the next, where
+// ProfileEnv asks for profiles. It does not wait for that.
+func (p *Process) NextProfile() { p.Signal(syscall.SIGUSR2) }
+
 // Memory of the hub.
 func (p *Process) Memory() Memory {
 	p.t.Helper()

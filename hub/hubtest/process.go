@@ -32,12 +32,14 @@ func Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	ReportMemory(cfg.Data)
-	endProfile := profile()
+	profiles := new(profiler)
+	profiles.turn()
+	profiles.turnOnSignal()
 	h, err := hub.New(ctx, cfg, hub.Options{Version: "test", Logger: hub.NewLogger(cfg, os.Stderr)})
 	if err == nil {
 		err = h.Run(ctx)
 	}
-	endProfile()
+	profiles.end()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
