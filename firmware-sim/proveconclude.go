@@ -24,6 +24,7 @@ func (r *proof) conclude(early error) Verdict {
 		}
 	}
 	r.judgeRetained()
+	r.judgeLeaks()
 	r.judgeRevocation()
 	if early != nil {
 		r.ledgerRows()
@@ -128,8 +129,12 @@ func (r *proof) evidence(p promise, whole bool) string {
 		m := &r.verdict.Commands
 		return fmt.Sprintf("%d commands, %d ran, %d twice; %d were sent again to a device that had run them; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, c.repeatedOrders.Load(), m.Wrong)
 	case promiseDeadPeers:
-		return fmt.Sprintf("%d devices on frozen links, lost by both sides within %.1f s; at the end %.0f connections, %+.0f goroutines, %+.0f descriptors", c.lostPeers.Load(),
+		words := fmt.Sprintf("%d devices on frozen links, lost by both sides within %.1f s; at the end %.0f connections, %+.0f goroutines, %+.0f descriptors", c.lostPeers.Load(),
 			time.Duration(c.slowestLoss.Load()).Seconds(), c.connectionsLeft, c.goroutinesLeft, c.descriptorsLeft)
+		if x := r.verdict.Leaks; x != nil {
+			words += fmt.Sprintf("; %+.0f and %+.0f after %d sessions, where more than %.0f is a leak", x.Goroutines, x.Descriptors, x.Sessions, x.limit())
+		}
+		return words
 	case promiseProofs:
 		return fmt.Sprintf("%d impostors and middlemen were sent away, none got a word; %d found no hub", c.strangersRefused.Load(), c.strangersUnheard.Load())
 	case promiseOwnName:
@@ -152,6 +157,9 @@ func (r *proof) memoryEvidence() string {
 	}
 	if x := v.Retained; x != nil {
 		words += fmt.Sprintf("; %.0f bytes kept of each of %d frames, where less than %.0f would not have been seen", max(x.PerFrame, 0), x.Frames, x.Limit)
+	}
+	if x := v.Leaks; x != nil {
+		words += fmt.Sprintf("; %.0f bytes kept of each of %d sessions, where less than %.0f would not have been seen", max(x.PerSession, 0), x.Sessions, x.MostBytes)
 	}
 	return words
 }

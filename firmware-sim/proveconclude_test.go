@@ -104,11 +104,21 @@ func TestMeasuredPromises(t *testing.T) {
 		"one cut off too late": {promiseRevocation, func(r *proof) { r.revoked(time.Millisecond); r.revoked(4 * time.Second) }, broken, "the slowest after 4s"},
 		"frames kept":          {promiseMemory, func(r *proof) { r.verdict.Retained = &retention{16000, 512, 197} }, broken, "512 bytes kept of each of 16000 frames, where less than 197"},
 		"no frames kept":       {promiseMemory, func(r *proof) { r.verdict.Retained = &retention{16000, 100, 197} }, held, "where less than 197 would not have been seen"},
+		"a goroutine a session": {promiseDeadPeers, func(r *proof) { r.verdict.Leaks = &leaks{Sessions: 400, Goroutines: 400, MostBytes: 7864} },
+			broken, "+400 and +0 after 400 sessions, where more than 100"},
+		"a descriptor a session": {promiseDeadPeers, func(r *proof) { r.verdict.Leaks = &leaks{Sessions: 400, Descriptors: 390, MostBytes: 7864} },
+			broken, "+0 and +390 after 400 sessions"},
+		"connections to the store": {promiseDeadPeers, func(r *proof) {
+			r.verdict.Leaks = &leaks{Sessions: 400, Goroutines: 32, Descriptors: 16, PerSession: 4000, MostBytes: 7864}
+		}, held, "+32 and +16 after 400 sessions"},
+		"sessions kept": {promiseMemory, func(r *proof) { r.verdict.Leaks = &leaks{Sessions: 400, PerSession: 15000, MostBytes: 7864} },
+			broken, "15000 bytes kept of each of 400 sessions, where less than 7864"},
 	} {
 		r := triedProof(promises)
 		r.count.revoked.Store(0)
 		tt.measure(r)
 		r.judgeRetained()
+		r.judgeLeaks()
 		r.judgeRevocation()
 		r.decide(nil)
 		got := r.verdict.Promises[tt.promise]

@@ -77,6 +77,8 @@ type Verdict struct {
 	// Retained is what the hub's heap has kept of each frame; nil: it was not
 	// measured, in a run under 30 s or on a system without /proc.
 	Retained *retention `json:"retained,omitempty"`
+	// Leaks is what the hub has kept of each session; nil as Retained.
+	Leaks *leaks `json:"leaks,omitempty"`
 
 	Promises []PromiseProved `json:"promises"`
 }
