@@ -21,7 +21,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/hub/live"
 	"github.com/tetherline/tetherline/hub/registry"
@@ -122,6 +121,7 @@ type Server struct {
 
 	unsubscribe func()
 	stopMending func()
+	mended      chan struct{} // closed when new commands may be accepted
 	mending     sync.WaitGroup
 	closing     sync.Once
 }
@@ -159,20 +159,9 @@ func New(deps Deps) (*Server, error) {
 			s.calls.end(old.Name, errRevoked)
 		}
 	})
+	s.mended = make(chan struct{})
 	s.beginMending()
 	return s, nil
-}
-
-// beginMending completes the audit log, until Close.
-func (s *Server) beginMending() {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stopMending = cancel
-	started := time.Now()
-	s.mending.Go(func() {
-		if err := s.mendAudit(ctx, started); err != nil && ctx.Err() == nil && !errors.Is(err, commands.ErrClosed) {
-			s.log.Warn("whether the audit log lacks commands from before the start is not known", "error", err)
-		}
-	})
 }
 
 func (s *Server) mount(path string, handler http.Handler) {

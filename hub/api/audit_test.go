@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -113,5 +114,53 @@ func TestAuditIsCompleteAfterAKill(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("records\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// What keeps the hub from completing the audit log after a kill is tried again,
+// and no new command is accepted until it is complete: one that is killed again
+// must look back from the time of the first kill.
+func TestAuditIsCompletedBeforeNewCommands(t *testing.T) {
+	var away atomic.Bool
+	var asked atomic.Int32
+	var deps api.Deps
+	h := newHub(t, func(d *api.Deps) {
+		status := d.Status
+		d.Status = func(ctx context.Context) (*operatorv1.GetStatusResponse, error) {
+			asked.Add(1)
+			if away.Load() {
+				return nil, errors.New("away")
+			}
+			return status(ctx)
+		}
+		deps = *d
+	})
+	h.device("a-0", "a")
+	ctx := testContext(t)
+	if _, _, err := h.commands.Send(ctx, commands.Request{Device: "a-0", Key: "lost", Operator: "bob", Spec: commands.Spec{Name: "set-relay"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.server.MendedAudit()
+	before := asked.Load()
+	away.Store(true)
+	h.server.Close()
+	h.http.Client().CloseIdleConnections()
+	h.http.Close()
+	h.serve([]func(*api.Deps){func(d *api.Deps) { *d = deps }})
+	sent := make(chan error, 1)
+	go func() {
+		_, err := h.as(h.admin).commands.SendCommand(ctx, req(toDevice("a-0", "new")))
+		sent <- err
+	}()
+	eventually(t, "it is tried again", func() bool { return asked.Load() >= before+2 })
+	if _, _, err := h.commands.Get(ctx, "new"); !errors.Is(err, commands.ErrNotFound) {
+		t.Errorf("accepted before the audit log was complete: %v", err)
+	}
+	away.Store(false)
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if got := h.audited("bob"); len(got) != 1 {
+		t.Errorf("records of the lost command: %q", got)
 	}
 }

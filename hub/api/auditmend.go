@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tetherline/tetherline/commands"
@@ -28,6 +29,51 @@ const (
 	sendGroupMethod   = "CommandService/SendGroupCommand"
 	mended            = "; written after the hub was killed"
 )
+
+// A hub that is killed again while it mends must find next time what it did not
+// come to: until that is done, or for mendPatience after the start where the
+// audit log cannot be read, no new command is accepted, from whose time the
+// next start would look back.
+const (
+	mendPatience = time.Minute
+	mendRetry    = time.Second
+)
+
+// beginMending completes the audit log, until Close; what fails it tries
+// again.
+func (s *Server) beginMending() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopMending = cancel
+	started := time.Now()
+	opened := sync.OnceFunc(func() { close(s.mended) })
+	late := time.AfterFunc(mendPatience, opened)
+	s.mending.Go(func() {
+		defer late.Stop()
+		defer opened()
+		for {
+			err := s.mendAudit(ctx, started)
+			if err == nil || ctx.Err() != nil || errors.Is(err, commands.ErrClosed) {
+				return
+			}
+			s.log.Warn("whether the audit log lacks commands from before the start is not known; trying again", "error", err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(mendRetry):
+			}
+		}
+	})
+}
+
+// awaitMended waits until new commands may be accepted.
+func (s *Server) awaitMended(ctx context.Context) error {
+	select {
+	case <-s.mended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // mendAudit writes the records of commands that were accepted right before
 // this hub was killed: a record follows its command, and may not have got to

@@ -64,6 +64,9 @@ func (s *commandService) SendCommand(ctx context.Context, req *connect.Request[o
 	}
 	sending, cancel := context.WithTimeout(ctx, quick)
 	defer cancel()
+	if err := s.awaitMended(sending); err != nil {
+		return nil, err
+	}
 	c, existed, err := s.deps.Commands.Send(sending, commands.Request{
 		Device: m.GetDeviceId(), Spec: spec, Key: id, Operator: callOf(ctx).operator.Name,
 	})

@@ -33,6 +33,9 @@ func (s *commandService) SendGroupCommand(ctx context.Context, req *connect.Requ
 		Rate: m.GetRatePerSecond(), StopAfterFailureShare: m.GetStopAfterFailureShare(), MaxDevices: int(m.GetMaxDevices()),
 		Allow: s.matching(narrowed),
 	}
+	if err := s.awaitMended(ctx); err != nil {
+		return nil, err
+	}
 	g, existed, err := s.deps.Commands.SendGroup(ctx, r)
 	if errors.Is(err, commands.ErrConflict) || err == nil && existed && !ownGroup(ctx, &g) {
 		return nil, s.groupConflict(ctx, m.GetKey(), id)

@@ -5,6 +5,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/hub/api"
 	"github.com/tetherline/tetherline/hub/registry"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
@@ -24,7 +25,9 @@ func TestStatusDoesNotGuessPendingCommands(t *testing.T) {
 	r := reading{done: make(chan struct{})}
 	h := newHub(t, func(d *api.Deps) { r.Commands = d.Commands; d.Commands = r })
 	h.device("a-0", "a")
-	must(h.as(h.admin).commands.SendCommand(testContext(t), req(toDevice("a-0", "k"))))(t)
+	if _, _, err := h.commands.Send(testContext(t), commands.Request{Device: "a-0", Key: "k", Spec: commands.Spec{Name: "set-relay"}}); err != nil {
+		t.Fatal(err)
+	}
 	status := func(token string) (pending uint32, known *operatorv1.GetStatusResponse_Check) {
 		s := must(h.as(token, connect.WithGRPC()).hub.GetStatus(testContext(t), req(&operatorv1.GetStatusRequest{})))(t).Msg
 		for _, c := range s.GetChecks() {
