@@ -41,40 +41,43 @@ func TestHistoryMakesRoomForNewCommands(t *testing.T) {
 	for _, sole := range []bool{true, false} {
 		t.Run(fmt.Sprintf("sole %v", sole), func(t *testing.T) {
 			t.Parallel()
-			s := newStore(t, Config{MaxBytes: MinMaxBytes, Sole: sole})
-			s.cfg.MaxBytes = fewBytes
-			f := follow(t, s)
-			defer f.stop()
-			live := []string{"live-0"}
-			wantCreate(t, s, aLargeCommand("live-0", commands.Sent))
-			const count = 400 // half as many fit
-			for i := range count {
-				c := aLargeCommand(fmt.Sprint("ended-", i), commands.Succeeded)
-				soon(t, func() error { return s.Create(t.Context(), c) })
-				if i%100 == 17 {
-					id := fmt.Sprint("live-", i)
-					c := aLargeCommand(id, commands.Queued)
-					soon(t, func() error { return s.Create(t.Context(), c) })
-					live = append(live, id)
-				}
-			}
-			for _, id := range append(live, fmt.Sprint("ended-", count-1), fmt.Sprint("ended-", count-60)) {
-				if _, err := s.Command(t.Context(), id); err != nil {
-					t.Errorf("%s: %v", id, err)
-				}
-			}
-			if _, err := s.Command(t.Context(), "ended-0"); !errors.Is(err, commands.ErrNotFound) {
-				t.Errorf("the oldest ended command: %v, want ErrNotFound", err)
-			}
-			// Its key may be used again.
-			soon(t, func() error { return s.Create(t.Context(), aLargeCommand("ended-0", commands.Queued)) })
-			if u := s.Usage(); u.Dropped < count/4 || u.Dropped > count || u.MaxBytes != fewBytes || u.Bytes > fewBytes {
-				t.Errorf("%+v", u)
-			}
-			if err := s.Check(); err != nil {
-				t.Error(err)
-			}
+			makesRoom(t, newStore(t, Config{MaxBytes: MinMaxBytes, Sole: sole}))
 		})
+	}
+}
+
+func makesRoom(t *testing.T, s *Store) {
+	s.cfg.MaxBytes = fewBytes
+	f := follow(t, s)
+	defer f.stop()
+	live := []string{"live-0"}
+	wantCreate(t, s, aLargeCommand("live-0", commands.Sent))
+	const count = 400 // half as many fit
+	for i := range count {
+		c := aLargeCommand(fmt.Sprint("ended-", i), commands.Succeeded)
+		soon(t, func() error { return s.Create(t.Context(), c) })
+		if i%100 == 17 {
+			id := fmt.Sprint("live-", i)
+			c := aLargeCommand(id, commands.Queued)
+			soon(t, func() error { return s.Create(t.Context(), c) })
+			live = append(live, id)
+		}
+	}
+	for _, id := range append(live, fmt.Sprint("ended-", count-1), fmt.Sprint("ended-", count-60)) {
+		if _, err := s.Command(t.Context(), id); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if _, err := s.Command(t.Context(), "ended-0"); !errors.Is(err, commands.ErrNotFound) {
+		t.Errorf("the oldest ended command: %v, want ErrNotFound", err)
+	}
+	// Its key may be used again.
+	soon(t, func() error { return s.Create(t.Context(), aLargeCommand("ended-0", commands.Queued)) })
+	if u := s.Usage(); u.Dropped < count/4 || u.Dropped > count || u.MaxBytes != fewBytes || u.Bytes > fewBytes {
+		t.Errorf("%+v", u)
+	}
+	if err := s.Check(); err != nil {
+		t.Error(err)
 	}
 }
 
