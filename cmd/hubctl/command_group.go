@@ -43,7 +43,7 @@ func (a *app) sendGroup(cmd *cobra.Command, api *connection.Clients, s *sendFlag
 		RatePerSecond: s.rate, StopAfterFailureShare: share, MaxDevices: s.maxDevices,
 	})
 	if err != nil {
-		return a.notSent(cmd, a.uncertain(err, s.key, "command group show"), s.key)
+		return a.notSent(cmd, a.uncertain(err, s.key, "command why"), s.key)
 	}
 	if res.Group == nil {
 		return errHollow
@@ -96,10 +96,10 @@ func (a *app) awaitGroup(ctx context.Context, api *connection.Clients, g command
 			pause = min(pause*3/2, time.Second)
 		case ctx.Err() != nil:
 			line.finish()
-			a.notef("The group goes on: 'hubctl command group show %s' tells its state, 'hubctl command group cancel %s' stops it.", g.Id, g.Id)
+			a.notef("The hub has accepted the group, and it goes on: 'hubctl command group show %s' tells its state, 'hubctl command group cancel %s' stops it.", g.Id, g.Id)
 			return g, err
 		case !worthRetrying(err):
-			a.notef("The group goes on: 'hubctl command group show %s' tells its state, 'hubctl command group cancel %s' stops it.", g.Id, g.Id)
+			a.notef("The hub has accepted the group, and it goes on: 'hubctl command group show %s' tells its state, 'hubctl command group cancel %s' stops it.", g.Id, g.Id)
 			return g, err
 		default:
 			if !failing {

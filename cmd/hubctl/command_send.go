@@ -53,7 +53,9 @@ A command that is refused says why, and 'hubctl command why KEY' says it again.
 With --wait hubctl follows the command to its end; the exit code is its
 outcome: 0 SUCCEEDED, 10 FAILED, 11 REJECTED, 12 TIMED_OUT, 13 EXPIRED,
 14 CANCELED; of a group 0 when all succeeded, and else 6. Ctrl-C ends the
-waiting, not the command.
+waiting, not the command. A hub that cannot be reached, or whose store does not
+answer, is 5: hubctl then says whether the command was accepted, or that this is
+not known. Once it is accepted hubctl waits on until the hub answers again.
 
 --stop-after-failures issues no more of a group once that share of its ended
 commands is FAILED, REJECTED, TIMED_OUT or EXPIRED. The share is counted of at
@@ -195,7 +197,7 @@ func (a *app) sendOne(cmd *cobra.Command, api *connection.Clients, s *sendFlags,
 	}
 	res, err := call(ctx, a, api.Commands.SendCommand, req)
 	if err != nil {
-		return a.notSent(cmd, a.uncertain(err, s.key, "command show"), s.key)
+		return a.notSent(cmd, a.uncertain(err, s.key, "command why"), s.key)
 	}
 	if res.Command == nil {
 		return errHollow
@@ -237,7 +239,7 @@ func (a *app) uncertain(err error, key, show string) error {
 	switch code {
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled, connect.CodeInternal, connect.CodeUnknown, connect.CodeAborted:
 		if !neverSent(err) {
-			a.notef("The hub may have taken it: 'hubctl %s %s' tells, and sending it again with --key %s does it only once.", show, key, key)
+			a.notef("Whether the hub has accepted it is not known: 'hubctl %s %s' tells, and sending it again with --key %s does it only once.", show, key, key)
 		}
 	}
 	return err
@@ -282,7 +284,7 @@ func (a *app) await(ctx context.Context, api *connection.Clients, c command) (co
 	})
 	if err != nil {
 		line.finish()
-		a.notef("The command goes on: 'hubctl command show %s' tells its state, 'hubctl command cancel %s' cancels it.", c.Id, c.Id)
+		a.notef("The hub has accepted the command, and it goes on: 'hubctl command why %s' tells how far it has come, 'hubctl command cancel %s' cancels it.", c.Id, c.Id)
 	}
 	return c, err
 }

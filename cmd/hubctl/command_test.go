@@ -70,6 +70,16 @@ func TestCommandSendNamesTheKeyWhenTheAnswerIsLost(t *testing.T) {
 	})
 	got := p.hubctl("command", "send", "pump-1", "go").want(t, exitUnreachable)
 	wantContains(t, got.stderr, "--key "+key)
+	// A hub whose store is frozen says so itself: that is not a hub that is silent.
+	answer(p, rpc.CommandServiceSendCommandProcedure, func(*operatorv1.SendCommandRequest) (*operatorv1.SendCommandResponse, error) {
+		return nil, connect.NewError(connect.CodeDeadlineExceeded, errors.New("the call took too long"))
+	})
+	got = p.hubctl("command", "send", "pump-1", "go", "--key", "k1", "--wait").want(t, exitUnreachable)
+	wantContains(t, got.stderr, "Whether the hub has accepted it is not known: 'hubctl command why k1' tells, and sending it again with --key k1 does it only once.",
+		"did not come to an end in time (the call took too long)")
+	if strings.Contains(got.stderr, "no answer from") {
+		t.Error(got.stderr)
+	}
 	env := p.env()
 	env["TETHERLINE_HUB"] = "https://127.0.0.1:1"
 	if got := runWith(t, env, "", "command", "send", "pump-1", "go").want(t, exitUnreachable); strings.Contains(got.stderr, "--key") {
@@ -131,7 +141,7 @@ func TestCommandWaitCanBeInterrupted(t *testing.T) {
 		return nil
 	})
 	got := runContext(t, ctx, p.env(), "", "command", "send", "pump-1", "go", "--wait").want(t, exitInterrupted)
-	wantContains(t, got.stderr, "hubctl command cancel c1")
+	wantContains(t, got.stderr, "The hub has accepted the command", "hubctl command why c1", "hubctl command cancel c1")
 }
 
 func TestGroupCommandWaitsForAll(t *testing.T) {

@@ -35,7 +35,8 @@ const exitCodesText = `Exit codes:
        (a bad id, label or selector); nothing was done
   3    the token is missing, wrong, or may not do this
   4    there is no such device, command, row or operator
-  5    the hub cannot be reached, or its certificate is not trusted
+  5    the hub cannot be reached, does not answer in time (its NATS may be
+       away), or its certificate is not trusted
   6    some of many things failed ('device import', group commands)
   10   'command send --wait': the command FAILED on the device
   11   ... the device REJECTED it

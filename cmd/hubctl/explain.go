@@ -52,6 +52,9 @@ func (a *app) explain(err error) (string, int) {
 	case connect.CodeUnimplemented:
 		return fmt.Sprintf("%s does not know this call (%s): is it a Tetherline hub, and not an older one than this hubctl?", a.settings.Hub, ce.Message()), exitError
 	case connect.CodeDeadlineExceeded:
+		if connect.IsWireError(err) {
+			return fmt.Sprintf("the hub at %s did not come to an end in time (%s): what it stores in may be away or slow, 'hubctl status' shows that", a.settings.Hub, ce.Message()), exitUnreachable
+		}
 		return fmt.Sprintf("no answer from %s within %s (--request-timeout)", a.settings.Hub, a.timeout), exitUnreachable
 	case connect.CodeUnavailable:
 		return fmt.Sprintf("the hub at %s is not available now: %s", a.settings.Hub, ce.Message()), exitUnreachable
