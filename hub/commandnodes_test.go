@@ -4,10 +4,14 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/nats-io/nats-server/v2/server"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tetherline/tetherline/device/client"
 	"github.com/tetherline/tetherline/hub/hubtest"
@@ -86,5 +90,57 @@ func TestHono2576_CommandFollowsTheDeviceToAnotherNode(t *testing.T) {
 	}
 	if len(ran) != 0 {
 		t.Errorf("%d more have run", len(ran))
+	}
+}
+
+// A call on one node waits for the end of a command to a device that is
+// connected to the other, and a key of an operator who is bound to a selector
+// is the same command on both.
+func TestTwoNodesAnswerAlike(t *testing.T) {
+	t.Parallel()
+	a, b := twoNodes(t)
+	c := a.CreateDevice(t, "pump")
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(a.Devices.LabelDevice(t.Context(), connect.NewRequest(&operatorv1.LabelDeviceRequest{Id: "pump", Set: map[string]string{"site": "north"}})))
+	ann, err := a.Operators.CreateOperator(t.Context(), connect.NewRequest(&operatorv1.CreateOperatorRequest{
+		Name: "ann", Role: operatorv1.Role_ROLE_OPERATOR, Selector: "site=north",
+	}))
+	must(nil, err)
+	hubtest.Eventually(t, "the other node knows the device", func() bool { return status(t, b.Endpoint).Devices == 1 })
+	var runs atomic.Int32
+	obeying(t, b.Endpoint, c, "act", client.Handler{Run: func(context.Context, *client.Command) (client.Result, error) {
+		return client.JSONResult(map[string]int32{"run": runs.Add(1)})
+	}})
+	request := connect.NewRequest(&operatorv1.SendCommandRequest{
+		DeviceId: "pump", Key: "k", Wait: durationpb.New(time.Minute),
+		Spec: &operatorv1.CommandSpec{Name: "act", Timeout: durationpb.New(hubtest.Patience)},
+	})
+	first, err := a.Commands.SendCommand(t.Context(), request)
+	must(nil, err)
+	if got := first.Msg.Command; got.State != operatorv1.CommandState_COMMAND_STATE_SUCCEEDED || got.GetJson() != `{"run":1}` || first.Msg.Existed {
+		t.Errorf("asked of the node without the device: %v", first.Msg)
+	}
+	var last *operatorv1.Command
+	for i, h := range []*hubtest.Hub{a, b} {
+		bound := h.As(ann.Msg.Token)
+		defer bound.Close()
+		answer, err := bound.Commands.SendCommand(t.Context(), connect.NewRequest(request.Msg))
+		must(nil, err)
+		got := answer.Msg.Command
+		if got.State != operatorv1.CommandState_COMMAND_STATE_SUCCEEDED || answer.Msg.Existed != (i == 1) {
+			t.Errorf("node %d: %v", i, answer.Msg)
+		}
+		if last != nil && !proto.Equal(got, last) {
+			t.Errorf("the nodes tell different things:\n%v\n%v", last, got)
+		}
+		last = got
+	}
+	if n := runs.Load(); n != 2 {
+		t.Errorf("ran %d times; want once for each of the two keys", n)
 	}
 }
