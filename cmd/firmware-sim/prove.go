@@ -32,7 +32,7 @@ and compare what the devices know with what the hub says:
   - every command has one end, which is the one its device knows, and no id ran
     twice
   - the hub's process holds no more memory, goroutines and descriptors in the
-    end than in the beginning
+    end than in the beginning, and keeps nothing of a frame or of a session
 
 Readings are compared one by one, by number, time and value, through the
 operator API; the ledger of a device takes 3 bits a reading. The books must add
