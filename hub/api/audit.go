@@ -28,6 +28,7 @@ func (c *call) describe(req connect.AnyRequest) {
 	defer c.auditing.mu.Unlock()
 	c.auditing.record = registry.Record{
 		Operator:   c.operator.Name,
+		OperatorID: c.operator.ID(),
 		Method:     shortMethod(req.Spec().Procedure),
 		Subject:    subjectOf(req.Any()),
 		RemoteAddr: c.addr,

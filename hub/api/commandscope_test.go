@@ -7,7 +7,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/tetherline/tetherline/hub/api"
 	"github.com/tetherline/tetherline/hub/registry"
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
@@ -67,7 +66,7 @@ func TestCommandsOfABoundOperator(t *testing.T) {
 		t.Errorf("list by a selector outside: %v", list)
 	}
 	// Keys are its own: one that is taken out of its reach is as good as any.
-	if own := must(c.SendCommand(ctx, req(toDevice("a-1", "hidden"))))(t).Msg; own.GetExisted() || own.GetCommand().GetId() != api.BoundID("ann", "hidden") {
+	if own := must(c.SendCommand(ctx, req(toDevice("a-1", "hidden"))))(t).Msg; own.GetExisted() || own.GetCommand().GetId() != h.boundID("ann", "hidden") {
 		t.Errorf("the key of a hidden command: %v", own)
 	}
 	if got := must(root.commands.GetCommand(ctx, req(&operatorv1.GetCommandRequest{Id: "hidden"})))(t).Msg; len(got.GetEvents()) != 1 {
@@ -145,7 +144,7 @@ func TestGroupsOfABoundOperator(t *testing.T) {
 			break
 		}
 	}
-	if got := strings.Join(ids, " "); got != api.BoundID("ann", "mine-too")+" "+api.BoundID("ann", "mine") {
+	if got := strings.Join(ids, " "); got != h.boundID("ann", "mine-too")+" "+h.boundID("ann", "mine") {
 		t.Errorf("listed %q, want its own, the newest first", got)
 	}
 	if again := must(c.SendGroupCommand(ctx, group("mine", "site")))(t).Msg; !again.GetExisted() {
@@ -154,7 +153,7 @@ func TestGroupsOfABoundOperator(t *testing.T) {
 	if g := must(c.SendGroupCommand(ctx, group("others", "site")))(t).Msg; g.GetExisted() || g.GetGroup().GetTotal() != 2 {
 		t.Errorf("the key of another's group: %v", g)
 	}
-	if g := must(c.GetGroup(ctx, req(&operatorv1.GetGroupRequest{Id: "mine"})))(t).Msg.GetGroup(); g.GetId() != api.BoundID("ann", "mine") {
+	if g := must(c.GetGroup(ctx, req(&operatorv1.GetGroupRequest{Id: "mine"})))(t).Msg.GetGroup(); g.GetId() != h.boundID("ann", "mine") {
 		t.Errorf("its group by its key: %v", g)
 	}
 	if b := must(c.ListCommands(ctx, req(&operatorv1.ListCommandsRequest{GroupId: "others"})))(t).Msg; len(b.GetCommands()) > 2 {

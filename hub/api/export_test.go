@@ -32,7 +32,7 @@ func (s *Server) SetPatience(d time.Duration) { s.patience = d }
 func (s *Server) SetMaxWaiting(n int) { s.calls.most = n }
 
 // BoundID is the id that stands for a key of an operator who is bound.
-func BoundID(operator, key string) string { return boundID(operator, key) }
+func BoundID(o registry.Operator, key string) string { return boundID(&o, key) }
 
 // Calls is how many calls of an operator are under way.
 func (s *Server) Calls(name string) int { return len(s.calls.of(name)) }

@@ -242,6 +242,16 @@ func (h *hub) token(name string, role registry.Role, selector string) string {
 	return token
 }
 
+// boundID is the id of a bound operator's key.
+func (h *hub) boundID(operator, key string) string {
+	h.t.Helper()
+	o, ok := h.registry.Operator(operator)
+	if !ok {
+		h.t.Fatalf("no operator %s", operator)
+	}
+	return api.BoundID(o, key)
+}
+
 func (h *hub) device(id, site string) *registry.Device {
 	h.t.Helper()
 	return must(h.registry.Create(testContext(h.t), registry.NewDevice{

@@ -7,13 +7,14 @@ import (
 	"fmt"
 
 	"github.com/tetherline/tetherline/commands"
+	"github.com/tetherline/tetherline/hub/registry"
 )
 
 // A key of an operator who sees all devices is the id of its command. One who
 // is bound to a selector has keys of its own: were they shared, a key that is
 // taken would tell of a command out of its reach. The id is made of the
-// operator's name and the key, so that it is the same on every node and after
-// a restart.
+// operator's name and identity and the key, so that it is the same on every node
+// and after a restart, and another one for a later operator of the same name.
 
 // idOfKey is the id that a key stands for; none for no key. Errors wrap
 // commands.ErrInvalid.
@@ -27,13 +28,13 @@ func idOfKey(ctx context.Context, key string) (string, error) {
 	if scope(ctx).Empty() {
 		return key, nil
 	}
-	return boundID(callOf(ctx).operator.Name, key), nil
+	return boundID(&callOf(ctx).operator, key), nil
 }
 
 // boundID begins with the key where there is room, and ends with 64 bits of
-// the name and the key, so that nobody can aim at the id of another.
-func boundID(operator, key string) string {
-	sum := sha256.Sum256([]byte("key\x00" + operator + "\x00" + key))
+// the operator and the key, so that nobody can aim at the id of another.
+func boundID(o *registry.Operator, key string) string {
+	sum := sha256.Sum256([]byte("key\x00" + o.Name + "\x00" + o.ID() + "\x00" + key))
 	tail := base64.RawURLEncoding.EncodeToString(sum[:8])
 	if len(key)+1+len(tail) > commands.MaxIDBytes {
 		key = "k" + base64.RawURLEncoding.EncodeToString(sum[8:24])

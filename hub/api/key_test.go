@@ -3,6 +3,7 @@ package api_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -15,11 +16,13 @@ import (
 func TestIDsOfBoundKeys(t *testing.T) {
 	long := strings.Repeat("x", commands.MaxIDBytes)
 	seen := map[string]bool{}
-	for _, operator := range []string{"ann", "bob"} {
+	for _, operator := range []registry.Operator{
+		{Name: "ann", Created: time.Unix(1, 1)}, {Name: "bob", Created: time.Unix(1, 1)}, {Name: "bob", Created: time.Unix(1, 2)},
+	} {
 		for _, key := range []string{"k", "k.1", "0198c1d2-7a3b-7c4d-8e5f-0123456789ab", long, long[1:] + "y", long[12:]} {
 			id := api.BoundID(operator, key)
 			if err := commands.CheckKey(id); err != nil || seen[id] || id != api.BoundID(operator, key) {
-				t.Errorf("%s of %s: %q, %v", key, operator, id, err)
+				t.Errorf("%s of %s: %q, %v", key, operator.Name, id, err)
 			}
 			if len(key) < 40 && !strings.HasPrefix(id, key+".") {
 				t.Errorf("%q does not begin with %s", id, key)

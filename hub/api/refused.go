@@ -70,7 +70,7 @@ func refusedCommand(ctx context.Context, rec *registry.Record, key string) *oper
 		return nil
 	}
 	name, ok := askedName(rec.Detail, key)
-	if !ok || !scope(ctx).Empty() && rec.Operator != callOf(ctx).operator.Name {
+	if !ok || !ownRecord(ctx, rec) {
 		return nil
 	}
 	one := &operatorv1.RefusedCommand{Time: timestamp(rec.Time), Operator: rec.Operator, Name: name, Code: rec.Outcome, Reason: rec.Reason}
@@ -80,4 +80,14 @@ func refusedCommand(ctx context.Context, rec *registry.Record, key string) *oper
 		one.DeviceId = rec.Subject
 	}
 	return one
+}
+
+// ownRecord reports whether the caller may see a record: one who is bound to a
+// selector only its own, not those of a removed operator of the same name.
+func ownRecord(ctx context.Context, rec *registry.Record) bool {
+	o := &callOf(ctx).operator
+	if rec.OperatorID == "" { // of a hub that did not record it
+		return o.Unbound() || rec.Operator == o.Name && rec.Time.After(o.Created)
+	}
+	return o.Unbound() || rec.Operator == o.Name && rec.OperatorID == o.ID()
 }

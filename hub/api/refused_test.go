@@ -64,6 +64,19 @@ func TestRefusedCommandsAreTold(t *testing.T) {
 	if got := refused(root, "never"); len(got) != 0 {
 		t.Errorf("of an unused key: %q", got)
 	}
+	// A later operator of that name is another one: it is told nothing of the
+	// first one's, and has keys of its own.
+	annsKey := ann.send(t, toDevice("a-0", "hers")).GetCommand().GetId()
+	if err := h.registry.DeleteOperator(ctx, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	ann = h.as(h.token("ann", registry.RoleOperator, "site=b"))
+	if got := refused(ann, "k"); len(got) != 0 {
+		t.Errorf("a later ann is told %q", got)
+	}
+	if sent := ann.send(t, toDevice("b-0", "hers")); sent.GetExisted() || sent.GetCommand().GetId() == annsKey {
+		t.Errorf("a later ann's key is the first one's: %v", sent)
+	}
 	wantCode(t, "no key", fail(root.commands.ListRefusedCommands(ctx, req(&operatorv1.ListRefusedCommandsRequest{}))), connect.CodeInvalidArgument)
 	records := must(root.operators.ListAudit(ctx, req(&operatorv1.ListAuditRequest{})))(t).Msg.GetRecords()
 	for _, r := range records {

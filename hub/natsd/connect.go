@@ -69,17 +69,44 @@ func (n *Node) useJetStream(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("open jetstream: %w", err)
 	}
-	if _, err := js.AccountInfo(ctx); err != nil {
-		if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
-			return fmt.Errorf("the nats server has no jetstream for this account; enable it: %w", err)
-		}
-		return fmt.Errorf("ask jetstream for the account: %w", err)
+	if err := n.awaitJetStream(ctx, js); err != nil {
+		return err
 	}
 	n.js = js
 	if cfg.URL == "" {
 		n.js = durable{js, newFolders(cfg.Dir), n.closed}
 	}
 	return nil
+}
+
+// askJetStream is how long one question for the account waits. A cluster that
+// has no leader yet lets it go by unanswered.
+const askJetStream = 2 * time.Second
+
+// awaitJetStream asks JetStream for the account until it answers or ctx ends.
+func (n *Node) awaitJetStream(ctx context.Context, js jetstream.JetStream) error {
+	for told := false; ; told = true {
+		asked, cancel := context.WithTimeout(ctx, askJetStream)
+		_, err := js.AccountInfo(asked)
+		waits := asked.Done()
+		switch {
+		case err == nil:
+			cancel()
+			return nil
+		case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+			cancel()
+			return fmt.Errorf("the nats server has no jetstream for this account; enable it: %w", err)
+		}
+		if !told {
+			n.log.Warn("jetstream does not answer yet; asking again", "server", n.conn.ConnectedServerName(), "error", err)
+		}
+		<-waits // an error that comes at once is asked about no more often
+		cancel()
+		if ctx.Err() != nil {
+			return fmt.Errorf("the nats server %s is there, but its jetstream has not answered (a cluster needs most of its servers for a leader): %w",
+				n.conn.ConnectedServerName(), err)
+		}
+	}
 }
 
 func (n *Node) connectExternal(ctx context.Context, cfg Config) error {

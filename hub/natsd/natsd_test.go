@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -132,6 +135,63 @@ func TestExternalServer(t *testing.T) {
 	if !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("with a wrong password: %v; want %v", err, nats.ErrAuthorization)
 	}
+}
+
+// A hub that starts before the cluster has a leader waits for it: a question
+// that nobody leads is not answered later.
+func TestStartWaitsForALeader(t *testing.T) {
+	t.Parallel()
+	member := func(name string, route *url.URL) *server.Server {
+		srv, err := server.NewServer(&server.Options{
+			ServerName: name, Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
+			JetStream: true, StoreDir: t.TempDir(), Routes: []*url.URL{route},
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: server.RANDOM_PORT},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv.Start()
+		t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+		return srv
+	}
+	first := member("a", &url.URL{Scheme: "nats", Host: "127.0.0.1:1"})
+	if !first.ReadyForConnections(time.Minute) {
+		t.Fatal("server is not ready")
+	}
+	told := make(chan struct{})
+	log := slog.New(heard{slog.NewTextHandler(io.Discard, nil), "jetstream does not answer yet; asking again", new(sync.Once), told})
+	started := make(chan error, 1)
+	go func() {
+		node, err := natsd.Start(testContext(t), natsd.Config{URL: first.ClientURL(), StartTimeout: 2 * time.Minute, Logger: log})
+		if err == nil {
+			err = node.Stop(testContext(t))
+		}
+		started <- err
+	}()
+	select {
+	case <-told:
+	case err := <-started:
+		t.Fatalf("started without a leader: %v", err)
+	}
+	member("b", &url.URL{Scheme: "nats", Host: first.ClusterAddr().String()})
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+}
+
+// heard closes told when message is logged first.
+type heard struct {
+	slog.Handler
+	message string
+	once    *sync.Once
+	told    chan struct{}
+}
+
+func (h heard) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		h.once.Do(func() { close(h.told) })
+	}
+	return nil
 }
 
 func TestStartRefusesBadConfig(t *testing.T) {

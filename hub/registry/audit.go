@@ -14,14 +14,17 @@ import (
 // Record is one entry of the audit log: what an operator did or tried to do.
 // It never holds a secret.
 type Record struct {
-	Time       time.Time `json:"time"`
-	Operator   string    `json:"operator"`
-	Method     string    `json:"method"`  // "DeviceService/RotateDevice"
-	Subject    string    `json:"subject"` // a device id, a command id, …
-	Outcome    string    `json:"outcome"` // "ok" or the error's code
-	RemoteAddr string    `json:"remote_addr,omitempty"`
-	Detail     string    `json:"detail,omitempty"`
-	Reason     string    `json:"reason,omitempty"` // the words of the error; "": none
+	Time     time.Time `json:"time"`
+	Operator string    `json:"operator"`
+	// OperatorID tells the operator from an earlier or later one of that name
+	// (Operator.ID); "": not known.
+	OperatorID string `json:"operator_id,omitempty"`
+	Method     string `json:"method"`  // "DeviceService/RotateDevice"
+	Subject    string `json:"subject"` // a device id, a command id, …
+	Outcome    string `json:"outcome"` // "ok" or the error's code
+	RemoteAddr string `json:"remote_addr,omitempty"`
+	Detail     string `json:"detail,omitempty"`
+	Reason     string `json:"reason,omitempty"` // the words of the error; "": none
 }
 
 // MaxAuditPage is the most records of one page.
