@@ -21,6 +21,7 @@ const (
 	faultRights   = "not allowed"
 	faultPassword = "wrong user or password"
 	faultClients  = "too many clients"
+	faultTopic    = "topic with white space"
 	faultRefused  = "refused by the broker"
 )
 
@@ -46,6 +47,11 @@ func (m *MQTT) heard(line string) {
 	switch n, _ := fmt.Sscanf(text, "maximum payload exceeded: %d vs %d", &size, &most); {
 	case n == 2:
 		f.Reason, f.Detail = faultTooLarge, fmt.Sprintf("a message of %d bytes; the hub's own broker takes %d", size, most)
+	case strings.Contains(text, "not supported for MQTT topics"):
+		f.Reason = faultTopic
+		f.Detail = "the hub's own broker has none: it disconnects who publishes to one or has it for a will, and refuses a subscription; give the client another topic, or a broker such as Mosquitto"
+	case strings.Contains(text, `Violation - Subject ""`):
+		return // a filter with white space, which was told before
 	case strings.Contains(text, "Violation"):
 		f.Reason = faultRights
 	}

@@ -87,6 +87,21 @@ func TestMQTTFaultsAreTold(t *testing.T) {
 	few.Publish("few/a", 0, false, bytes.Repeat([]byte{'x'}, 10<<20))
 	want("few", `cam " - 1`, "too large", "bytes; the hub's own broker takes 1048576")
 	few.Disconnect(0)
+	spaced := b.Dial(t, "spaced", as("all"), func(o *mqtt.ClientOptions) { o.SetAutoReconnect(false) })
+	refusal := spaced.Subscribe("living room/#", 1, nil)
+	_ = mqtttest.Wait(t, refusal)
+	if result := refusal.(*mqtt.SubscribeToken).Result(); result["living room/#"] != 0x80 {
+		t.Errorf("a filter with white space: %v", result)
+	}
+	want("all", "spaced", "topic with white space", "Mosquitto")
+	spaced.Publish("living room/lamp", 1, false, "x")
+	want("all", "spaced", "topic with white space", "Mosquitto")
+	eventually(t, "it is disconnected", func() bool { return !spaced.IsConnectionOpen() })
+	will := mqtt.NewClient(b.Options("spaced", as("all"), func(o *mqtt.ClientOptions) { o.SetWill("living room/LWT", "Offline", 1, true) }))
+	if err := mqtttest.Wait(t, will.Connect()); err == nil {
+		t.Error("a client with such a will is let in")
+	}
+	want("all", "spaced", "topic with white space", "Mosquitto")
 	eventually(t, "it has left", func() bool { return b.mqtt.Clients() == 0 })
 	b.Dial(t, "one", as("all"))
 	b.Dial(t, "two", as("all"))
