@@ -85,7 +85,7 @@ func TestStatesSurviveARestart(t *testing.T) {
 	v := newDevice("d1")
 	v.do = only(delivered, running)
 	h.connect(v)
-	runningID := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: 10 * time.Second}}).ID
+	runningID := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: time.Hour}}).ID
 	h.want(runningID, commands.Running)
 	h.stop()
 
@@ -114,7 +114,7 @@ func TestACommandNeverBlocksAnothersExpiry(t *testing.T) {
 	}
 	h.connect(v)
 	hang := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Name: "hang"}})
-	short := h.send(commands.Request{Device: "d1", Spec: commands.Spec{TTL: time.Second}})
+	short := h.send(commands.Request{Device: "d1", Spec: commands.Spec{TTL: soon}})
 	offline := h.send(commands.Request{Device: "off", Spec: commands.Spec{TTL: time.Second}})
 	v.mu.Lock()
 	v.do = nil

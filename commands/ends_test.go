@@ -169,7 +169,7 @@ func TestCancelAtEveryStage(t *testing.T) {
 		v := newDevice("s2")
 		v.deafen(true)
 		h.connect(v)
-		id := h.send(commands.Request{Device: "s2", Spec: commands.Spec{TTL: time.Second}}).ID
+		id := h.send(commands.Request{Device: "s2", Spec: commands.Spec{TTL: soon}}).ID
 		h.disconnect("s2")
 		if _, err := h.d.Cancel(ctx, id, ""); err != nil {
 			t.Error(err)
@@ -353,6 +353,10 @@ func TestProgressIsBoundedAndSeen(t *testing.T) {
 	}
 }
 
+// soon is long enough for what a test does before a deadline, on a machine that
+// is busy.
+const soon = 5 * time.Second
+
 func TestDeadlinesOfAnotherNodeAreTakenOver(t *testing.T) {
 	t.Parallel()
 	nats := startNATS(t)
@@ -360,8 +364,8 @@ func TestDeadlinesOfAnotherNodeAreTakenOver(t *testing.T) {
 	v := newDevice("d1")
 	v.do = only(delivered)
 	a.connect(v)
-	expiring := a.send(commands.Request{Device: "off", Spec: commands.Spec{TTL: time.Second}}).ID
-	timing := a.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: time.Second}}).ID
+	expiring := a.send(commands.Request{Device: "off", Spec: commands.Spec{TTL: soon}}).ID
+	timing := a.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: soon}}).ID
 	a.want(timing, commands.Delivered)
 	a.stop() // and does not come back
 	b := startHub(t, "b", newStore(t, nats))
@@ -389,12 +393,13 @@ func TestOneEndWithTwoNodesAtTheSameDeadline(t *testing.T) {
 }
 
 func TestDeadlinesSurviveARestart(t *testing.T) {
+	t.Parallel()
 	store := newStore(t, startNATS(t))
 	h := startHub(t, "a", store)
 	v := newDevice("d1")
 	v.do = only(delivered)
 	h.connect(v)
-	timing := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: time.Second}}).ID
+	timing := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: soon}}).ID
 	expiring := h.send(commands.Request{Device: "off", Spec: commands.Spec{TTL: time.Second}}).ID
 	h.want(timing, commands.Delivered)
 	v.deafen(true)

@@ -37,10 +37,10 @@ func TestTwoDevicesWithOneCredential(t *testing.T) {
 		for _, c := range []*client.Client{a, b} { // acknowledged rows must not make them bold
 			_ = c.Publish(t.Context(), client.Reading(client.Int("n", 1)))
 		}
-		return superseded.Load() >= 4
+		return superseded.Load() >= 8
 	})
-	if took := time.Since(began); took < time.Second/2 {
-		t.Errorf("4 sessions were superseded within %v: they fight at full speed", took)
+	if took := time.Since(began); took < time.Second { // seven waits of up to 1.6 s each, by chance
+		t.Errorf("8 sessions were superseded within %v: they fight at full speed", took)
 	}
 	hubtest.Eventually(t, "one connection is counted", func() bool { return metric(t, h.Endpoint, "tetherline_connections") == 1 })
 	_ = stopA()

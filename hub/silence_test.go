@@ -19,9 +19,9 @@ import (
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
-// foundWithin is the promise: interval and pong timeout, and some seconds for
-// a machine that is busy.
-const foundWithin = session.MinHeartbeat + session.PongTimeout + 10*time.Second
+// foundWithin is the promise: interval and pong timeout, and half a minute for
+// a machine that is busy. The tests of hub/session have it to the second.
+const foundWithin = session.MinHeartbeat + session.PongTimeout + 30*time.Second
 
 // neverFound is after how long a silent hub is one that is never found out.
 const neverFound = 4 * foundWithin
@@ -144,7 +144,7 @@ func TestBlackHoledDeviceIsFound(t *testing.T) {
 	if p.GetReason() != "heartbeat missed" {
 		t.Errorf("reason %q", p.GetReason())
 	}
-	if seen := p.GetLastSeen().AsTime(); seen.After(silent.Add(time.Second)) || seen.Before(silent.Add(-foundWithin)) {
+	if seen := p.GetLastSeen().AsTime(); seen.After(silent.Add(session.PongTimeout/2)) || seen.Before(silent.Add(-foundWithin)) {
 		t.Errorf("last seen %v, but it fell silent at %v", seen, silent)
 	}
 	wantMetric(t, h.Endpoint, `tetherline_closes_total{code="heartbeat"}`, before)
@@ -163,11 +163,7 @@ func TestBlackHoledHubIsLeft(t *testing.T) {
 	left := make(chan error, 16)
 	cfg := h.Client(h.CreateDevice(t, "deaf"))
 	cfg.HeartbeatWish, cfg.NetDialContext = session.MinHeartbeat, l.dial
-	cfg.OnStateChange = func(s client.State, why error) {
-		if s == client.Waiting {
-			left <- why
-		}
-	}
+	cfg.OnStateChange = leaving(left)
 	c, _ := hubtest.Run(t, cfg)
 	hubtest.Eventually(t, "online", func() bool { return c.State() == client.Online })
 	l.noDown.Store(true)
@@ -181,6 +177,23 @@ func TestBlackHoledHubIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	hubtest.Eventually(t, "the row is stored once", func() bool { return h.Count(t, "deaf") == 1 })
+}
+
+// leaving tells why a device has left a hub that had welcomed it, as far as
+// somebody listens. A busy machine may take several tries to come so far.
+func leaving(left chan<- error) func(s client.State, why error) {
+	var online atomic.Bool
+	return func(s client.State, why error) {
+		switch {
+		case s == client.Online:
+			online.Store(true)
+		case s == client.Waiting && online.Load():
+			select {
+			case left <- why:
+			default:
+			}
+		}
+	}
 }
 
 func wantHubSilent(t testing.TB, left <-chan error, since time.Time) {
@@ -207,14 +220,7 @@ func TestHaltedHub(t *testing.T) {
 	left := make(chan error, 256)
 	quick := h.Client(h.CreateDevice(t, "quick"))
 	quick.HeartbeatWish, quick.DialTimeout = session.MinHeartbeat, 2*time.Second
-	quick.OnStateChange = func(s client.State, why error) {
-		if s == client.Waiting {
-			select {
-			case left <- why:
-			default:
-			}
-		}
-	}
+	quick.OnStateChange = leaving(left)
 	patient := h.Client(h.CreateDevice(t, "patient"))
 	patient.HeartbeatWish = session.MaxHeartbeat
 	a, _ := hubtest.Run(t, quick)

@@ -41,12 +41,36 @@ func TestGatherEnough(t *testing.T) {
 // What comes in a steady flow is read whole and in order, many messages at
 // once, and not gathered while an answer is awaited.
 func TestReaderGathers(t *testing.T) {
+	const packets, most = 600, 60
+	gathered := func() bool {
+		slow, batches := readsGathered(t, packets)
+		t.Logf("%d batches for the first half of %d messages, %d in all", slow, packets, batches)
+		return slow > 0 && slow <= most
+	}
+	if !eachOf(20, gathered) {
+		t.Errorf("never %d batches or fewer for half of %d messages", most, packets)
+	}
+}
+
+// eachOf tries until something succeeds: a busy machine makes a flow unsteady.
+func eachOf(tries int, try func() bool) bool {
+	for range tries {
+		if try() {
+			return true
+		}
+	}
+	return false
+}
+
+// readsGathered is in how many batches the first half of the messages of a
+// steady flow was taken, and all of them.
+func readsGathered(t *testing.T, packets int) (slow, batches int) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	const packets = 600
 	var urgent atomic.Bool
 	go func() {
 		far, err := listener.Accept()
@@ -68,7 +92,7 @@ func TestReaderGathers(t *testing.T) {
 	c := newPacketConn(near)
 	defer func() { _ = c.Close() }()
 	c.urgent = &urgent
-	taken, batches, slow := 0, 0, 0
+	taken := 0
 	c.let = true
 	c.take = func(batch []*arrival) bool {
 		for _, a := range batch {
@@ -85,12 +109,10 @@ func TestReaderGathers(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || taken != packets {
 		t.Errorf("%d messages of %d, then %v", taken, packets, err)
 	}
-	if slow == 0 || slow > packets/10 {
-		t.Errorf("%d batches for the first half of %d messages, %d in all", slow, packets, batches)
-	}
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
 	}
+	return slow, batches
 }
 
 // Over TLS a read brings one record, however many have come: they are read
@@ -98,6 +120,20 @@ func TestReaderGathers(t *testing.T) {
 // a ping could come too late behind the messages that the hub's own broker
 // sends ahead.
 func TestReaderGathersRecords(t *testing.T) {
+	const records = 600
+	gathered := func() bool {
+		batches := recordsGathered(t, records)
+		t.Logf("%d records were taken in %d batches", records, batches)
+		return batches <= records/4
+	}
+	if !eachOf(20, gathered) {
+		t.Errorf("%d records were never taken in %d batches or fewer", records, records/4)
+	}
+}
+
+// recordsGathered is in how many batches records of two messages were taken.
+func recordsGathered(t *testing.T, records int) (batches int) {
+	t.Helper()
 	server := httptest.NewTLSServer(nil) // for its certificate
 	server.Close()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: server.TLS.Certificates})
@@ -105,7 +141,6 @@ func TestReaderGathersRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	const records = 600
 	go func() {
 		far, err := listener.Accept()
 		if err != nil {
@@ -126,7 +161,7 @@ func TestReaderGathersRecords(t *testing.T) {
 	c := newPacketConn(near)
 	defer func() { _ = c.Close() }()
 	c.urgent = new(atomic.Bool)
-	taken, batches := 0, 0
+	taken := 0
 	c.let = true
 	c.take = func(batch []*arrival) bool {
 		for _, a := range batch {
@@ -141,7 +176,5 @@ func TestReaderGathersRecords(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || taken != 2*records {
 		t.Errorf("%d messages of %d, then %v", taken, 2*records, err)
 	}
-	if batches > records/4 {
-		t.Errorf("%d records were taken in %d batches", records, batches)
-	}
+	return batches
 }

@@ -26,6 +26,10 @@ const (
 	// CONNECT. Where that takes longer, what it has not acknowledged comes
 	// 30 s after it was sent.
 	repeatTimeout = 3 * time.Second
+	// settleTimeout bounds how long a stop waits for what clients have
+	// acknowledged; on a machine with one busy core 3 s were too short. The hub
+	// stops within 9 s, whatever is done by then.
+	settleTimeout = 6 * time.Second
 	// letGoPause is between two looks whether the server has let go of the
 	// connection before.
 	letGoPause = 2 * time.Millisecond
@@ -60,6 +64,8 @@ type keptConsumer struct {
 // that is about to connect, and waits until the server has let go of the
 // connection before.
 func (e *embedded) repeatMQTT(ctx context.Context, session string) error {
+	ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
+	defer cancel()
 	return e.eachConsumer(ctx, session, repeatFor)
 }
 
@@ -67,13 +73,13 @@ func (e *embedded) repeatMQTT(ctx context.Context, session string) error {
 // has acknowledged, as it has not when the connection ends: what it then
 // forgets by its own end is sent again.
 func (e *embedded) settleMQTT(ctx context.Context, session string) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
 	return e.eachConsumer(ctx, session, settleFor)
 }
 
 // eachConsumer calls f for each consumer of a session.
 func (e *embedded) eachConsumer(ctx context.Context, session string, f func(ctx context.Context, conn *nats.Conn, js jetstream.JetStream, stream, name string) error) error {
-	ctx, cancel := context.WithTimeout(ctx, repeatTimeout)
-	defer cancel()
 	return e.inMQTT(func(conn *nats.Conn, js jetstream.JetStream) error {
 		kept, err := readSession(ctx, js, session)
 		if err != nil {

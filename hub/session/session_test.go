@@ -443,7 +443,16 @@ func TestRefusalsTakeAlike(t *testing.T) {
 	}
 	kinds := map[string]*devicev1.Hello{"wrong proof": hello("dev-1", 1), "dead generation": hello("dev-1", 7), "unknown": hello("dev-2", 1)}
 	best := map[string]time.Duration{}
-	for range 300 {
+	apart := func() (kind string) {
+		for kind, took := range best {
+			if other := best["wrong proof"]; took > other*5/4 || other > took*5/4 {
+				return kind
+			}
+		}
+		return ""
+	}
+	// A busy machine gets more runs: what costs less work is faster in all.
+	for run := 0; run < 300 || run < 20_000 && apart() != ""; run++ {
 		for kind, h := range kinds {
 			begin := time.Now()
 			for range 10 {
@@ -456,10 +465,8 @@ func TestRefusalsTakeAlike(t *testing.T) {
 			}
 		}
 	}
-	for kind, took := range best {
-		if other := best["wrong proof"]; took > other*5/4 || other > took*5/4 {
-			t.Errorf("%s takes %v, a wrong proof %v", kind, took/10, other/10)
-		}
+	if kind := apart(); kind != "" {
+		t.Errorf("%s takes %v, a wrong proof %v", kind, best[kind]/10, best["wrong proof"]/10)
 	}
 	t.Logf("%v", best)
 }

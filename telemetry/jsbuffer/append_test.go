@@ -50,7 +50,9 @@ func TestALoneEntryIsDurableAtOnce(t *testing.T) {
 	// The best of some: a machine that is busy takes its time now and then.
 	best := time.Hour
 	for seq := uint64(1); seq <= 20 && best > 500*time.Millisecond; seq++ {
-		<-time.After(time.Second) // ChunkAge: what passes is the point
+		if seq > 1 {
+			<-time.After(time.Second) // ChunkAge: what passes is the point
+		}
 		l := newLedger()
 		started := time.Now()
 		if err := b.Append(sized("d", 10), seq, l); err != nil {
