@@ -92,7 +92,7 @@ func (m *metrics) collectMQTTBridge(c collector) {
 		c.counter("bridge_rows_total", "Rows of gear made durable.", b.Rows, "broker", b.Name)
 		c.counter("bridge_refused_total", "Messages, or parts of them, that were not usable.", b.Refused, "broker", b.Name)
 		c.counter("bridge_unknown_gear_total", "Messages of gear that is not allowed.", b.UnknownGear, "broker", b.Name)
-		c.counter("bridge_lost_total", "QoS 0 messages dropped for want of room.", b.LostQoS0, "broker", b.Name)
+		c.counter("bridge_lost_total", "QoS 0 messages dropped for want of room, and messages that Sparkplug nodes miss in their own count: at least so many.", b.LostQoS0, "broker", b.Name)
 		c.counter("bridge_published_total", "Messages published to the broker, commands among them.", b.Published, "broker", b.Name)
 		for _, p := range b.Problems {
 			c.counter("bridge_problems_total", "Problems, by reason.", p.Count, "broker", b.Name, "profile", p.Profile, "reason", p.Reason)

@@ -196,7 +196,7 @@ func (a *app) brokerDetails(b broker) []output.Detail {
 		details = append(details, output.Detail{Name: "Waiting", Value: fmt.Sprintf("%s messages (%s) for room in the buffer", grouped(b.PendingMessages), byteSize(b.PendingBytes))})
 	}
 	if b.LostQos0 > 0 {
-		details = append(details, output.Detail{Name: "Lost", Value: grouped(b.LostQos0) + " messages of QoS 0 for want of room"})
+		details = append(details, output.Detail{Name: "Lost", Value: "at least " + grouped(b.LostQos0) + " messages of QoS 0, for want of room or on their way from Sparkplug nodes, which count them"})
 	}
 	if b.Published > 0 {
 		details = append(details, output.Detail{Name: "Published", Value: grouped(b.Published) + " messages"})

@@ -46,11 +46,12 @@ type broker struct {
 
 	mu sync.Mutex // held by the worker while it works; guards all that follows
 
-	profiles []*bound
-	repeats  *redelivery
-	marks    *marks
-	early    early
-	newest   int64 // time of arrival that was given to any row or message
+	profiles   []*bound
+	repeats    *redelivery
+	marks      *marks
+	early      early
+	remembered remembered
+	newest     int64 // time of arrival that was given to any row or message
 	// A session in which no message was of interest to repeats was not resumed:
 	// what repeats knows is of sessions that the broker has forgotten.
 	unresumed bool
@@ -83,16 +84,18 @@ type broker struct {
 // counts of a broker.
 type counts struct {
 	messages, rows, refused, unknown, published uint64
+	lost                                        uint64 // that gear has counted
 }
 
 // bound is a profile of the config at work.
 type bound struct {
-	cfg        *ProfileConfig
-	kind       profile.Kind
-	profile    profile.Profile
-	filters    []string
-	describing profile.Describing // profile; nil: no message of it is early
-	silence    time.Duration      // 0: never
+	cfg         *ProfileConfig
+	kind        profile.Kind
+	profile     profile.Profile
+	filters     []string
+	describing  profile.Describing  // profile; nil: no message of it is early
+	remembering profile.Remembering // profile; nil: it remembers nothing over a restart
+	silence     time.Duration       // 0: never
 
 	gear     map[string]*gear // allowed or about to be, by name
 	strange  strangers
@@ -129,6 +132,9 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		if err != nil {
 			return nil, err
 		}
+		if cfg.Profiles[i].Kind == kindSparkplug {
+			br.inbox.counted = append(br.inbox.counted, p.filters...)
+		}
 		for _, f := range p.filters {
 			for _, g := range filters {
 				br.overlaps = br.overlaps || overlap(f, g)
@@ -155,7 +161,10 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	if br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"), cfg.URL == EmbeddedURL); err != nil {
 		return nil, err
 	}
-	br.early, err = openEarly(filepath.Join(b.deps.Dir, cfg.Name+".early"))
+	if br.early, err = openEarly(filepath.Join(b.deps.Dir, cfg.Name+".early")); err != nil {
+		return nil, err
+	}
+	br.remembered, err = openRemembered(filepath.Join(b.deps.Dir, cfg.Name+".births"))
 	return br, err
 }
 
@@ -173,6 +182,7 @@ func newBound(cfg *ProfileConfig, strangers int) (*bound, error) {
 		p.silence = *cfg.Silence
 	}
 	p.describing, _ = made.(profile.Describing)
+	p.remembering, _ = made.(profile.Remembering)
 	p.strange.init(strangers)
 	return p, nil
 }
@@ -181,6 +191,7 @@ func newBound(cfg *ProfileConfig, strangers int) (*bound, error) {
 // goodbye to the broker, which keeps the session.
 func (b *broker) run(ctx context.Context) {
 	b.mu.Lock()
+	b.recall()
 	b.replayEarly()
 	b.mu.Unlock()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -201,7 +212,7 @@ func (b *broker) run(ctx context.Context) {
 	if err := errors.Join(b.repeats.close(), b.marks.close()); err != nil {
 		b.log.Warn("memory of redeliveries or markers could not be closed", "error", err)
 	}
-	if err := b.early.journal.close(); err != nil {
-		b.log.Warn("journal of early messages could not be closed", "error", err)
+	if err := errors.Join(b.early.journal.close(), b.remembered.journal.close()); err != nil {
+		b.log.Warn("journal of early messages or memories could not be closed", "error", err)
 	}
 }

@@ -107,7 +107,7 @@ func (b *broker) settleAll(s *link) {
 		left := len(b.queue)
 		full := !b.retryAt.IsZero() && b.appended == 0
 		b.mu.Unlock()
-		count, _, _ := b.inbox.figures()
+		count, _ := b.inbox.figures()
 		if (count == 0 && left == 0 || full) && s.acked() && b.desk.idle() {
 			return
 		}

@@ -85,6 +85,7 @@ func (b *broker) tick(now time.Time) {
 	b.lookForSilence(now)
 	b.saveDescriptions(now)
 	b.lookAtEarly(now)
+	b.tidyRemembered()
 }
 
 // next is how long there is nothing to do without a word.

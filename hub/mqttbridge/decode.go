@@ -29,7 +29,7 @@ func (b *broker) decode(a *arrival) {
 	}
 	b.counts.messages++
 	m := profile.Message{
-		Topic: a.topic, Payload: a.payload, Retained: a.retained, Received: a.received,
+		Topic: a.topic, Payload: a.payload, Retained: a.retained, Received: a.received, Repeated: a.dup,
 	}
 	b.queue = append(b.queue, a)
 	p := b.boundFor(&m)
@@ -65,8 +65,10 @@ func (b *broker) take(a *arrival, p *bound, m profile.Message) {
 		return
 	}
 	b.describes(p, time.Now())
+	b.remembers(p)
 	unknown := false
 	for i := range reports {
+		b.counts.lost += reports[i].Lost
 		unknown = !b.report(a, p, &m, &reports[i]) || unknown
 	}
 	if unknown {

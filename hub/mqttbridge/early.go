@@ -13,7 +13,10 @@ import (
 // Bounds of messages that wait for what describes them, of one broker.
 const (
 	maxEarlyBytes = 64 << 20 // with earlyOverhead for each
-	earlyOverhead = 256
+	// maxPatientBytes are of messages that may wait for days: the others have
+	// the rest to themselves.
+	maxPatientBytes = maxEarlyBytes / 2
+	earlyOverhead   = 256
 	// earlyFor is how long they wait after what describes them can have come:
 	// that is retained, and comes with the answer to the subscription, behind
 	// what the broker has kept for the hub.
@@ -30,17 +33,20 @@ const (
 // earlyMessage waits for what describes it, or for what more does.
 type earlyMessage struct {
 	earlyRecord
-	bound   *bound
-	key     string
-	hash    uint64
-	shared  bool
-	refusal error
-	listed  bool // it is among those that wait; one that is shared stays there
-	offered bool // it is about to be decoded, or its rows are on their way to be durable
-	stored  bool // its rows are durable; it is shared, and may have more
+	bound    *bound
+	key      string
+	hash     uint64
+	shared   bool
+	refusal  error
+	patience time.Duration // from its arrival on; 0: while earlyFor lasts
+	listed   bool          // it is among those that wait; one that is shared stays there
+	offered  bool          // it is about to be decoded, or its rows are on their way to be durable
+	stored   bool          // its rows are durable; it is shared, and may have more
 }
 
-func (e *earlyMessage) bytes() int { return len(e.topic) + len(e.payload) + earlyOverhead }
+func (e *earlyMessage) bytes() int {
+	return len(e.topic) + len(e.payload) + len(e.note) + earlyOverhead
+}
 
 // early are the messages of a broker that wait. It is the worker's.
 type early struct {
@@ -140,26 +146,29 @@ func (b *broker) hold(a *arrival, p *bound, m *profile.Message, why *profile.Ear
 	e := &b.early
 	if h := a.early; h != nil { // offered in vain: it goes on waiting
 		a.waits = true
-		h.shared, h.refusal = why.Shared, why.Refusal
+		h.shared, h.refusal, h.patience = why.Shared, why.Refusal, why.Wait
 		e.wait(h, why.Key)
 		return
 	}
-	size := len(m.Topic) + len(m.Payload) + earlyOverhead
+	size, room := len(m.Topic)+len(m.Payload)+len(why.Note)+earlyOverhead, maxEarlyBytes
+	if why.Wait > 0 {
+		room = maxPatientBytes
+	}
 	switch {
-	case m.Retained || !b.describable() || why.Gear != "" && !p.mayStore(why.Gear):
-		if why.Refusal != nil {
+	case m.Retained || why.Wait == 0 && !b.describable() || why.Gear != "" && !p.mayStore(why.Gear):
+		if why.Refusal != nil && why.Wait == 0 {
 			b.refuse(p, m, why.Refusal)
 		}
 		return
-	case e.bytes+size > maxEarlyBytes && !e.forgetStored(size):
+	case e.bytes+size > room && !e.forgetStored(size, room):
 		b.lost(problem{reason: "no room for early messages", profile: p.cfg.Name, topic: m.Topic, gear: why.Gear, detail: fmt.Sprintf(
-			"over %d bytes wait for what describes them: what comes besides is lost", maxEarlyBytes)}, 1)
+			"over %d bytes wait for what describes them: what comes besides is lost", room)}, 1)
 		return
 	}
 	b.firstTime(a, b.freshEarly(a))
 	h := &earlyMessage{
-		earlyRecord: earlyRecord{at: a.first, profile: p.cfg.Name, topic: strings.Clone(m.Topic), payload: slices.Clone(m.Payload)},
-		bound:       p, hash: a.hash, shared: why.Shared, refusal: why.Refusal,
+		earlyRecord: earlyRecord{at: a.first, profile: p.cfg.Name, topic: strings.Clone(m.Topic), payload: slices.Clone(m.Payload), note: why.Note},
+		bound:       p, hash: a.hash, shared: why.Shared, refusal: why.Refusal, patience: why.Wait,
 	}
 	if h.hash == 0 {
 		h.hash = messageHash(m.Topic, m.Payload)
@@ -202,7 +211,7 @@ func (b *broker) lookAtEarly(now time.Time) {
 		e.looked, e.messages = now, b.counts.messages
 	}
 	if !b.describable() {
-		b.loseEarly()
+		b.loseEarly(now)
 	}
 	err := e.journal.flush(func(yield func(*earlyRecord) bool) {
 		for _, h := range e.known {
@@ -215,18 +224,22 @@ func (b *broker) lookAtEarly(now time.Time) {
 }
 
 // loseEarly drops what has waited in vain.
-func (b *broker) loseEarly() {
+func (b *broker) loseEarly(now time.Time) {
 	if len(b.early.waiting) == 0 {
 		return
 	}
 	type reason struct {
-		bound *bound
-		known bool // of which gear it is
+		bound    *bound
+		known    bool // of which gear it is
+		patience time.Duration
 	}
 	lost := make(map[reason][]*earlyMessage)
 	b.early.drop(func(h *earlyMessage) bool {
+		if h.patience > 0 && now.Sub(time.Unix(0, h.at)) < h.patience {
+			return false
+		}
 		if !h.stored {
-			of := reason{h.bound, h.refusal != nil}
+			of := reason{h.bound, h.refusal != nil, h.patience}
 			lost[of] = append(lost[of], h)
 		}
 		return true
@@ -238,7 +251,7 @@ func (b *broker) loseEarly() {
 			if errors.As(all[0].refusal, &r) {
 				q.gear = r.Gear
 			}
-			q.detail = fmt.Sprintf("%d messages that came before what describes them are lost: it has not come within %v; %v", len(all), earlyFor, all[0].refusal)
+			q.detail = fmt.Sprintf("%d messages that came before what describes them are lost: it has not come within %v; %v", len(all), max(of.patience, earlyFor), all[0].refusal)
 			b.lost(q, len(all))
 			continue
 		}

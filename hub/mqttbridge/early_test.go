@@ -274,7 +274,11 @@ func TestEarlyJournal(t *testing.T) {
 		}
 		var got []string
 		for _, r := range found {
-			got = append(got, fmt.Sprintf("%d %d %s %s %s", r.id, r.at, r.profile, r.topic, r.payload))
+			text := fmt.Sprintf("%d %d %s %s %s", r.id, r.at, r.profile, r.topic, r.payload)
+			if r.note != nil {
+				text += fmt.Sprintf(" (%s)", r.note)
+			}
+			got = append(got, text)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q; want %q", got, want)
@@ -311,12 +315,12 @@ func TestEarlyJournal(t *testing.T) {
 	check(os.WriteFile(path, bad, 0o600))
 	j = open("1 100 p t/u v0", "2 101 p t/u v1")
 	// It goes on behind what is good.
-	r := &earlyRecord{at: 7, profile: "q", topic: "w"}
+	r := &earlyRecord{at: 7, profile: "q", topic: "w", note: []byte("note")}
 	j.add(r)
 	check(j.sync())
 	check(j.rewrite(slices.Values([]*earlyRecord{all[0], r})))
 	check(j.close())
-	j = open("1 100 p t/u v0", "3 7 q w ")
+	j = open("1 100 p t/u v0", "3 7 q w  (note)")
 	for _, r := range []*earlyRecord{all[0], r} {
 		j.done(r)
 	}

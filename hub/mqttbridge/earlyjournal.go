@@ -21,7 +21,8 @@ import (
 // done with. A record is its length and CRC-32C (4 bytes each, little endian),
 // then its kind, the number of the message (8 bytes) and, of a message, the
 // time of arrival in ns (8 bytes), the lengths of the profile's name and of
-// the topic (2 bytes each), and those and the payload. What is behind a record
+// the topic (2 bytes each), where there is a note its length (4 bytes), and
+// those and the payload. What is behind a record
 // that is not whole was never acknowledged. A file in which nobody waits is
 // emptied; one in which few do is written anew.
 //
@@ -44,13 +45,18 @@ type earlyRecord struct {
 	profile string
 	topic   string
 	payload []byte
+	note    []byte // of the profile; nil: none
 }
 
 const (
-	earlyHead    = 8 // of a record: length and checksum
-	earlyAdded   = 1 // kinds of records
-	earlyDone    = 2
-	earlyFixed   = 1 + 8 + 8 + 2 + 2
+	earlyHead  = 8 // of a record: length and checksum
+	earlyAdded = 1 // kinds of records
+	earlyDone  = 2
+	earlyNoted = 3 // earlyAdded with a note
+	earlyFixed = 1 + 8 + 8 + 2 + 2
+
+	earlyNoteHead = 4
+
 	earlyRewrite = 4 << 20 // bytes, of a file that is worth writing anew
 )
 
@@ -87,7 +93,7 @@ func openEarlyJournal(path string) (*earlyJournal, []earlyRecord, error) {
 			all[i].topic = ""
 			continue
 		}
-		if kind == earlyAdded {
+		if kind == earlyAdded || kind == earlyNoted {
 			place[r.id] = len(all)
 			all = append(all, r)
 			j.live += r.size()
@@ -121,24 +127,39 @@ func readEarlyRecord(from []byte) (kind byte, r earlyRecord, n int) {
 	}
 	n = earlyHead + int(length)
 	kind, r.id = body[0], binary.LittleEndian.Uint64(body[1:])
-	if kind != earlyAdded {
+	if kind != earlyAdded && kind != earlyNoted {
 		return kind, r, n
 	}
 	if length < earlyFixed {
 		return 0, r, 0
 	}
+	note := 0
 	r.at = int64(binary.LittleEndian.Uint64(body[9:]))
 	profile, topic := int(binary.LittleEndian.Uint16(body[17:])), int(binary.LittleEndian.Uint16(body[19:]))
-	if body = body[earlyFixed:]; len(body) < profile+topic {
+	if body = body[earlyFixed:]; kind == earlyNoted {
+		if len(body) < earlyNoteHead {
+			return 0, r, 0
+		}
+		note, body = int(binary.LittleEndian.Uint32(body)), body[earlyNoteHead:]
+	}
+	if len(body) < profile+topic+note {
 		return 0, r, 0
 	}
-	r.profile, r.topic, r.payload = string(body[:profile]), string(body[profile:profile+topic]), body[profile+topic:]
+	r.profile, body = string(body[:profile]), body[profile:]
+	r.topic, body = string(body[:topic]), body[topic:]
+	if r.payload = body[note:]; note > 0 {
+		r.note = body[:note]
+	}
 	return kind, r, n
 }
 
 // size of the record in the file.
 func (r *earlyRecord) size() int64 {
-	return int64(earlyHead + earlyFixed + len(r.profile) + len(r.topic) + len(r.payload))
+	n := earlyHead + earlyFixed + len(r.profile) + len(r.topic) + len(r.payload)
+	if len(r.note) > 0 {
+		n += earlyNoteHead + len(r.note)
+	}
+	return int64(n)
 }
 
 // add a message, with the number that it gets here. It is durable after sync.
@@ -146,11 +167,19 @@ func (j *earlyJournal) add(r *earlyRecord) {
 	r.id = j.next
 	j.next++
 	b := make([]byte, 0, r.size()-earlyHead)
-	b = binary.LittleEndian.AppendUint64(append(b, earlyAdded), r.id)
+	kind := byte(earlyAdded)
+	if len(r.note) > 0 {
+		kind = earlyNoted
+	}
+	b = binary.LittleEndian.AppendUint64(append(b, kind), r.id)
 	b = binary.LittleEndian.AppendUint64(b, uint64(r.at))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(r.profile)))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(r.topic)))
-	j.record(append(append(append(b, r.profile...), r.topic...), r.payload...))
+	if len(r.note) > 0 {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(r.note)))
+	}
+	b = append(append(append(b, r.profile...), r.topic...), r.note...)
+	j.record(append(b, r.payload...))
 	j.live += r.size()
 	j.unsynced = true
 }

@@ -61,7 +61,7 @@ func (b *broker) offerRipe(now time.Time) {
 func (b *broker) offer(h *earlyMessage, again bool) {
 	h.offered = true
 	a := &arrival{topic: h.topic, payload: h.payload, received: time.Unix(0, h.at), first: h.at, early: h}
-	m := profile.Message{Topic: h.topic, Payload: h.payload, Received: a.received, Early: again}
+	m := profile.Message{Topic: h.topic, Payload: h.payload, Received: a.received, Early: again, Held: true, Note: h.note}
 	b.queue = append(b.queue, a)
 	b.take(a, h.bound, m)
 }
@@ -109,7 +109,7 @@ func (e *early) drop(f func(h *earlyMessage) bool) {
 }
 
 // forgetStored makes room of what is durable and waits for more.
-func (e *early) forgetStored(size int) bool {
+func (e *early) forgetStored(size, room int) bool {
 	e.drop(func(h *earlyMessage) bool { return h.stored })
-	return e.bytes+size <= maxEarlyBytes
+	return e.bytes+size <= room
 }

@@ -41,6 +41,7 @@ type arrival struct {
 type inbox struct {
 	maxBytes int
 	wake     chan struct{} // has room for one word
+	counted  []string      // filters of messages that gear counts itself
 
 	mu       sync.Mutex
 	messages []*arrival
@@ -50,6 +51,7 @@ type inbox struct {
 	most         int    // count at its highest, in this session
 	peak         int    // and since takePeak
 	lost         uint64 // QoS 0 messages without room
+	lostCounted  uint64 // those among them that match counted
 	closed       bool   // no message is taken any more
 }
 
@@ -95,6 +97,9 @@ func (i *inbox) take(s *link, a *arrival) {
 	case i.closed || i.bytes+a.bytes > i.roomFor(a):
 		if a.id == 0 {
 			i.lost++
+			if matchesAny(i.counted, a.topic) {
+				i.lostCounted++
+			}
 		} else {
 			s.missed = true
 		}
@@ -227,8 +232,16 @@ func (i *inbox) oldest() (received time.Time) {
 }
 
 // figures are for the status.
-func (i *inbox) figures() (count, bytes int, lost uint64) {
+func (i *inbox) figures() (count, bytes int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.count, i.bytes, i.lost
+	return i.count, i.bytes
+}
+
+// allLost are the messages of QoS 0 that are known to be lost; byGear are those
+// that gear misses in its own count, which has what was dropped here as well.
+func (i *inbox) allLost(byGear uint64) uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.lost - i.lostCounted + max(i.lostCounted, byGear)
 }

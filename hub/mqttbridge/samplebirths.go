@@ -66,7 +66,7 @@ func (b *births) ask(kept []profile.Message) {
 
 // unborn reports whether a message was of gear whose birth was not heard.
 func unborn(r *profile.Report) bool {
-	return r.Status == profile.Unchanged && len(r.Rows) == 0 && r.Problem != ""
+	return r.Awaited
 }
 
 func (b *births) want(requests []profile.Publish) {

@@ -22,7 +22,7 @@ type BrokerStatus struct {
 	Rows            uint64 // durable, of those
 	Refused         uint64 // messages that were not usable
 	UnknownGear     uint64 // messages of gear that is not allowed
-	LostQoS0        uint64 // QoS 0 messages dropped for want of room
+	LostQoS0        uint64 // messages of QoS 0 dropped for want of room, and those that Sparkplug nodes miss in their count, at least
 	PendingMessages uint64 // received, not durable yet
 	PendingBytes    uint64 // of those
 	Published       uint64 // messages of the hub, commands among them
@@ -71,13 +71,13 @@ func (b *Bridge) Brokers() []BrokerStatus {
 }
 
 func (b *broker) status() BrokerStatus {
-	pending, bytes, lost := b.inbox.figures()
+	pending, bytes := b.inbox.figures()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := BrokerStatus{
 		Name: b.cfg.Name, URL: b.cfg.URL, Connected: b.connected, Since: b.since, Error: b.failure,
 		Messages: b.counts.messages, Rows: b.counts.rows, Refused: b.counts.refused, UnknownGear: b.counts.unknown,
-		LostQoS0: lost, PendingMessages: uint64(pending), PendingBytes: uint64(bytes), Published: b.counts.published,
+		LostQoS0: b.inbox.allLost(b.counts.lost), PendingMessages: uint64(pending), PendingBytes: uint64(bytes), Published: b.counts.published,
 		Problems: b.problems.list(b.clients.list()...),
 	}
 	if b.upstream != nil {

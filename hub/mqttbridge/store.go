@@ -79,6 +79,7 @@ func (b *broker) drain(now time.Time) {
 	}
 	b.retryAt = time.Time{}
 	b.writeRepeats()
+	b.syncRemembered()
 	if !b.syncEarly() {
 		b.retryAt = now.Add(fullPause)
 		return

@@ -3,6 +3,7 @@ package profile
 import (
 	"maps"
 	"slices"
+	"time"
 )
 
 // Early is the error of Decode for a message that says nothing before what
@@ -22,6 +23,12 @@ type Early struct {
 	// Refusal is what becomes of it where nothing describes it; nil: it is of
 	// no gear, as far as anybody knows.
 	Refusal error
+	// Wait is for how long what describes it can come, as the gear has to be
+	// asked for it; 0: it is retained, and comes with the session or never.
+	Wait time.Duration
+	// Note comes with the message when it is offered again, as Message.Note;
+	// that of the first time counts.
+	Note []byte
 }
 
 func (e *Early) Error() string {

@@ -37,10 +37,20 @@ type Message struct {
 	Payload  []byte
 	Retained bool      // kept by the broker: it may be old
 	Received time.Time // when the hub took it
+	// Repeated: the broker may have sent it before.
+	Repeated bool
 	// Early: it came at Received, before what describes it, and is offered
 	// again: other messages have come since.
 	Early bool
+	// Held: it was early once, perhaps before the hub was started, and Note is
+	// what the *Early said then.
+	Held bool
+	Note []byte
 }
+
+// again reports whether the message has been decoded before, here or before
+// the hub was started.
+func (m *Message) again() bool { return m.Early || m.Held }
 
 // Status is what a Report says about presence.
 type Status uint8
@@ -73,6 +83,12 @@ type Report struct {
 	NotAlive bool
 	Firmware string             // "": unchanged
 	Describe *devicev1.Describe // nil: unchanged
+	// Awaited: nothing is known of the gear before it has told of itself,
+	// which it was asked for.
+	Awaited bool
+	// Lost are messages that are known to be lost, by the gear's own count,
+	// and that no report has told of.
+	Lost uint64
 	// Publish is what the profile wants to be told in return, as the rebirth
 	// request of Sparkplug. The bridge limits the rate.
 	Publish []Publish

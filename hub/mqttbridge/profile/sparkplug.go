@@ -71,6 +71,9 @@ type sparkplug struct {
 	nodes  map[string]*sparkplugNode // by gear name
 	gear   int                       // nodes and devices
 	memory int                       // bytes of all metrics
+
+	descriptions
+	memories memories
 }
 
 func newSparkplug(s sparkplugSettings) (*sparkplug, error) {
@@ -102,7 +105,11 @@ func (p *sparkplug) Filters() []string { return p.filters }
 // sequence is still taken.
 func (p *sparkplug) Connected() []Publish {
 	for _, n := range p.nodes {
-		n.doubted = true
+		n.doubted, n.away = true, true
+		n.self.lacked = time.Time{}
+		for _, d := range n.devices {
+			d.lacked = time.Time{}
+		}
 		if !n.born {
 			n.asked = time.Time{}
 		}
@@ -110,8 +117,8 @@ func (p *sparkplug) Connected() []Publish {
 	return nil
 }
 
-// Decode a birth, data or death. Nothing is taken of a node before its birth:
-// neither names nor types would be known.
+// Decode a birth, data or death. What a node says before its birth waits for
+// that, as far as it can be told then what it is.
 func (p *sparkplug) Decode(m Message, reports []Report) ([]Report, error) {
 	if notOfSparkplugGear(m.Topic) {
 		return reports, nil
@@ -131,13 +138,16 @@ func (p *sparkplug) Decode(m Message, reports []Report) ([]Report, error) {
 	case nbirth:
 		return p.nodeBirth(t, payload, m, reports)
 	case dbirth:
-		return p.deviceBirth(t, payload, m, reports)
+		if !m.again() {
+			return p.deviceBirth(t, payload, m, reports)
+		}
+		return p.data(t, payload, m, reports) // another birth has come since
 	case ndata, ddata:
 		return p.data(t, payload, m, reports)
 	case ddeath:
 		return p.deviceDeath(t, payload, m, reports)
 	default:
-		return p.nodeDeath(t, payload, reports)
+		return p.nodeDeath(t, payload, m, reports)
 	}
 }
 

@@ -28,19 +28,20 @@ func (p *sparkplug) nodeBirth(t sparkplugTopic, payload *sparkplugMessage, m Mes
 	if !has {
 		wrong.add("the birth has no bdSeq: its death will be believed whenever it comes")
 	}
-	if n.born && (has != n.hasBdSeq || bdSeq != n.bdSeq) {
+	if n.session && (has != n.hasBdSeq || bdSeq != n.bdSeq) {
 		// Another session: its devices are gone until they are born in it.
 		reports = n.devicesOffline(reports, "the node was started anew")
 		p.forgetDevices(n)
 	}
 	for _, d := range n.devices {
-		p.memory -= d.memory
-		*d = sparkplugGear{}
+		d.born = false // and what it says waits for its own birth
 	}
-	n.born, n.bdSeq, n.hasBdSeq = true, bdSeq, has
-	n.doubted = false
-	n.seq = uint8(payload.GetSeq())
-	n.sequence(payload, &wrong)
+	n.born, n.session, n.bdSeq, n.hasBdSeq = true, true, bdSeq, has
+	n.doubted, n.away = false, false
+	report.Lost = n.count.lost(m.Received, true)
+	n.count.born(uint8(payload.GetSeq()), payload.GetTimestamp())
+	n.sequence(payload, m, &wrong)
+	p.told(t.gear(), &n.self)
 	return p.values(t, &n.self, n, payload, m, report, &wrong, reports), nil
 }
 
@@ -49,46 +50,24 @@ func (p *sparkplug) deviceBirth(t sparkplugTopic, payload *sparkplugMessage, m M
 	if err != nil {
 		return reports, err
 	}
-	if !n.born {
-		return p.early(n, t, m, reports)
-	}
-	d := n.devices[t.device]
-	if d == nil {
-		if p.gear >= MaxGear {
-			return reports, t.refuse("too much gear", "over %d nodes and devices", MaxGear)
-		}
-		d = &sparkplugGear{}
-	}
-	report := Report{Gear: t.gear(), Status: Online}
 	var wrong troubles
+	report := Report{Gear: t.gear(), Lost: n.sequence(payload, m, &wrong)}
+	d, err := p.device(n, t)
+	if err != nil {
+		return reports, err
+	}
+	if n.born {
+		report.Status = Online
+	}
 	if err := p.learn(d, payload, &report, &wrong); err != nil {
 		return reports, at(err, t.gear())
 	}
-	if n.devices[t.device] == nil {
-		n.devices[t.device] = d
-		p.gear++
+	p.told(t.gear(), d)
+	if !n.born { // the node's own birth was missed, and its answer brings this one again
+		d.born = false
+		return p.early(n, d, t, payload, m, report, reports)
 	}
-	n.sequence(payload, &wrong)
 	return p.values(t, d, n, payload, m, report, &wrong, reports), nil
-}
-
-// early is a message of a node or device before its birth. It is refused, but
-// for the first of each: a report says that there is such gear.
-func (p *sparkplug) early(n *sparkplugNode, t sparkplugTopic, m Message, reports []Report) ([]Report, error) {
-	fresh := false
-	if t.device != "" && n.devices[t.device] == nil {
-		if p.gear >= MaxGear {
-			return reports, t.refuse("too much gear", "over %d nodes and devices", MaxGear)
-		}
-		n.devices[t.device] = &sparkplugGear{}
-		p.gear++
-		fresh = true
-	}
-	if request := n.rebirth(m.Received); request != nil || fresh {
-		return append(reports, Report{Gear: t.gear(), Publish: request,
-			Problem: t.verb + " before the birth: the birth is asked for, what came before it is not stored"}), nil
-	}
-	return reports, t.refuse("no birth yet", "the birth was asked for; names and types are not known before it")
 }
 
 // learn the metrics of a birth; what was known of the gear is forgotten.
@@ -125,6 +104,7 @@ func (p *sparkplug) learn(g *sparkplugGear, payload *sparkplugMessage, report *R
 		return Refuse("too many metrics", "the births of all nodes take over %d MiB", maxSparkplugMemory>>20)
 	}
 	p.memory += born.memory - g.memory
+	born.heard = true
 	*g = born
 	return nil
 }

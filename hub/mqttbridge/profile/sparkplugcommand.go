@@ -120,11 +120,14 @@ func (p *sparkplug) matchWritten(t sparkplugTopic, name string, want telemetry.V
 		if err != nil {
 			return Answer{}, false
 		}
-		_, _, g, err := p.find(t.gear())
+		_, n, g, err := p.find(t.gear())
 		if err != nil {
 			return Answer{}, false
 		}
 		for _, metric := range payload.GetMetrics() {
+			if (!n.born || !g.born) && metric.Name == nil {
+				continue // its alias may stand for another one by now
+			}
 			if metric.GetIsHistorical() || metric.GetIsNull() || !g.names(metric, name) {
 				continue
 			}

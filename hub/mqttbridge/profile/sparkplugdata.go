@@ -13,20 +13,19 @@ func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message,
 	if err != nil {
 		return reports, err
 	}
-	if !n.born {
-		return p.early(n, t, m, reports)
-	}
-	var wrong troubles
-	n.sequence(payload, &wrong)
 	g := &n.self
 	if t.device != "" {
-		g = n.devices[t.device]
+		if g, err = p.device(n, t); err != nil {
+			return reports, err
+		}
 	}
-	if g == nil || !g.born {
-		n.doubted = true
-		return p.early(n, t, m, reports)
+	var wrong troubles
+	report := Report{Gear: t.gear(), Lost: n.sequence(payload, m, &wrong)}
+	if !n.born || !g.born {
+		n.doubted, report.Problem = true, wrong.String()
+		return p.early(n, g, t, payload, m, report, reports)
 	}
-	return p.values(t, g, n, payload, m, Report{Gear: t.gear()}, &wrong, reports), nil
+	return p.values(t, g, n, payload, m, report, &wrong, reports), nil
 }
 
 // values completes the report on a message with its rows: one for each time,
@@ -36,11 +35,20 @@ func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message,
 func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode, payload *sparkplugMessage,
 	m Message, report Report, wrong *troubles, reports []Report) []Report {
 	rows := sparkplugRows{measure: p.measure, metrics: min(len(payload.GetMetrics()), telemetry.MaxFields)}
-	birth := report.Status == Online
+	birth, again := report.Status == Online, m.again()
+	var was []*sparkplugWire
+	if again {
+		was = noted(m.Note, len(payload.GetMetrics()))
+	}
 	for i, metric := range payload.GetMetrics() {
 		known := g.find(metric)
 		if birth { // by its names, whatever its aliases
 			known = g.metrics[metric.GetName()]
+		}
+		if again {
+			if known = g.meant(metric, was[i], wrong); known == nil {
+				continue
+			}
 		}
 		switch {
 		case birth && (known == nil || known.index != i):
@@ -75,10 +83,10 @@ func (p *sparkplug) values(t sparkplugTopic, g *sparkplugGear, n *sparkplugNode,
 			rows.add(ns, known.field, p.integers.value(value))
 		}
 	}
-	if n.doubted {
+	if n.doubted && !again {
 		report.Publish = n.rebirth(m.Received)
 	}
-	if due(&g.described, m.Received) {
+	if !again && due(&g.described, m.Received) {
 		report.Describe = p.describe(g, t.device == "")
 	}
 	report.Problem = wrong.String()

@@ -2,7 +2,10 @@ package profile
 
 // devicesOffline reports all devices of a node.
 func (n *sparkplugNode) devicesOffline(reports []Report, reason string) []Report {
-	for id := range n.devices {
+	for id, d := range n.devices {
+		if !d.heard {
+			continue // nobody holds it for online
+		}
 		t := n.topic
 		t.device = id
 		reports = append(reports, Report{Gear: t.gear(), Status: Offline, Reason: reason, NotAlive: true})
@@ -13,27 +16,29 @@ func (n *sparkplugNode) devicesOffline(reports []Report, reason string) []Report
 // nodeDeath is the last will of a node, or its goodbye. bdSeq ties it to a
 // birth: the will of an earlier connection, which may come after the birth of
 // the next one, changes nothing.
-func (p *sparkplug) nodeDeath(t sparkplugTopic, payload *sparkplugMessage, reports []Report) ([]Report, error) {
+func (p *sparkplug) nodeDeath(t sparkplugTopic, payload *sparkplugMessage, m Message, reports []Report) ([]Report, error) {
+	var lost uint64
 	if n := p.nodes[t.gear()]; n != nil {
 		bdSeq, has := bdSeqOf(payload)
 		switch {
-		case n.born && n.hasBdSeq && !has:
+		case n.session && n.hasBdSeq && !has:
 			return reports, t.refuse("death without bdSeq", "it cannot be told which connection has died")
-		case n.born && n.hasBdSeq && bdSeq != n.bdSeq:
+		case n.session && n.hasBdSeq && bdSeq != n.bdSeq:
 			return reports, t.refuse("old death", "its bdSeq is %d, that of the birth %d", bdSeq, n.bdSeq)
 		}
 		reports = n.devicesOffline(reports, "its node died (NDEATH)")
+		lost = n.count.lost(m.Received, true)
 		p.forget(n)
 	}
-	return append(reports, Report{Gear: t.gear(), Status: Offline, Reason: "NDEATH", NotAlive: true}), nil
+	return append(reports, Report{Gear: t.gear(), Status: Offline, Reason: "NDEATH", NotAlive: true, Lost: lost}), nil
 }
 
 // deviceDeath is the node's word that it has lost a device.
 func (p *sparkplug) deviceDeath(t sparkplugTopic, payload *sparkplugMessage, m Message, reports []Report) ([]Report, error) {
 	report := Report{Gear: t.gear(), Status: Offline, Reason: "DDEATH", NotAlive: true}
-	if n := p.nodes[t.nodeGear()]; n != nil && n.born {
+	if n := p.nodes[t.nodeGear()]; n != nil {
 		var wrong troubles
-		n.sequence(payload, &wrong)
+		report.Lost = n.sequence(payload, m, &wrong)
 		if n.doubted {
 			report.Publish = n.rebirth(m.Received)
 		}
@@ -41,6 +46,7 @@ func (p *sparkplug) deviceDeath(t sparkplugTopic, payload *sparkplugMessage, m M
 		if d := n.devices[t.device]; d != nil {
 			p.memory -= d.memory
 			p.gear--
+			p.memories.note(t.gear(), nil)
 			delete(n.devices, t.device)
 		}
 	}

@@ -28,12 +28,15 @@ type sparkplugNode struct {
 	topic sparkplugTopic // of its NDATA
 
 	born     bool
+	session  bool // bdSeq is that of the last birth; else there was none
 	bdSeq    uint64
 	hasBdSeq bool
-	seq      uint8 // of its last message
+	count    sparkplugCount
 	// doubted: the hub was away, or a message is missing; a birth is asked
 	// for when the node is heard.
 	doubted bool
+	// away: the hub was, since the birth.
+	away    bool
 	self    sparkplugGear
 	devices map[string]*sparkplugGear // by device id
 
@@ -41,9 +44,13 @@ type sparkplugNode struct {
 	pause time.Duration
 }
 
-// sparkplugGear is what the birth of a node or a device told.
+// sparkplugGear is what the last birth of a node or a device told.
 type sparkplugGear struct {
+	// born: what is said now goes by that birth. Else another one may have
+	// been missed: see sparkplugNote.
 	born    bool
+	heard   bool                        // since the hub has started
+	lacked  time.Time                   // the birth: when it was heard first without it; zero: not yet
 	metrics map[string]*sparkplugMetric // by name
 	fields  map[string]*sparkplugMetric // by field name
 	aliases map[uint64]*sparkplugMetric // without those that stand for two
@@ -101,6 +108,8 @@ func (p *sparkplug) forget(n *sparkplugNode) {
 		p.memory -= d.memory
 	}
 	p.gear -= 1 + len(n.devices)
+	p.memories.note(n.topic.gear(), nil)
+	p.forgetMemories(n)
 	delete(p.nodes, n.topic.gear())
 }
 
@@ -110,28 +119,43 @@ func (p *sparkplug) forgetDevices(n *sparkplugNode) {
 		p.memory -= d.memory
 	}
 	p.gear -= len(n.devices)
+	p.forgetMemories(n)
 	clear(n.devices)
 }
 
-// sequence checks seq, which counts all messages of a node but its deaths,
-// and notes it. A message that comes twice (QoS 1) is no gap.
-func (n *sparkplugNode) sequence(payload *sparkplugMessage, wrong *troubles) {
-	if payload.Seq == nil {
-		wrong.add("the message has no seq")
-		n.doubted = true
-		return
+// sequence checks seq and notes it. A message that comes twice (QoS 1) is no
+// gap. Behind a gap since the hub was away all that was known of the node is
+// doubtful: it may have been born anew, at QoS 0 (Sparkplug 3.0.0, 6.4.19 and
+// 5.5).
+func (n *sparkplugNode) sequence(payload *sparkplugMessage, m Message, wrong *troubles) (lost uint64) {
+	if m.again() {
+		return 0
 	}
 	seq := payload.GetSeq()
-	if seq > 255 {
+	switch {
+	case payload.Seq == nil:
+		wrong.add("the message has no seq")
+		n.doubted = true
+	case seq > 255:
 		wrong.add("seq over 255")
 		n.doubted = true
-		return
-	}
-	if uint8(seq) != n.seq && uint8(seq) != n.seq+1 {
+	case n.count.take(uint8(seq), payload.GetTimestamp(), m.Repeated, m.Received):
 		wrong.add("seq gap: messages are missing, a birth is asked for")
 		n.doubted = true
+		if n.away {
+			n.lapse()
+		}
 	}
-	n.seq = uint8(seq)
+	return n.count.lost(m.Received, false)
+}
+
+// lapse: what the births told counts no more.
+func (n *sparkplugNode) lapse() {
+	n.born, n.away = false, false
+	n.self.born, n.self.lacked = false, time.Time{}
+	for _, d := range n.devices {
+		d.born, d.lacked = false, time.Time{}
+	}
 }
 
 // rebirth is the request for a birth, if it is time for one.

@@ -18,18 +18,23 @@ func TestSparkplugAliasesAndRebirth(t *testing.T) {
 	// every message.
 	first := one(t, take(t, p, data))
 	wantRebirth(t, first.Publish, "spBv1.0/g/NCMD/n")
-	if len(first.Rows) > 0 || first.Problem == "" || first.Gear != "g/n" {
+	if len(first.Rows) > 0 || !first.Awaited || first.Problem != "" || first.Gear != "g/n" {
 		t.Errorf("data before the birth: %+v", first)
 	}
-	refused(t, p, data, "no birth yet")
-	// A device that is heard for the first time is told, once.
 	device := message(t, topicDDATA, payloadOf(2, metric("@9", sparkplugv1.DataType_Double, 1.5)))
-	if r := one(t, take(t, p, device)); r.Gear != "g/n/d" || len(r.Rows) > 0 || r.Publish != nil || r.Problem == "" {
+	if r := one(t, take(t, p, device)); r.Gear != "g/n/d" || len(r.Rows) > 0 || r.Publish != nil || !r.Awaited || r.Problem != "" {
 		t.Errorf("a device before the birth of its node: %+v", r)
 	}
-	refused(t, p, device, "no birth yet")
 	data.Received = data.Received.Add(firstRebirth)
 	wantRebirth(t, one(t, take(t, p, data)).Publish, "spBv1.0/g/NCMD/n")
+	// That the birth does not come is trouble when its time is over.
+	for late, want := range map[time.Duration]bool{birthTime: false, birthTime + time.Second: true} {
+		m := data
+		m.Received = exampleReceived.Add(late)
+		if r := one(t, take(t, p, m)); (r.Problem != "") != want || !r.Awaited || len(r.Rows) > 0 {
+			t.Errorf("without a birth for %v: %+v", late, r)
+		}
+	}
 
 	one(t, take(t, p, message(t, topicNBIRTH, birthOf(1, aliased(metric("level", sparkplugv1.DataType_Double, 1.0), 7)))))
 	ns := int64(exampleTime) * 1e6
@@ -63,8 +68,11 @@ func TestSparkplugSequence(t *testing.T) {
 		}
 	}
 	r := one(t, take(t, p, message(t, topicNDATA, payloadOf(599%256+2, level(1)))))
-	if r.Publish == nil || len(r.Rows) != 1 || !strings.Contains(r.Problem, "seq gap") {
+	if r.Publish == nil || len(r.Rows) != 1 || !strings.Contains(r.Problem, "seq gap") || r.Lost != 0 {
 		t.Errorf("after a gap: %+v", r)
+	}
+	if r = one(t, take(t, p, message(t, topicNBIRTH, birthOf(0, level(0))))); r.Lost != 1 {
+		t.Errorf("%d messages are lost where one is missing", r.Lost)
 	}
 
 	// A node that counts wrongly for ever is not asked with every birth.
@@ -84,7 +92,8 @@ func TestSparkplugSequence(t *testing.T) {
 		t.Errorf("asked %d times in 1000 s", asked)
 	}
 
-	// After a reconnect what is in sequence is taken, and a birth is asked for.
+	// After a reconnect what is in sequence is taken, and a birth is asked for;
+	// behind a gap everything waits for that.
 	p = testSparkplug()
 	one(t, take(t, p, message(t, topicNBIRTH, birthOf(0, level(0)))))
 	if p.Connected() != nil {
@@ -93,6 +102,14 @@ func TestSparkplugSequence(t *testing.T) {
 	r = one(t, take(t, p, message(t, topicNDATA, payloadOf(1, level(1)))))
 	if len(r.Rows) != 1 || r.Publish == nil {
 		t.Errorf("after a reconnect: %+v", r)
+	}
+	p.Connected()
+	later := message(t, topicNDATA, payloadOf(5, level(5)))
+	wantEarly(t, p, later)
+	take(t, p, message(t, topicNBIRTH, birthOf(0, level(6))))
+	later.Early = true
+	if r = one(t, take(t, p, later)); len(r.Rows) != 1 || fieldsOf(r.Rows[0]) != "level=double:5" {
+		t.Errorf("from behind a gap: %+v", r)
 	}
 }
 

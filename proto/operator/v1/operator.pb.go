@@ -5569,7 +5569,7 @@ type Broker struct {
 	Rows            uint64                 `protobuf:"varint,8,opt,name=rows,proto3" json:"rows,omitempty"`                                               // durable, of those
 	Refused         uint64                 `protobuf:"varint,9,opt,name=refused,proto3" json:"refused,omitempty"`                                         // messages that were not usable
 	UnknownGear     uint64                 `protobuf:"varint,10,opt,name=unknown_gear,json=unknownGear,proto3" json:"unknown_gear,omitempty"`             // messages of gear that is not allowed
-	LostQos0        uint64                 `protobuf:"varint,11,opt,name=lost_qos0,json=lostQos0,proto3" json:"lost_qos0,omitempty"`                      // QoS 0 messages dropped for want of room
+	LostQos0        uint64                 `protobuf:"varint,11,opt,name=lost_qos0,json=lostQos0,proto3" json:"lost_qos0,omitempty"`                      // QoS 0 messages dropped for want of room, and messages missing in the count of Sparkplug nodes; at least
 	PendingMessages uint64                 `protobuf:"varint,12,opt,name=pending_messages,json=pendingMessages,proto3" json:"pending_messages,omitempty"` // received, not durable yet
 	PendingBytes    uint64                 `protobuf:"varint,13,opt,name=pending_bytes,json=pendingBytes,proto3" json:"pending_bytes,omitempty"`
 	Problems        []*BridgeProblem       `protobuf:"bytes,14,rep,name=problems,proto3" json:"problems,omitempty"`    // the latest of each reason, newest first
