@@ -71,6 +71,7 @@ func TestCommandSendNamesTheKeyWhenTheAnswerIsLost(t *testing.T) {
 	got := p.hubctl("command", "send", "pump-1", "go").want(t, exitUnreachable)
 	wantContains(t, got.stderr, "--key "+key)
 	// A hub whose store is frozen says so itself: that is not a hub that is silent.
+	p = newPeer(t)
 	answer(p, rpc.CommandServiceSendCommandProcedure, func(*operatorv1.SendCommandRequest) (*operatorv1.SendCommandResponse, error) {
 		return nil, connect.NewError(connect.CodeDeadlineExceeded, errors.New("the call took too long"))
 	})
