@@ -2,7 +2,9 @@ package commands_test
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,4 +132,58 @@ func TestLateEndsAreCountedOnce(t *testing.T) {
 	if g := a.wantGroup(g.ID, groupEnded); !counts(2, 2)(g) {
 		t.Errorf("%v", g.ByState)
 	}
+}
+
+// groupsAway fails what touches the records of groups while it is away.
+type groupsAway struct {
+	commands.Store
+	away  atomic.Bool
+	tried atomic.Int32 // while it was away
+}
+
+func (s *groupsAway) Group(ctx context.Context, id string) (*commands.Group, error) {
+	if s.away.Load() {
+		s.tried.Add(1)
+		return nil, errors.New("no answer")
+	}
+	return s.Store.Group(ctx, id)
+}
+
+func (s *groupsAway) UpdateGroup(ctx context.Context, g *commands.Group) error {
+	if s.away.Load() {
+		s.tried.Add(1)
+		return errors.New("no answer")
+	}
+	return s.Store.UpdateGroup(ctx, g)
+}
+
+// A later end whose group cannot be corrected for a while, since its records
+// are away, is counted when they are back: once.
+func TestALateEndIsCountedWhenTheStoreIsBack(t *testing.T) {
+	t.Parallel()
+	fleet := &devices{selected: []string{"d1", "d2"}}
+	store := &groupsAway{Store: newStore(t, startNATS(t))}
+	h := startHub(t, "a", store, withDevices(fleet))
+	late := newDevice("d1")
+	late.do = only(delivered)
+	h.connect(late)
+	h.connect(newDevice("d2"))
+	g, _, err := h.d.SendGroup(t.Context(), commands.GroupRequest{Selector: "a=b", Spec: commands.Spec{Name: "x", Timeout: 200 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.wantGroup(g.ID, groupEnded)
+	store.away.Store(true)
+	id := late.got()[0]
+	late.say(word(id, failed))
+	h.want(id, commands.Failed)
+	eventually(t, "the correction is tried more than once", func() bool { return store.tried.Load() >= 2 })
+	store.away.Store(false)
+	right := func(g commands.Group) bool {
+		return g.ByState[commands.TimedOut] == 0 && g.ByState[commands.Failed] == 1 && g.ByState[commands.Succeeded] == 1
+	}
+	h.wantGroup(g.ID, right)
+	last := h.send(commands.Request{Device: "d2"})
+	h.want(last.ID, commands.Succeeded)
+	h.wantGroup(g.ID, right)
 }
