@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -309,8 +310,10 @@ func TestHowCommandsEnd(t *testing.T) {
 		"fails with a code": {func(context.Context, *Command) (Result, error) {
 			return Result{}, fmt.Errorf("relay: %w", Fail(CodeFailed, "door is open"))
 		}, "", phaseFailed, CodeFailed, "door is open"},
-		"rejects":  {func(context.Context, *Command) (Result, error) { return Result{}, Reject(CodeNotFound, "no relay 9") }, "", phaseRejected, CodeNotFound, "no relay 9"},
-		"panics":   {func(context.Context, *Command) (Result, error) { panic("secret") }, "", phaseFailed, CodeInternal, "the handler panicked"},
+		"rejects": {func(context.Context, *Command) (Result, error) { return Result{}, Reject(CodeNotFound, "no relay 9") }, "", phaseRejected, CodeNotFound, "no relay 9"},
+		"panics":  {func(context.Context, *Command) (Result, error) { panic("secret") }, "", phaseFailed, CodeInternal, "the handler panicked"},
+		"ends its goroutine": {func(context.Context, *Command) (Result, error) { runtime.Goexit(); return Result{}, nil },
+			"", phaseFailed, CodeInternal, "the handler ended its goroutine"},
 		"too late": {func(ctx context.Context, _ *Command) (Result, error) { <-ctx.Done(); return Result{}, ctx.Err() }, "late", phaseFailed, CodeDeadlineExceeded, "context deadline exceeded"},
 		"missing argument": {func(_ context.Context, cmd *Command) (Result, error) {
 			_, err := cmd.Float("level")
@@ -333,7 +336,7 @@ func TestHowCommandsEnd(t *testing.T) {
 			start(t, cfg)
 			conn := hub.accept(t).welcome()
 			if tc.payload == "late" {
-				conn.commandWithin("c1", "relay", "", 50*time.Millisecond)
+				conn.commandWithin("c1", "relay", "", time.Second) // it begins within that
 			} else {
 				conn.command("c1", "relay", tc.payload)
 			}
@@ -367,20 +370,28 @@ func TestUnknownAndExcessCommandsAreRejected(t *testing.T) {
 	relay.wantRun(t, "c0")
 }
 
+// A command that waits behind one that does not end, nor heeds its context,
+// ends by itself: the hub is told that it was not begun.
 func TestCommandThatWaitedTooLongIsNotRun(t *testing.T) {
 	hub, cfg, relay := commandPeer(t, Handler{})
 	start(t, cfg)
 	conn := hub.accept(t).welcome()
 	conn.command("c1", "relay", "")
-	conn.commandWithin("c2", "relay", "", time.Millisecond)
 	conn.wantUpdate("c1", phaseDelivered, 0)
-	conn.wantUpdate("c2", phaseDelivered, 0)
 	relay.wantRun(t, "c1")
-	queued := time.Now()
-	eventually(t, "c2 is late", func() bool { return time.Since(queued) > 2*time.Millisecond })
+	conn.commandWithin("c2", "relay", "", time.Millisecond)
+	u := conn.update()
+	if u.Phase == phaseDelivered {
+		u = conn.update()
+	}
+	if u.Id != "c2" || u.Phase != phaseFailed || u.Code != uint32(CodeDeadlineExceeded) || u.Message != "not begun in time; not run" {
+		t.Fatalf("%v", u)
+	}
 	relay.proceed <- struct{}{}
 	conn.wantUpdate("c1", phaseSucceeded, 0)
-	conn.wantUpdate("c2", phaseFailed, CodeDeadlineExceeded)
+	conn.command("c3", "relay", "")
+	conn.wantUpdate("c3", phaseDelivered, 0)
+	relay.wantRun(t, "c3")
 	if len(relay.runs) != 0 {
 		t.Fatal("the relay was switched late")
 	}

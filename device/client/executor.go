@@ -42,7 +42,8 @@ type job struct {
 	cmd        *Command
 	entry      *entry
 	handler    Handler
-	deadline   time.Time // zero: none
+	deadline   time.Time   // zero: none
+	waits      *time.Timer // ends it at its deadline when it has not begun; nil: none
 	begun      bool
 	ctx        context.Context
 	cancel     context.CancelCauseFunc
@@ -165,7 +166,11 @@ func (x *executor) accept(e *entry, cmd *devicev1.Command) error {
 	j.cmd.progress = func(percent int, message string) { x.progress(j, percent, message) }
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	if cmd.TimeoutMs > 0 {
-		j.deadline = time.Now().Add(time.Duration(cmd.TimeoutMs) * time.Millisecond)
+		wait := time.Duration(cmd.TimeoutMs) * time.Millisecond
+		j.deadline = time.Now().Add(wait)
+		if !h.Concurrent {
+			j.waits = time.AfterFunc(wait, func() { x.late(j) })
+		}
 	}
 	e.live = j
 	x.jobs = append(x.jobs, j)

@@ -44,8 +44,7 @@ func (x *executor) ended() {
 // run runs one command from begin to end. It lets go of x.mu meanwhile.
 func (x *executor) run(j *job) {
 	if !j.deadline.IsZero() && !time.Now().Before(j.deadline) {
-		x.finish(j.entry, ending(j.ctx, j.cmd.payload, j.handler, Result{},
-			Fail(CodeDeadlineExceeded, "not begun in time; not run")))
+		x.tooLate(j)
 		return
 	}
 	if j.handler.CompleteOnRestart {
@@ -70,16 +69,38 @@ func (x *executor) run(j *job) {
 	x.finish(j.entry, u)
 }
 
-// call turns a panic of the handler into an error.
+// call turns a panic of the handler, and one that ends its goroutine
+// (runtime.Goexit), into an error.
 func (x *executor) call(ctx context.Context, j *job) (r Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			x.log.Error("command handler panics", "device", x.id, "command", j.entry.id, "name", j.cmd.Name,
-				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = Fail(CodeInternal, "the handler panicked")
-		}
+	err = Fail(CodeInternal, "the handler ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				x.log.Error("command handler panics", "device", x.id, "command", j.entry.id, "name", j.cmd.Name,
+					"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				err = Fail(CodeInternal, "the handler panicked")
+			}
+		}()
+		r, err = j.handler.Run(ctx, j.cmd)
 	}()
-	return j.handler.Run(ctx, j.cmd)
+	<-done
+	return r, err
+}
+
+// late ends a command that has waited behind another until its deadline.
+func (x *executor) late(j *job) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if j.entry.live == j && !j.begun {
+		x.tooLate(j)
+	}
+}
+
+func (x *executor) tooLate(j *job) {
+	x.finish(j.entry, ending(j.ctx, j.cmd.payload, j.handler, Result{},
+		Fail(CodeDeadlineExceeded, "not begun in time; not run")))
 }
 
 // finish records an end and tells it.
@@ -89,6 +110,9 @@ func (x *executor) finish(e *entry, u *devicev1.CommandUpdate) {
 	}
 	if j := e.live; j != nil {
 		j.cancel(nil)
+		if j.waits != nil {
+			j.waits.Stop()
+		}
 		e.live = nil
 		x.jobs = slices.DeleteFunc(x.jobs, func(other *job) bool { return other == j })
 	}
