@@ -72,7 +72,12 @@ type broker struct {
 
 	allowed map[*gear]struct{} // gear of all profiles that is allowed or about to be
 	changed map[*gear]struct{} // whose description is to be saved
-	ticked  time.Time
+	// When to try again what the registry could not write, zero: there is
+	// nothing; the pause before that, and the gear that is being tried.
+	enrolAgain time.Time
+	enrolPause time.Duration
+	tried      *gear
+	ticked     time.Time
 
 	problems problems
 	counts   counts

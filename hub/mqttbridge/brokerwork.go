@@ -81,7 +81,7 @@ func (b *broker) tick(now time.Time) {
 		b.leaveAllLocked(fmt.Sprintf("broker %s is not reachable", b.cfg.Name))
 	}
 	b.watchFence(now)
-	b.retryConfigured(now)
+	b.retryEnrolment(now)
 	b.lookForSilence(now)
 	b.saveDescriptions(now)
 	b.lookAtEarly(now)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 	"github.com/tetherline/tetherline/telemetry"
@@ -17,6 +18,16 @@ type held struct {
 	gear   *gear
 	bound  *bound
 	report profile.Report
+	bytes  int // about, that it takes until then
+}
+
+// reportBytes is about what a copy of a report takes.
+func reportBytes(r *profile.Report) int {
+	n := 0
+	for i := range r.Rows {
+		n += int(unsafe.Sizeof(r.Rows[i])) + len(r.Rows[i].Fields)*int(unsafe.Sizeof(telemetry.Field{}))
+	}
+	return n
 }
 
 // decode takes one message in: presence and descriptions at once, answers to
@@ -150,7 +161,9 @@ func (b *broker) report(a *arrival, p *bound, m *profile.Message, r *profile.Rep
 	}
 	if g.device == nil || g.held > 0 {
 		g.held++
-		a.held = append(a.held, held{g, p, keep(r)})
+		h := held{g, p, keep(r), reportBytes(r)}
+		b.encoded += h.bytes
+		a.held = append(a.held, h)
 		return true
 	}
 	b.known(a, g, m, r)

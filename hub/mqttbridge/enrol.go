@@ -42,34 +42,78 @@ const retryAllow = time.Minute
 // enrol has a device made of gear, in the background; messages of it wait.
 func (b *broker) enrol(p *bound, name, id string, labels map[string]string, note string, now time.Time) *gear {
 	name = strings.Clone(name) // the topic that it is a part of may be long
-	g := &gear{bound: p, name: name, allowing: true}
+	g := &gear{bound: p, name: name, allowing: true, becomes: enrolment{id: id, labels: labels, note: note, at: now}}
 	p.gear[name] = g
 	b.allowed[g] = struct{}{}
-	b.ask(g, id, labels, note, now)
+	b.ask(g)
 	return g
 }
 
+// enrolment is the device that gear is to become.
+type enrolment struct {
+	id     string
+	labels map[string]string
+	note   string
+	at     time.Time // when the gear was heard first, or the config was read
+}
+
 // ask the registry for a device.
-func (b *broker) ask(g *gear, id string, labels map[string]string, note string, now time.Time) {
-	made := registry.Gear{Broker: b.cfg.Name, Profile: g.bound.cfg.Name, Name: g.name}
+func (b *broker) ask(g *gear) {
+	g.again = false
+	made, w := registry.Gear{Broker: b.cfg.Name, Profile: g.bound.cfg.Name, Name: g.name}, g.becomes
 	b.bridge.clerk.do(func(ctx context.Context) {
-		d, err := b.bridge.create(ctx, made, id, labels, note)
-		b.inbox.post(func() { b.enrolled(g, id, d, err, now) })
+		d, err := b.bridge.create(ctx, made, w.id, w.labels, w.note)
+		b.inbox.post(func() { b.enrolled(g, w.id, d, err, w.at) })
 	})
 }
 
 const allowedByConfig = "allowed by the config"
 
-// configuredPause is after how long gear that the config lists is tried again
-// where the registry could not be written.
-const configuredPause = time.Second
+// Pauses of enrolment while the registry cannot be written: the first and the
+// longest.
+const (
+	enrolPause    = time.Second
+	maxEnrolPause = 8 * time.Second
+)
 
-// retryConfigured tries again what the registry could not write.
-func (b *broker) retryConfigured(now time.Time) {
+// retryEnrolment tries again what the registry could not write: one piece of
+// gear, and with the first success all.
+func (b *broker) retryEnrolment(now time.Time) {
+	if b.tried != nil || b.enrolAgain.IsZero() || now.Before(b.enrolAgain) {
+		return
+	}
 	for g := range b.allowed {
-		if g.allowing && !g.againAt.IsZero() && !now.Before(g.againAt) {
-			g.againAt = time.Time{}
-			g.again()
+		if g.allowing && g.again {
+			b.tried = g
+			b.ask(g)
+			return
+		}
+	}
+	b.enrolAgain, b.enrolPause = time.Time{}, 0
+}
+
+// enrolLater: the registry could not be written, whatever the gear. What the
+// gear says is not acknowledged meanwhile.
+func (b *broker) enrolLater(g *gear, err error) {
+	g.again = true
+	if b.enrolAgain.IsZero() || b.tried == g {
+		b.tried = nil
+		b.enrolPause = min(max(2*b.enrolPause, enrolPause), maxEnrolPause)
+		b.enrolAgain = time.Now().Add(b.enrolPause)
+	}
+	b.problem(problem{reason: "gear cannot be allowed", profile: g.bound.cfg.Name, gear: g.name,
+		detail: err.Error() + "; trying again, and what it says waits unacknowledged"})
+}
+
+// enrolAll tries all that waits: the registry can be written.
+func (b *broker) enrolAll() {
+	if b.enrolAgain.IsZero() {
+		return
+	}
+	b.enrolAgain, b.enrolPause, b.tried = time.Time{}, 0, nil
+	for g := range b.allowed {
+		if g.allowing && g.again {
+			b.ask(g)
 		}
 	}
 }
@@ -77,22 +121,26 @@ func (b *broker) retryConfigured(now time.Time) {
 // enrolled is the outcome of enrol.
 func (b *broker) enrolled(g *gear, id string, d *registry.Device, err error, now time.Time) {
 	if g.device != nil {
+		b.enrolAll()
 		return // the registry has told of it before
 	}
-	if known, ok := b.bridge.deps.Registry.Get(id); err != nil && ok && known.Gear != nil && *known.Gear == (registry.Gear{Broker: b.cfg.Name, Profile: g.bound.cfg.Name, Name: g.name}) {
+	known, ok := b.bridge.deps.Registry.Get(id)
+	if err != nil && ok && known.Gear != nil && *known.Gear == (registry.Gear{Broker: b.cfg.Name, Profile: g.bound.cfg.Name, Name: g.name}) {
 		d, err = known, nil // an attempt that seemed to fail has made it
 	}
-	if g.again != nil && err != nil && !errors.Is(err, registry.ErrExists) && !errors.Is(err, registry.ErrInvalid) {
-		// What it says is not acknowledged meanwhile: the config lists it.
-		g.againAt = time.Now().Add(configuredPause)
-		b.problem(problem{reason: "gear cannot be allowed", profile: g.bound.cfg.Name, gear: g.name, detail: err.Error() + "; trying again"})
+	if err != nil && !errors.Is(err, registry.ErrInvalid) && !(errors.Is(err, registry.ErrExists) && ok) {
+		b.enrolLater(g, err)
 		return
 	}
-	g.allowing, g.again = false, nil
+	g.allowing = false
 	if err == nil {
+		b.enrolAll()
 		b.deviceIs(g, d)
 		b.log.Info("gear allowed", "profile", g.bound.cfg.Name, "gear", g.name, "device", d.ID)
 		return
+	}
+	if b.tried == g {
+		b.tried = nil // it says nothing of the others
 	}
 	delete(g.bound.gear, g.name)
 	delete(b.allowed, g)
@@ -137,8 +185,7 @@ func (b *broker) enrolConfigured() {
 				labels = make(map[string]string)
 			}
 			maps.Copy(labels, c.Labels)
-			g := b.enrol(p, c.Gear, c.ID, labels, allowedByConfig, time.Now())
-			g.again = func() { b.ask(g, c.ID, labels, allowedByConfig, time.Now()) }
+			b.enrol(p, c.Gear, c.ID, labels, allowedByConfig, time.Now())
 		}
 	}
 }
@@ -182,7 +229,7 @@ func (b *broker) deviceChanged(of registry.Gear, id string) {
 
 // deviceIs takes over the state of a device.
 func (b *broker) deviceIs(g *gear, d *registry.Device) {
-	g.allowing, g.again, g.againAt = false, nil, time.Time{}
+	g.allowing, g.again = false, false
 	g.device, g.labels = d, ""
 	if labels := b.bridge.deps.Labels; labels != nil {
 		g.labels = labels(d)

@@ -1,12 +1,10 @@
 package mqttbridge
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tetherline/tetherline/hub/mqtttest"
 	"github.com/tetherline/tetherline/hub/registry"
@@ -294,31 +292,5 @@ func TestCover(t *testing.T) {
 		if got := cover(c.in); !slices.Equal(got, c.want) {
 			t.Errorf("%q: %q; want %q", c.in, got, c.want)
 		}
-	}
-}
-
-// Gear that the config lists and the registry could not be told of is tried
-// again; what it says meanwhile waits.
-func TestConfiguredGearIsTriedAgain(t *testing.T) {
-	t.Parallel()
-	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
-	r := newRig(t)
-	b, _ := r.bridge(broker.URL, strings.Replace(commanded, "        devices: [{gear: lamp}]\n", "", 1))
-	up(t, b)
-	br := b.brokers[0]
-	br.mu.Lock()
-	g := &gear{bound: br.profiles[0], name: "lamp", allowing: true} // as enrolConfigured makes it
-	g.again = func() { br.ask(g, "lamp", nil, allowedByConfig, time.Now()) }
-	br.profiles[0].gear["lamp"], br.allowed[g] = g, struct{}{}
-	br.mu.Unlock()
-	mqtttest.Publish(t, broker.Dial(t, "gear"), "s/lamp/n", 1, false, "one")
-	eventually(t, "the message waits", func() bool { return b.Brokers()[0].PendingMessages == 1 })
-	br.inbox.post(func() { br.enrolled(g, "lamp", nil, context.DeadlineExceeded, time.Now()) })
-	r.wantStored("lamp", `raw n="one"`)
-	if s := b.Brokers()[0]; s.UnknownGear != 0 {
-		t.Errorf("%+v", s)
-	}
-	if p := b.problemOf("gear cannot be allowed"); !strings.Contains(p.Detail, "trying again") {
-		t.Errorf("%+v", p)
 	}
 }

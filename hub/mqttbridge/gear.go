@@ -21,11 +21,9 @@ type gear struct {
 	device   *registry.Device // nil: being allowed
 	labels   string           // of device, as telemetry.Entry wants them
 	allowing bool             // about to become a device
-	// Of gear that the config lists, until it is a device: how to make it one,
-	// and from when on to try again; zero: it is being tried.
-	again   func()
-	againAt time.Time
-	held    int // reports that wait for that
+	becomes  enrolment        // while allowing
+	again    bool             // the registry could not be written: to be tried again
+	held     int              // reports that wait for that
 
 	fields   wire.FieldSet
 	last     int64 // time of the newest row that was stamped with its arrival

@@ -144,6 +144,7 @@ func (b *broker) release(a *arrival) bool {
 			unsent(h.report.Publish)
 			b.stranger(h.bound, &h.report, a.received)
 		}
+		b.encoded -= h.bytes
 		h.gear.held--
 		a.held = a.held[1:]
 	}
