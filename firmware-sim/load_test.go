@@ -3,6 +3,7 @@ package firmwaresim_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -180,14 +181,21 @@ func TestLoadFlatOut(t *testing.T) {
 func TestLoadIsThrottled(t *testing.T) {
 	t.Parallel()
 	cfg := hubtest.Config(t)
-	cfg.DeviceFrames = 40 // with a burst for two windows
+	cfg.DeviceFrames = 10 // with a burst for two windows
 	cfg.WindowFrames = 8
 	h := hubtest.Start(t, cfg)
-	s := loadOf(t, h, func(c *firmwaresim.LoadConfig) { c.Prefix, c.Devices, c.For = "over", 2, 4*time.Second })
-	wantWhole(t, h, s, "over")
-	if s.Throttles == 0 || s.FramesResent == 0 {
-		t.Errorf("%d throttles, %d frames sent again; want some", s.Throttles, s.FramesResent)
+	var throttles, resent int64
+	for try := range 5 { // a machine that is busy may be slower than the hub takes it
+		s := loadOf(t, h, func(c *firmwaresim.LoadConfig) {
+			c.Prefix, c.Devices, c.For = fmt.Sprint("over", try), 2, 4*time.Second
+		})
+		wantWhole(t, h, s, fmt.Sprint("over", try))
+		throttles, resent = throttles+int64(s.Throttles), resent+int64(s.FramesResent)
+		if throttles > 0 && resent > 0 {
+			return
+		}
 	}
+	t.Errorf("%d throttles, %d frames sent again; want some", throttles, resent)
 }
 
 // Idle devices are connected, and have sent what they were to send.
