@@ -138,18 +138,23 @@ func (d *Dispatcher) deliverOne(ctx context.Context, e *entry) error {
 	if c.CancelRequested {
 		return d.pushCancel(e, epoch)
 	}
-	switch {
+	switch sent := c.State == Sent && !owed; {
 	case !c.State.Undelivered() || !time.Now().Before(c.Expires):
 		return nil
-	case c.State == Sent && owed:
-		return d.push(ctx, e, c)
-	case c.State == Sent && pushed == epoch:
+	case sent && pushed == epoch:
 		return nil
-	case c.State == Sent && c.Spec.Replay == Once:
+	case sent && c.Spec.Replay == Once:
 		d.mu.Lock()
 		d.loseLocked(e)
 		d.mu.Unlock()
 		return nil
+	}
+	if ended, err := d.endOvertaken(ctx, e, c); err != nil || ended {
+		return err
+	}
+	switch {
+	case c.State == Sent && owed:
+		return d.push(ctx, e, c)
 	case c.State == Sent:
 		return d.resend(ctx, e, epoch)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +20,16 @@ import (
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(hubOf); url != "" {
+		if err := hubToKill(url); err != nil {
+			fmt.Fprintln(os.Stderr, "a hub that was to be killed:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // startNATS starts an embedded JetStream that fsyncs always.
 func startNATS(t testing.TB) *natsd.Node {

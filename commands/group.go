@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -93,6 +94,12 @@ type Group struct {
 
 	// Next member to be issued; those before were issued or refused.
 	Next int `json:"next"`
+	// Reserved is how many of the first members may have been issued: it is
+	// stored before they are. 0: of a hub that did not record it; all may.
+	Reserved int `json:"reserved,omitempty"`
+	// Ahead are those from Next on that were issued, while the store had no
+	// room for one before them.
+	Ahead []int `json:"ahead,omitempty"`
 	// Runner issues the commands while its lease lasts.
 	Runner string    `json:"runner,omitempty"`
 	Lease  time.Time `json:"lease,omitzero"`
@@ -112,6 +119,7 @@ func (g *Group) clone() *Group {
 	c := *g
 	c.ByState = maps.Clone(g.ByState)
 	c.Refusals = g.Refusals[:len(g.Refusals):len(g.Refusals)]
+	c.Ahead = slices.Clone(g.Ahead)
 	return &c
 }
 
@@ -150,8 +158,11 @@ func (g *Group) tooManyFailed() (string, bool) {
 		counted = fmt.Sprintf(", which counts as %d of %d", failed, of)
 	}
 	return fmt.Sprintf("stopped: %d of %d ended commands failed%s; the limit is %.3g %%; %d devices were left out",
-		failed, ended, counted, 100*g.StopAt, max(0, g.Total-g.Next)), true
+		failed, ended, counted, 100*g.StopAt, g.left()), true
 }
+
+// left is how many members have neither got a command nor been refused one.
+func (g *Group) left() int { return max(0, g.Total-g.Next-len(g.Ahead)) }
 
 // childID is the id of a group's command to a device: the same whenever the
 // group is issued again, so that no device gets two.

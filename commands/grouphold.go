@@ -37,7 +37,7 @@ func (d *Dispatcher) permitted(ctx context.Context, operator, id, device string)
 func (r *groupRun) heldUp(ctx context.Context, err error) (again bool, _ error) {
 	r.mu.Lock()
 	waiting := ""
-	switch left := max(0, r.g.Total-r.g.Next); {
+	switch left := r.g.left(); {
 	case err == nil:
 		if r.held {
 			r.held, r.g.Reason, r.dirty = false, "accepted", true

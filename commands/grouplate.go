@@ -12,7 +12,7 @@ const maxLateEnds = 100_000
 // lateEnd is another end of a group's command, which this node has recorded.
 type lateEnd struct {
 	group         string
-	before, after State
+	before, after State  // before 0: the group has ended without this command
 	revision      uint64 // of the record with the later end
 }
 
@@ -22,9 +22,18 @@ func (d *Dispatcher) lateInGroup(before, now *Command) {
 	if now.Group == "" || before.State == now.State {
 		return
 	}
+	d.late(lateEnd{group: now.Group, before: before.State, after: now.State, revision: now.Revision})
+}
+
+// lateChild has a command counted that its group has ended without.
+func (d *Dispatcher) lateChild(c *Command) {
+	d.late(lateEnd{group: c.Group, after: c.State, revision: c.Revision})
+}
+
+func (d *Dispatcher) late(end lateEnd) {
 	d.mu.Lock()
 	if len(d.lateEnds) < maxLateEnds {
-		d.lateEnds = append(d.lateEnds, lateEnd{group: now.Group, before: before.State, after: now.State, revision: now.Revision})
+		d.lateEnds = append(d.lateEnds, end)
 	}
 	d.mu.Unlock()
 	select {
@@ -82,12 +91,17 @@ func (d *Dispatcher) correctGroup(ctx context.Context, late lateEnd) bool {
 			return true
 		case err != nil || g.Ended.IsZero():
 			return false
-		case late.revision <= g.Seen || g.ByState[late.before] == 0:
+		case late.revision <= g.Seen || late.before != 0 && g.ByState[late.before] == 0:
 			return true // counted by whoever ran it
 		}
 		g = g.clone()
-		if g.ByState[late.before]--; g.ByState[late.before] == 0 {
+		if late.before == 0 {
+			g.Issued++
+		} else if g.ByState[late.before]--; g.ByState[late.before] == 0 {
 			delete(g.ByState, late.before)
+		}
+		if g.ByState == nil {
+			g.ByState = map[State]int{}
 		}
 		g.ByState[late.after]++
 		if err := d.cfg.Store.UpdateGroup(ctx, g); !errors.Is(err, ErrStale) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,8 +35,10 @@ type groupRun struct {
 	held     bool      // it waits for the store
 	newest   uint64    // revision of the latest change in states
 	over     time.Time // since when every command has ended that was issued; zero: not yet
-	aged     int       // issued commands that the history no longer has
-	recorded time.Time // when g was stored last
+	gone     int       // issued commands that the history no longer has
+	lost     int       // those of them whose end is not known
+	recorded time.Time // when g was stored last; zero: not by this run
+	lease    time.Time // as stored last
 	dirty    bool      // g has changed since
 }
 
@@ -76,7 +77,9 @@ func (d *Dispatcher) runGroups(ctx context.Context) error {
 				delete(d.groups, g.ID)
 				d.mu.Unlock()
 			}()
-			if err := run.run(ctx); err != nil && ctx.Err() == nil {
+			err := run.run(ctx)
+			run.leave(err)
+			if err != nil && ctx.Err() == nil {
 				d.log.Warn("a group command was interrupted; taking it up again soon", "group", g.ID, "error", err)
 			}
 			return nil
@@ -110,12 +113,7 @@ var errNotOurs = errors.New("another node runs the group")
 
 // run issues what is to be issued and waits for the ends.
 func (r *groupRun) run(ctx context.Context) error {
-	members, err := r.d.cfg.Store.Members(ctx, r.g.ID)
-	if err != nil {
-		return err
-	}
-	r.members = members
-	if err := r.record(ctx, true); err != nil {
+	if err := r.take(ctx); err != nil {
 		return err
 	}
 	if err := r.load(ctx); err != nil {
@@ -125,41 +123,6 @@ func (r *groupRun) run(ctx context.Context) error {
 		return err
 	}
 	return r.await(ctx)
-}
-
-// load the states of the commands that were issued before.
-func (r *groupRun) load(ctx context.Context) error {
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	r.mu.Lock()
-	id, next := r.g.ID, r.g.Next
-	r.mu.Unlock()
-	var missing atomic.Int64
-	for i, member := range r.members[:min(next+groupBurst, len(r.members))] {
-		g.Go(func() error {
-			c, err := r.d.command(ctx, childID(id, member))
-			if errors.Is(err, ErrNotFound) {
-				if i < next { // else it was perhaps about to be issued
-					missing.Add(1)
-				}
-				return nil
-			}
-			if err == nil {
-				r.tell(c)
-			}
-			return err
-		})
-	}
-	err := g.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.loaded = err == nil
-	r.aged = max(0, int(missing.Load())-r.g.Refused)
-	r.g.ByState = map[State]int{}
-	for _, child := range r.states {
-		r.g.ByState[child.state]++
-	}
-	return err
 }
 
 // issue the commands that were not issued yet, at the group's rate.
@@ -184,7 +147,15 @@ func (r *groupRun) issue(ctx context.Context) error {
 		if err := r.pace(ctx, limiter, n); err != nil {
 			return err
 		}
-		refused, err := r.issueSome(ctx, r.members[next:next+n])
+		if open, err := r.reserve(ctx, next+n); err != nil {
+			return err
+		} else if !open {
+			continue
+		}
+		refused, err := r.issueSome(ctx, next, n)
+		if err != nil {
+			r.noteAhead(next, n)
+		}
 		if wait, err := r.heldUp(ctx, err); err != nil {
 			return err
 		} else if wait {
@@ -192,7 +163,7 @@ func (r *groupRun) issue(ctx context.Context) error {
 		}
 		r.mu.Lock()
 		r.g.Next += n
-		r.g.Issued += n - len(refused)
+		r.g.Ahead = nil
 		r.g.refuse(refused)
 		r.dirty = true
 		r.mu.Unlock()
@@ -247,8 +218,11 @@ func (r *groupRun) pause(ctx context.Context, d time.Duration, record bool) erro
 	return r.record(ctx, false)
 }
 
-// issueSome issues commands at once; the ids make doing so again harmless.
-func (r *groupRun) issueSome(ctx context.Context, members []string) (refused []Refusal, err error) {
+// issueSome issues commands to n members at once, but for those that have
+// theirs: the history may have dropped it, and then the id would not keep it
+// from being issued again.
+func (r *groupRun) issueSome(ctx context.Context, next, n int) (refused []Refusal, err error) {
+	members := r.members[next : next+n]
 	r.mu.Lock()
 	id, spec, operator, operatorID := r.g.ID, r.g.Spec, r.g.Operator, r.g.OperatorID
 	r.mu.Unlock()
@@ -256,6 +230,9 @@ func (r *groupRun) issueSome(ctx context.Context, members []string) (refused []R
 	g.SetLimit(parallel)
 	why := make([]string, len(members)) // "": issued
 	for i, member := range members {
+		if r.issued(next + i) {
+			continue
+		}
 		g.Go(func() error {
 			if err := r.d.permitted(ctx, operator, operatorID, member); err != nil {
 				if why[i] = r.d.refusal(err); why[i] == "" {

@@ -55,7 +55,7 @@ func (d *Dispatcher) SendGroup(ctx context.Context, r GroupRequest) (g Group, ex
 		ID: id, Selector: r.Selector, Spec: r.Spec, Digest: r.digest(), Operator: r.Operator, OperatorID: r.OperatorID,
 		Rate: r.Rate, StopAt: r.StopAfterFailureShare, Created: now, Node: d.cfg.Node, Total: len(members),
 		State: GroupRunning, Reason: "accepted", ByState: map[State]int{},
-		Runner: d.cfg.Node, Lease: now.Add(groupLease),
+		Reserved: min(groupBurst, len(members)), Runner: d.cfg.Node, Lease: now.Add(groupLease),
 	}
 	wctx, cancel := storeContext(ctx)
 	defer cancel()

@@ -1,9 +1,13 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // await the ends of what was issued.
@@ -43,9 +47,7 @@ func (r *groupRun) close() bool {
 	if !r.g.Ended.IsZero() {
 		return true
 	}
-	// Of the last ones, not all were issued where it has stopped meanwhile.
-	r.g.Issued = max(r.g.Issued, len(r.states)+r.aged)
-	if ended, _ := r.g.ended(); ended+r.aged < r.g.Issued {
+	if ended, _ := r.g.ended(); ended+r.lost < r.g.Issued {
 		r.over = time.Time{}
 		return false
 	}
@@ -77,22 +79,34 @@ func (r *groupRun) cancelChildren(ctx context.Context) error {
 			}
 		}
 	}
-	by := " with its group, which was " + r.g.Reason + ","
+	by := withGroup(r.g)
 	r.mu.Unlock()
-	for _, id := range open {
-		e := r.d.entry(id)
-		if e == nil {
-			continue // its end is about to be told
+	for part := range slices.Chunk(open, groupBurst) {
+		var g errgroup.Group
+		g.SetLimit(parallel)
+		for _, id := range part {
+			g.Go(func() error { return r.cancelChild(ctx, id, by) })
 		}
-		if c := r.d.look(e); c == nil || c.CancelRequested {
-			continue
-		}
-		_, err := r.d.cancelEntry(ctx, e, by)
-		if err != nil && !errors.Is(err, errGone) && !errors.Is(err, ErrEnded) {
+		if err := cmp.Or(g.Wait(), ctx.Err(), r.record(ctx, false)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *groupRun) cancelChild(ctx context.Context, id, by string) error {
+	e := r.d.entry(id)
+	if e == nil {
+		return nil // its end is about to be told
+	}
+	if c := r.d.look(e); c == nil || c.CancelRequested {
+		return nil
+	}
+	_, err := r.d.cancelEntry(ctx, e, by)
+	if errors.Is(err, errGone) || errors.Is(err, ErrEnded) {
+		return nil
+	}
+	return err
 }
 
 // patience is how long await waits for a change.
@@ -127,6 +141,7 @@ func (r *groupRun) tell(c *Command) {
 			r.g.ByState[old.state]--
 		}
 		r.g.ByState[c.State]++
+		r.g.Issued = len(r.states) + r.gone
 	}
 	r.dirty = true
 	select {
@@ -180,7 +195,7 @@ func (r *groupRun) record(ctx context.Context, now bool) error {
 		cancel()
 		if err == nil {
 			r.mu.Lock()
-			r.g.Revision, r.recorded = max(r.g.Revision, g.Revision), time.Now()
+			r.g.Revision, r.recorded, r.lease = max(r.g.Revision, g.Revision), time.Now(), g.Lease
 			r.mu.Unlock()
 			return nil
 		}
@@ -194,8 +209,11 @@ func (r *groupRun) record(ctx context.Context, now bool) error {
 		if err != nil {
 			return err
 		}
-		if !stored.Ended.IsZero() || stored.Runner != r.d.cfg.Node && time.Now().Before(stored.Lease) {
+		if r.othersOwn(stored) {
 			return errNotOurs
+		}
+		if stored.Runner != r.d.cfg.Node {
+			r.replace(stored) // still being taken
 		}
 		r.adopt(stored)
 	}

@@ -91,8 +91,8 @@ func (d *Dispatcher) endOrphan(ctx context.Context, e *entry) error {
 	return err
 }
 
-// sweep ends, now and then, the commands whose device was removed: those that
-// CancelDevice has not met. One is left alone until it is found a second time,
+// sweep ends, now and then, the commands that a group has ended without, and
+// those whose device was removed and that CancelDevice has not met. One is left alone until it is found a second time,
 // so that a registry that is a moment behind ends nothing.
 func (d *Dispatcher) sweep(ctx context.Context) error {
 	tick := time.NewTicker(d.sweepEvery)
@@ -110,6 +110,7 @@ func (d *Dispatcher) sweep(ctx context.Context) error {
 			views[e] = e.view
 		}
 		d.mu.Unlock()
+		d.sweepGroups(ctx, views)
 		found := map[*entry]bool{}
 		for e, c := range views {
 			if !d.orphaned(c) {

@@ -214,6 +214,11 @@ func (d *Dispatcher) pushNew(ctx context.Context, e *entry) error {
 	if c.CancelRequested {
 		return d.unsend(ctx, e, noSessionLeft)
 	}
+	if c.Group != "" && !d.leased(c.Group) {
+		if ended, err := d.endOvertaken(ctx, e, c); err != nil || ended {
+			return err
+		}
+	}
 	err := d.push(ctx, e, c)
 	// The session's writer, which has just been started, goes first: the
 	// device waits for it, and whoever has called Send for the device.
