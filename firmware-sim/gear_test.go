@@ -20,7 +20,7 @@ import (
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
 )
 
-const gearWait = 20 * time.Second
+const gearWait = 2 * time.Minute
 
 // gearCase is one kind of simulated gear and what the hub's profile makes of
 // it.
