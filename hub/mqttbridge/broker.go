@@ -48,6 +48,7 @@ type broker struct {
 
 	profiles   []*bound
 	repeats    *redelivery
+	owntimes   *toldFile
 	marks      *marks
 	early      early
 	remembered remembered
@@ -166,6 +167,9 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	if br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"), cfg.URL == EmbeddedURL); err != nil {
 		return nil, err
 	}
+	if br.owntimes, err = openTold(filepath.Join(b.deps.Dir, cfg.Name+".times")); err != nil {
+		return nil, err
+	}
 	if br.early, err = openEarly(filepath.Join(b.deps.Dir, cfg.Name+".early")); err != nil {
 		return nil, err
 	}
@@ -214,8 +218,8 @@ func (b *broker) run(ctx context.Context) {
 	b.leaveAll("hub stopped")
 	stop()
 	wait.Wait()
-	if err := errors.Join(b.repeats.close(), b.marks.close()); err != nil {
-		b.log.Warn("memory of redeliveries or markers could not be closed", "error", err)
+	if err := errors.Join(b.repeats.close(), b.owntimes.close(), b.marks.close()); err != nil {
+		b.log.Warn("memory of redeliveries, times or markers could not be closed", "error", err)
 	}
 	if err := errors.Join(b.early.journal.close(), b.remembered.journal.close()); err != nil {
 		b.log.Warn("journal of early messages or memories could not be closed", "error", err)

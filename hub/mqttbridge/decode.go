@@ -255,6 +255,7 @@ func (b *broker) rows(a *arrival, g *gear, m *profile.Message, r *profile.Report
 	if len(rows) == 0 {
 		return
 	}
+	var own []*telemetry.Row
 	for i := range rows {
 		switch row := &rows[i]; {
 		case row.Time == 0:
@@ -262,8 +263,11 @@ func (b *broker) rows(a *arrival, g *gear, m *profile.Message, r *profile.Report
 		case r.Seconds:
 			row.Time = b.withinSecond(a, g, row.Time)
 		default:
-			b.apart(g, m, row)
+			own = append(own, row)
 		}
+	}
+	if len(own) > 0 {
+		b.apart(a, g, m, own)
 	}
 	b.encode(a, g, m, rows)
 }
@@ -273,7 +277,7 @@ func (b *broker) rows(a *arrival, g *gear, m *profile.Message, r *profile.Report
 // after the row before in the same message.
 func (b *broker) arrivalTime(a *arrival, g *gear) int64 {
 	if a.first == 0 {
-		b.firstTime(a, func() int64 { return max(a.received.UnixNano(), g.last+1, b.early.last+1) })
+		b.firstTime(a, func() int64 { return b.freshArrival(a, g) })
 	}
 	if a.early != nil && a.of != g {
 		a.stamped, a.of = 0, g // the same whatever other gear has a part in it
@@ -283,6 +287,11 @@ func (b *broker) arrivalTime(a *arrival, g *gear) int64 {
 	g.last = max(g.last, at)
 	b.newest = max(b.newest, at)
 	return at
+}
+
+// freshArrival is the time of arrival of a message that is new.
+func (b *broker) freshArrival(a *arrival, g *gear) int64 {
+	return max(a.received.UnixNano(), g.last+1, b.early.last+1)
 }
 
 // cameFirst is when a message of QoS 1 came first; fresh makes that time for

@@ -2,11 +2,13 @@ package mqttbridge
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tetherline/tetherline/hub/mqtttest"
+	"github.com/tetherline/tetherline/telemetry"
 )
 
 const owntimes = `
@@ -88,8 +90,8 @@ func TestSecondsOfGearDoNotOverwrite(t *testing.T) {
 	}
 }
 
-// Two values of one field at one time are two rows, which bridge ls says; the
-// same words again are not, nor are other fields of that time.
+// Two values of one field at one time are two rows, which bridge ls says; what
+// the last of them says once more is not, nor are other fields of that time.
 func TestContradictionsOfOneTimeAreKept(t *testing.T) {
 	t.Parallel()
 	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
@@ -102,14 +104,117 @@ func TestContradictionsOfOneTimeAreKept(t *testing.T) {
 		mqtttest.Publish(t, gear, "j/tank", 1, false, fmt.Sprintf(`{"ts":%d,%s}`, at, fields))
 	}
 	eventually(t, "6 rows", func() bool { return len(r.stored("tank")) >= 6 })
-	var got []int64
-	for _, row := range r.all() {
-		got = append(got, row.Time-at*1e9)
-	}
-	if want := "[0 1 0 1 0 2]"; fmt.Sprint(got) != want {
+	if got, want := fmt.Sprint(r.behind("tank", at*1e9)), "[0 1 1 1 2 3]"; got != want {
 		t.Errorf("times %v, want %s", got, want)
 	}
-	if p := wantProblem(t, b, "one time, two values"); p.Count != 2 || p.Gear != "tank" || p.Profile != "json" {
+	if p := wantProblem(t, b, "one time, two values"); p.Count != 3 || p.Gear != "tank" || p.Profile != "json" {
 		t.Errorf("%+v", p)
 	}
+}
+
+// behind is how many ns behind a time the rows of a device are, in the order
+// they came.
+func (r *rig) behind(device string, at int64) (all []int64) {
+	for _, row := range r.all() {
+		if row.Device == device {
+			all = append(all, row.Time-at)
+		}
+	}
+	return all
+}
+
+// Gear that goes on, off and on within the second that it tells is on in the
+// end: a new message is no repetition, whatever it says. Nothing of one time
+// replaces anything, however much that is, also over a restart; what is
+// retained, or said once more, is no row of its own.
+func TestNothingOfOneTimeIsReplaced(t *testing.T) {
+	t.Parallel()
+	onEachBroker(t, mqtttest.MosquittoOptions{MaxInflight: 1000}, func(t *testing.T, r *rig, url string, e mqtttest.Endpoint) {
+		t.Parallel()
+		b, stop := r.bridge(url, owntimes)
+		up(t, b)
+		gear := e.Dial(t, "gear")
+		at := time.Now().Unix()
+		say := func(retained bool, format string, args ...any) {
+			t.Helper()
+			mqtttest.Publish(t, gear, "j/tank", 1, retained, fmt.Sprintf(`{"ts":%d,%s}`, at, fmt.Sprintf(format, args...)))
+		}
+		say(false, `"on":true`)
+		say(false, `"on":false`)
+		say(false, `"on":true`)
+		const n = 500
+		for i := range n {
+			if i == n/2 {
+				stop()
+				b, stop = r.bridge(url, owntimes)
+				up(t, b)
+			}
+			say(i == n-1, `"n":%d`, i)
+		}
+		want := []int64{0, 1, 2, 2} // the first n joins the last word
+		for i := range int64(n - 1) {
+			want = append(want, 3+i)
+		}
+		eventually(t, "all are stored", func() bool { return len(r.behind("tank", at*1e9)) >= len(want) })
+		for range 2 { // the retained message comes again with each start
+			stop()
+			b, stop = r.bridge(url, owntimes)
+			up(t, b)
+			say(false, `"n":%d`, n-1)
+			want = append(want, want[len(want)-1])
+			eventually(t, "the last word is there again", func() bool { return len(r.behind("tank", at*1e9)) >= len(want) })
+		}
+		for i, d := range r.behind("tank", at*1e9) {
+			if last := want[len(want)-1]; i < len(want) && i < n+3 && d != want[i] || d > last {
+				t.Fatalf("row %d is %d ns behind its time, want %d of %d", i, d, want[min(i, len(want)-1)], last)
+			}
+		}
+	})
+}
+
+// silent appends and never says that anything is durable: all is repeated.
+type silent struct{ telemetry.Buffer }
+
+type deaf struct{}
+
+func (deaf) Durable(uint64) {}
+
+func (s silent) Append(e telemetry.Entry, seq uint64, _ telemetry.Acker) error {
+	return s.Buffer.Append(e, seq, deaf{})
+}
+
+// What the broker repeats after a restart, because the hub ended before it had
+// acknowledged it, has the rows that it had before: nothing is there twice,
+// and nothing of one time replaces anything.
+func TestARepetitionHasItsOwnTimeAgain(t *testing.T) {
+	t.Parallel()
+	onEachBroker(t, mqtttest.MosquittoOptions{MaxInflight: 1000}, func(t *testing.T, r *rig, url string, e mqtttest.Endpoint) {
+		t.Parallel()
+		b, stop := r.bridgeWith(url, owntimes, func(d *Deps) { d.Buffer = silent{r} })
+		up(t, b)
+		gear := e.Dial(t, "gear")
+		const n = 90
+		at := time.Now().Unix()
+		for i := range n {
+			mqtttest.Publish(t, gear, "j/tank", 1, false, fmt.Sprintf(`{"ts":%d,"n":%d,"on":%v}`, at+int64(i)/30, i/2%5, i%2 == 0))
+		}
+		eventually(t, "all are appended", func() bool { return len(r.behind("tank", at*1e9)) >= n })
+		before := r.behind("tank", at*1e9)
+		stop()
+		b, _ = r.bridge(url, owntimes)
+		up(t, b)
+		eventually(t, "all are there again and acknowledged", func() bool {
+			return len(r.behind("tank", at*1e9)) >= 2*n && b.Brokers()[0].PendingMessages == 0
+		})
+		if after := r.behind("tank", at*1e9)[n:]; !slices.Equal(before, after) {
+			t.Errorf("repeated at\n%v, were at\n%v", after, before)
+		}
+		times := make(map[int64]bool)
+		for _, d := range before {
+			times[d] = true
+		}
+		if len(times) != n {
+			t.Errorf("%d rows of %d messages", len(times), n)
+		}
+	})
 }

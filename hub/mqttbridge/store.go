@@ -209,7 +209,11 @@ func (b *broker) settle() {
 }
 
 // writeRepeats writes down what is new in the memory of redeliveries.
+// The times come first: a message that is known again has its own.
 func (b *broker) writeRepeats() {
+	if err := b.owntimes.write(); err != nil {
+		b.problem(problem{reason: "memory of times", detail: err.Error()})
+	}
 	if err := b.repeats.write(); err != nil {
 		b.problem(problem{reason: "memory of redeliveries", detail: err.Error()})
 	}
