@@ -186,6 +186,11 @@ func (d *Dispatcher) takeBack(ctx context.Context, e *entry) error {
 // end makes the step that the command's deadline asks for.
 func (d *Dispatcher) end(ctx context.Context, e *entry) error {
 	barred := barring(d.cfg.Devices.CheckDevice(ctx, e.queue.device))
+	if c := d.look(e); c != nil && c.State == Sent && !time.Now().Before(c.Expires) && e.unsent == "" {
+		if h, ok := d.cfg.Sender.(Holder); ok {
+			e.unsent, _ = h.Recall(e.queue.device, e.id)
+		}
+	}
 	_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
 		d.mu.Lock()
 		over := !time.Now().Before(e.deadline())
@@ -199,7 +204,7 @@ func (d *Dispatcher) end(ctx context.Context, e *entry) error {
 		case c.State == Sent && c.Spec.Replay == Once && lost && time.Now().Before(c.Expires):
 			return c.timeOut(d.here(0), barred)
 		}
-		return c.expire(d.here(0), barred)
+		return c.expire(d.here(0), e.unsent, barred)
 	})
 	return err
 }

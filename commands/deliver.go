@@ -158,7 +158,17 @@ func (d *Dispatcher) deliverOne(ctx context.Context, e *entry) error {
 	case c.State == Sent:
 		return d.resend(ctx, e, epoch)
 	}
+	if d.holds(e.queue.device) {
+		return errNoSession
+	}
 	return d.send(ctx, e, epoch)
+}
+
+// holds reports whether the device's session would keep a command for want of
+// a connection.
+func (d *Dispatcher) holds(device string) bool {
+	h, ok := d.cfg.Sender.(Holder)
+	return ok && h.Holds(device)
 }
 
 // resend hands over once more what is recorded as SENT. That it was sent

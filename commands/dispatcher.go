@@ -54,6 +54,18 @@ type Sender interface {
 	Send(device string, f *devicev1.HubFrame) (epoch uint64, ok bool)
 }
 
+// Holder is a Sender some of whose sessions keep a command that they have
+// taken until they can put it on the wire, as a bridge to gear does. The same
+// holds for its methods.
+type Holder interface {
+	// Holds reports whether the device's session would keep a command now for
+	// want of a connection: it stays QUEUED meanwhile.
+	Holds(device string) bool
+	// Recall takes back a command of which nothing has left, and says why not;
+	// then nothing will. ok false: that is not known.
+	Recall(device, id string) (why string, ok bool)
+}
+
 // Config of a Dispatcher.
 type Config struct {
 	// Node is this hub's name: it stays the same over restarts, and no other

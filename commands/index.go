@@ -17,6 +17,8 @@ type entry struct {
 	// held across a durable write, and taken before Dispatcher.mu.
 	step sync.Mutex
 
+	unsent string // guarded by step: why nothing of it has left when its TTL was over; "": unknown
+
 	// Guarded by Dispatcher.mu.
 	view     *Command  // as stored, and words on top; never changed, only replaced
 	words    []word    // in view, not stored yet

@@ -137,8 +137,9 @@ func (d *Dispatcher) admitted(q *queue, id string) {
 // create stores the command, as SENT at once where it can go out at once, and
 // hands it over. The caller holds the lane.
 func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Request) (Command, bool, error) {
-	direct := false
-	if epoch := d.open(q); epoch != 0 {
+	direct, epoch := false, d.open(q)
+	held := epoch != 0 && d.holds(q.device)
+	if epoch != 0 && !held {
 		n, err := c.sent(d.here(epoch))
 		if err != nil {
 			return Command{}, false, err
@@ -162,7 +163,11 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 	d.stats.accepted.Add(1)
 	e := d.installNew(c, direct)
 	d.admitted(q, c.ID)
-	if direct && e != nil {
+	switch {
+	case e == nil:
+	case held:
+		d.retryLater(q, e, errNoSession)
+	case direct:
 		if err := d.pushNew(ctx, e); err != nil {
 			d.retryLater(q, e, err)
 		}

@@ -55,13 +55,16 @@ func (c *Command) unsent(a at, why string) (*Command, error) {
 	return n, nil
 }
 
-// expire ends a command whose TTL is over. barred says why the device could
+// expire ends a command whose TTL is over. unsent says why nothing of one that
+// is SENT has left, "" where something may have; barred why the device could
 // not connect, "" where it could.
-func (c *Command) expire(a at, barred string) (*Command, error) {
+func (c *Command) expire(a at, unsent, barred string) (*Command, error) {
 	ttl := c.Spec.TTL
 	switch {
 	case c.State == Queued:
 		return c.step(Expired, a, fmt.Sprintf("the device was not connected within the TTL of %s; it was never sent", ttl)+barred)
+	case unsent != "" && c.Attempts <= 1:
+		return c.step(Expired, a, fmt.Sprintf("not sent within the TTL of %s: %s; it was never sent", ttl, unsent)+barred)
 	case c.CancelRequested:
 		return c.step(Expired, a, fmt.Sprintf("sent, and its cancellation asked for, but not confirmed within the TTL of %s: it may have reached the device", ttl)+barred)
 	}

@@ -282,6 +282,25 @@ func (t *Table) Send(device string, f *devicev1.HubFrame) (epoch uint64, ok bool
 	return epoch, true
 }
 
+// Holds implements commands.Holder: a peer may keep what it is sent.
+func (t *Table) Holds(device string) bool {
+	p, _ := t.peer(device)
+	h, ok := p.(interface{ Holds() bool })
+	return ok && h.Holds()
+}
+
+// Recall implements commands.Holder.
+func (t *Table) Recall(device, id string) (why string, ok bool) {
+	p, _ := t.peer(device)
+	r, ok := p.(interface {
+		Recall(id string) (why string, ok bool)
+	})
+	if !ok {
+		return "", false
+	}
+	return r.Recall(id)
+}
+
 // Disconnect ends the device's session on this node; false where there is
 // none.
 func (t *Table) Disconnect(id string, code session.CloseCode, reason string) bool {

@@ -44,6 +44,10 @@ type broker struct {
 	fenceTopic string // of the hub's messages to itself
 	clients    clientProblems
 
+	unsent   unsentCommands
+	away     atomic.Bool   // not connected
+	lateTime time.Duration // lateTime; tests have another
+
 	mu sync.Mutex // held by the worker while it works; guards all that follows
 
 	profiles   []*bound
@@ -111,7 +115,7 @@ type bound struct {
 
 func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	br := &broker{
-		bridge: b, cfg: cfg, log: b.deps.Logger.With("broker", cfg.Name), since: time.Now(), failure: "not connected yet",
+		bridge: b, cfg: cfg, log: b.deps.Logger.With("broker", cfg.Name), since: time.Now(), failure: "not connected yet", lateTime: lateTime,
 		allowed: make(map[*gear]struct{}), changed: make(map[*gear]struct{}),
 	}
 	br.desk.init()

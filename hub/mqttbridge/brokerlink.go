@@ -13,6 +13,7 @@ func (b *broker) up(s *link, resumed, forgotten bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
+	b.away.Store(false)
 	if !resumed && b.repeats.session != s {
 		b.unresumed = true
 	}
@@ -38,6 +39,7 @@ func (b *broker) down(s *link, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since = nil, false, time.Now()
+	b.away.Store(true)
 	switch {
 	case err != nil:
 		b.failure = err.Error()

@@ -52,6 +52,7 @@ func (b *broker) step(now time.Time) time.Duration {
 	b.settle()
 	b.conn.dialer.urgent.Store(b.awaitsAnswer())
 	b.expire(now)
+	b.takeTurns()
 	if s := b.session; s != nil {
 		b.crowded(s)
 		if b.inbox.missed(s) {

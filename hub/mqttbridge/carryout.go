@@ -52,6 +52,7 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 			return
 		case !first:
 			w.stage.Store(publishes)
+			b.unsent.take(w.id)
 			b.inbox.post(func() {
 				w.deadline, w.earlier = at.Add(w.timeout), true
 				w.mark, w.published = markOf(w.id, revision), at
@@ -60,6 +61,10 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 			return
 		case !w.stage.CompareAndSwap(begun, publishes):
 			b.endCanceled(ctx, w)
+			return
+		}
+		if _, ours := b.unsent.take(w.id); !ours && c.GetAttempt() <= 1 {
+			b.inbox.post(func() { b.drop(w) }) // recalled: the dispatcher has ended it
 			return
 		}
 		b.markCommand(w, revision)

@@ -34,8 +34,14 @@ type waiting struct {
 
 	// The worker's.
 	epoch    uint64
+	peer     *peer
+	command  *devicev1.Command
+	turn     string    // see turnOf
+	waited   bool      // for its turn
+	started  bool      // its turn has come
 	deadline time.Time // of the answer; zero: not published yet
 	earlier  bool      // it was published before, by a process that has ended
+	until    time.Time // to when it keeps its turn, having ended for want of an answer; zero: it has not
 
 	// What may be the answer; see younger.
 	mark      string    // the words of its marker; "": it has none yet
@@ -44,8 +50,14 @@ type waiting struct {
 	fenced    *link     // the session in which that of QoS 1 has; nil: not yet
 }
 
-// due is when the command ends for want of an answer; zero: not by time.
-func (w *waiting) due() time.Time { return w.deadline }
+// due is when the command ends for want of an answer, or gives up its turn;
+// zero: not by time.
+func (w *waiting) due() time.Time {
+	if !w.until.IsZero() {
+		return w.until
+	}
+	return w.deadline
+}
 
 // parked is a command that came while the broker was away for a moment.
 type parked struct {
@@ -61,26 +73,33 @@ func (b *broker) command(p *peer, c *devicev1.Command) {
 	}
 	for _, w := range g.bound.waiting {
 		if w.id == c.GetId() {
-			w.epoch = p.epoch // sent again, but the same
+			w.epoch, w.peer = p.epoch, p // sent again, but the same
 			return
 		}
 	}
 	if !b.connected || b.session.fence.waits(time.Now()) {
 		b.parked = append(b.parked, parked{p, c})
+		b.unsent.keep(c, waitsForBroker)
 		return
 	}
 	plan, err := b.plan(g, c)
 	if err != nil {
+		b.unsent.take(c.GetId())
 		b.reject(p, c, err)
 		return
 	}
 	w := &waiting{id: c.GetId(), device: p.device, gear: g.name, bound: g.bound, plan: plan, epoch: p.epoch,
+		peer: p, command: c, turn: turnOf(g.name, &plan),
 		timeout: time.Duration(c.GetTimeoutMs()) * time.Millisecond}
 	if w.timeout <= 0 {
 		w.timeout = commands.DefaultTimeout
 	}
+	w.waited = w.turn != "" && slices.ContainsFunc(g.bound.waiting, func(o *waiting) bool { return o.turn == w.turn })
+	b.unsent.keep(c, waitsForTurn)
 	g.bound.waiting = append(g.bound.waiting, w)
-	b.desk.do(w.device, b.carryOut(w, p, c))
+	if !w.waited {
+		b.start(w)
+	}
 }
 
 // plan asks the profile.
@@ -164,6 +183,9 @@ func (b *broker) expire(now time.Time) {
 			if w.deadline.IsZero() || now.Before(w.deadline) {
 				return false
 			}
+			if !w.until.IsZero() {
+				return !w.late(now, b.lateTime)
+			}
 			reason := fmt.Sprintf("published to the broker, but the gear did not answer within %v; whether it acted is not known", w.timeout)
 			switch {
 			case w.mark != "" && !w.heard && w.fenced == nil && (b.session == nil || b.session.fence.state != fenceBlind) && !w.earlier:
@@ -172,13 +194,14 @@ func (b *broker) expire(now time.Time) {
 				reason = "published to the broker before the hub was restarted, and no answer was heard since; not published again; whether the gear acted is not known"
 			}
 			b.noAnswer(w, reason)
-			return true
+			return !w.late(now, b.lateTime)
 		})
 	}
 }
 
 // drop a command that waits for no answer any more.
 func (b *broker) drop(w *waiting) {
+	b.unsent.take(w.id)
 	if i := slices.Index(w.bound.waiting, w); i >= 0 {
 		w.bound.waiting = slices.Delete(w.bound.waiting, i, i+1)
 	}
@@ -190,16 +213,23 @@ func (b *broker) cancel(p *peer, id string) {
 	for i := range b.parked {
 		if b.parked[i].command.GetId() == id {
 			b.parked = slices.Delete(b.parked, i, i+1)
+			b.unsent.take(id)
 			b.neverPublished(p, id)
 			return
 		}
 	}
 	for _, w := range p.gear.bound.waiting {
-		if w.id == id {
+		switch {
+		case w.id != id:
+			continue
+		case !w.started:
+			b.drop(w)
+			b.neverPublished(p, id)
+		default:
 			w.epoch = p.epoch
 			w.stage.CompareAndSwap(begun, canceled) // and carryOut says so
-			return
 		}
+		return
 	}
 	b.neverPublished(p, id)
 }
@@ -213,8 +243,18 @@ func (b *broker) unpark() {
 	}
 }
 
-// dropParked forgets the commands of a peer that is over: the dispatcher has
-// been told, and sends them to the next one.
+// dropParked forgets the commands of a peer that is over and of which nothing
+// has left: the dispatcher has been told, and sends them to the next one.
 func (b *broker) dropParked(p *peer) {
-	b.parked = slices.DeleteFunc(b.parked, func(c parked) bool { return c.peer == p })
+	b.parked = slices.DeleteFunc(b.parked, func(c parked) bool {
+		if c.peer == p {
+			b.unsent.take(c.command.GetId())
+		}
+		return c.peer == p
+	})
+	for _, w := range slices.Clone(p.gear.bound.waiting) {
+		if w.peer == p && !w.started {
+			b.drop(w)
+		}
+	}
 }

@@ -67,6 +67,13 @@ func (l *lamp) wantNoneKept(t testing.TB, broker *mqtttest.Broker) {
 	}
 }
 
+func (l *lamp) wantTold(t testing.TB, payload string) {
+	t.Helper()
+	if m := mqtttest.Next(t, l.told); string(m.Payload()) != payload {
+		t.Fatalf("told %s %q, want %q", m.Topic(), m.Payload(), payload)
+	}
+}
+
 func (l *lamp) wantNothing(t testing.TB) {
 	t.Helper()
 	// What the lamp says now comes back after everything that it was told.
@@ -123,19 +130,21 @@ func TestCommandsToGear(t *testing.T) {
 	r.wantEnd("early", commands.Succeeded, "")
 	r.wantStored("lamp", `raw alive="yes"`, `raw state="dim"`) // an answer is a reading all the same
 
-	// Several wait; the oldest that the answer fits gets it.
-	r.send("a", "set", `{"to":"red"}`, 10*time.Second, commands.Once)
-	r.send("b", "set", `{"to":"blue"}`, 10*time.Second, commands.Once)
-	r.send("c", "set", `{"to":"blue"}`, 10*time.Second, commands.Once)
-	for range 3 {
-		mqtttest.Next(t, l.told)
+	// Several that wait for the same message go out one after the other.
+	for _, c := range []struct{ id, to string }{{"a", "red"}, {"b", "blue"}, {"c", "blue"}} {
+		r.send(c.id, "set", fmt.Sprintf(`{"to":%q}`, c.to), 2*time.Minute, commands.Once)
 	}
+	l.wantTold(t, "red")
+	l.wantNothing(t)
 	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "blue")
-	r.wantEnd("b", commands.Succeeded, "")
 	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "error")
 	r.wantEnd("a", commands.Failed, "")
-	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "blue")
-	r.wantEnd("c", commands.Succeeded, "")
+	for _, id := range []string{"b", "c"} {
+		l.wantTold(t, "blue")
+		l.wantNothing(t)
+		mqtttest.Publish(t, l, "s/lamp/state", 0, false, "blue")
+		r.wantEnd(id, commands.Succeeded, "")
+	}
 
 	// No answer, in time or at all.
 	r.send("mute", "set", `{"to":"on"}`, 300*time.Millisecond, commands.UntilDelivered)

@@ -214,6 +214,7 @@ func (r *rig) bridgeWith(url, text string, change func(*Deps)) (b *Bridge, stop 
 	r.faults.Store(b)
 	for _, br := range b.brokers {
 		br.conn.pauses = [2]time.Duration{10 * time.Millisecond, 100 * time.Millisecond}
+		br.lateTime = 100 * time.Millisecond
 	}
 	stop = r.run(func(ctx context.Context) {
 		if err := b.Run(ctx); err != nil {

@@ -81,6 +81,7 @@ func (p *homeassistant) set(e *entity, value any) (Plan, error) {
 	if e.stateTopic == "" {
 		return plan, nil
 	}
+	plan.Turn = e.stateTopic
 	state := *e
 	plan.Match = func(m Message) (Answer, bool) {
 		if m.Retained || m.Topic != state.stateTopic || len(m.Payload) > MaxPayloadBytes {

@@ -43,6 +43,7 @@ func (p *homie) Command(gear string, c Command) (Plan, error) {
 	topic += gear + "/" + property.key
 	return Plan{
 		Publish: []Publish{{Topic: topic + "/set", Payload: []byte(text)}},
+		Turn:    topic,
 		Match:   matchHomie(topic, property, want),
 	}, nil
 }

@@ -133,9 +133,14 @@ type Plan struct {
 	// decoded for its readings all the same. It is called from the goroutine
 	// that calls Decode.
 	Match func(m Message) (Answer, bool)
-	// Named: the answer names the command, so that no older message can be
-	// taken for it, as one that tells a state can.
+	// Named: the answer names the command, so that neither an older message
+	// nor the answer to another command can be taken for it, as one that tells
+	// a state can.
 	Named bool
+	// Turn: commands of the profile with the same one could be ended by each
+	// other's answers. Only one of them is under way; the next is planned anew
+	// when it has ended. "": all of the gear. Named ones never wait.
+	Turn string
 }
 
 // Profile is one kind of gear on one broker, with what it remembers of that

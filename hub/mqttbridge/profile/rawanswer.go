@@ -45,6 +45,7 @@ type answer struct {
 	succeeded *condition
 	failed    *condition // nil: never
 	message   string
+	named     bool // it has the id of the command, whatever it says
 	flattener Flattener
 }
 
@@ -69,6 +70,7 @@ func newAnswer(s answerSettings) (a *answer, err error) {
 			return nil, fmt.Errorf("failed: %w", err)
 		}
 	}
+	a.named = a.topic.hasID() || a.succeeded.named() && (a.failed == nil || a.failed.named())
 	return a, nil
 }
 
@@ -97,6 +99,21 @@ func newCondition(s conditionSettings) (c *condition, err error) {
 	return c, nil
 }
 
+// named tells whether nothing holds that is without the id of the command.
+func (c *condition) named() bool {
+	if c.equals.hasID() || c.contains.hasID() {
+		return true
+	}
+	for _, want := range c.fields {
+		if text, ok := want.(string); ok {
+			if t, err := newTemplate(text); err == nil && t.hasID() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // filter of all topics on which answers come, for gear whose name has so many
 // levels.
 func (a *answer) filter(gearLevels int) string {
@@ -120,20 +137,19 @@ func (a *answer) filter(gearLevels int) string {
 	return strings.Join(levels, "/")
 }
 
-// matcher of the answer to one command.
-func (a *answer) matcher(gear string, c Command) (func(Message) (Answer, bool), error) {
-	topic, err := a.topic.fill(c, gear, topicValue)
-	if err != nil {
-		return nil, err
+// matcher of the answer to one command, and its topic.
+func (a *answer) matcher(gear string, c Command) (match func(Message) (Answer, bool), topic string, err error) {
+	if topic, err = a.topic.fill(c, gear, topicValue); err != nil {
+		return nil, "", err
 	}
 	succeeded, err := a.succeeded.filled(gear, c)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var failed *filledCondition
 	if a.failed != nil {
 		if failed, err = a.failed.filled(gear, c); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	return func(m Message) (Answer, bool) {
@@ -152,7 +168,7 @@ func (a *answer) matcher(gear string, c Command) (func(Message) (Answer, bool), 
 			return Answer{Phase: devicev1.CommandPhase_COMMAND_PHASE_SUCCEEDED, Result: result(m.Payload)}, true
 		}
 		return Answer{}, false
-	}, nil
+	}, topic, nil
 }
 
 // says is why it failed, in the gear's words.

@@ -191,7 +191,8 @@ func (c *command) plan(gear string, cmd Command) (Plan, error) {
 	}
 	plan := Plan{Publish: []Publish{{Topic: topic, Payload: payload}}}
 	if c.answer != nil {
-		plan.Match, err = c.answer.matcher(gear, cmd)
+		plan.Match, plan.Turn, err = c.answer.matcher(gear, cmd)
+		plan.Named = c.answer.named
 	}
 	return plan, err
 }

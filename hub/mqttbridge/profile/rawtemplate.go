@@ -57,6 +57,11 @@ func (t *template) arguments() (names []string) {
 	return names
 }
 
+// hasID reports whether the id of the command is in it; nil has none.
+func (t *template) hasID() bool {
+	return t != nil && slices.ContainsFunc(t.parts, func(p templatePart) bool { return p.place == "id" })
+}
+
 func (t *template) hasArguments() bool { return len(t.arguments()) > 0 }
 
 // fill the placeholders; value makes the text of an argument.

@@ -30,6 +30,7 @@ func (p *shelly) Command(gear string, c Command) (Plan, error) {
 		topic := shellyPrefix + "/" + gear
 		return Plan{
 			Publish: []Publish{{Topic: topic + "/command", Payload: []byte("announce")}},
+			Turn:    topic + "/announce",
 			Match: func(m Message) (Answer, bool) {
 				if m.Retained || m.Topic != topic+"/announce" || CheckJSON(m.Payload) != nil || len(m.Payload) > maxShellyResult {
 					return Answer{}, false
@@ -104,6 +105,7 @@ func shellyPlan(gear, from, to, payload string, want ...string) Plan {
 	topic := shellyPrefix + "/" + gear + "/"
 	return Plan{
 		Publish: []Publish{{Topic: topic + to, Payload: []byte(payload)}},
+		Turn:    topic + from,
 		Match: func(m Message) (Answer, bool) {
 			if m.Retained || m.Topic != topic+from {
 				return Answer{}, false

@@ -29,7 +29,7 @@ func (p *sparkplug) Command(gear string, c Command) (Plan, error) {
 		if err := onlyArguments(c); err != nil {
 			return Plan{}, err
 		}
-		return Plan{Publish: []Publish{rebirthRequest(t, p.now())}, Match: matchBirth(t)}, nil
+		return Plan{Publish: []Publish{rebirthRequest(t, p.now())}, Match: matchBirth(t), Turn: t.to(nbirth)}, nil
 	case "write":
 		if err := onlyArguments(c, "metric", "value"); err != nil {
 			return Plan{}, err
@@ -105,8 +105,12 @@ func (p *sparkplug) write(t sparkplugTopic, g *sparkplugGear, c Command) (Plan, 
 	return Plan{
 		Publish: []Publish{{Topic: t.to(verb), Payload: raw}},
 		Match:   p.matchWritten(t, metric.name, want),
+		Turn:    gearTurn(t.gear(), metric.name),
 	}, nil
 }
+
+// gearTurn is the turn of those who write to one metric.
+func gearTurn(gear, metric string) string { return gear + "\x00" + metric }
 
 // matchWritten waits for data or a birth of the gear in which the metric has
 // the value that was written.

@@ -157,7 +157,8 @@ func TestTasmotaCommands(t *testing.T) {
 	}{
 		{"power", `{"state":"on"}`, "cmnd/p/POWER ON", []Message{state, text("stat/p/RESULT", `{"POWER":"OFF"}`), text("stat/q/RESULT", `{"POWER":"ON"}`),
 			kept("stat/p/POWER", "ON"), text("stat/p/RESULT", `{"POWER":"ON"}`)}, `SUCCEEDED by stat/p/RESULT {"POWER":"ON"}`},
-		{"power", `{"state":true}`, "cmnd/p/POWER ON", []Message{text("stat/p/POWER", "ON")}, "SUCCEEDED by stat/p/POWER ON"},
+		{"power", `{"state":true}`, "cmnd/p/POWER ON", []Message{text("stat/p/POWER", "ON")}, "no answer"},                                            // the second half of the pair
+		{"power", `{"state":"on"}`, "cmnd/p/POWER ON", []Message{text("stat/p/POWER", `{"POWER":"ON"}`)}, `SUCCEEDED by stat/p/POWER {"POWER":"ON"}`}, // SetOption4
 		{"power", `{"state":"OFF"}`, "cmnd/p/POWER OFF", []Message{text("stat/p/RESULT", `{"POWER1":"OFF"}`)}, `SUCCEEDED by stat/p/RESULT {"POWER1":"OFF"}`},
 		{"power", `{"state":"toggle","relay":2}`, "cmnd/p/POWER2 TOGGLE", []Message{text("stat/p/RESULT", `{"POWER1":"ON"}`), text("stat/p/RESULT", `{"POWER2":"OFF"}`)}, `SUCCEEDED by stat/p/RESULT {"POWER2":"OFF"}`},
 		{"power", `{"state":"on"}`, "cmnd/p/POWER ON", []Message{state, text("stat/p/RESULT", `{`)}, "no answer"},

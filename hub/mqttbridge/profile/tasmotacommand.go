@@ -2,7 +2,6 @@ package profile
 
 import (
 	"bytes"
-	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,7 +17,7 @@ type tasmotaCommand struct {
 }
 
 // tasmotaAnswer tells whether what the gear says on stat is the answer: a key
-// and its value of a RESULT, or the last level of a topic and its payload.
+// and its value of a RESULT, or the last level of a topic and no value.
 type tasmotaAnswer func(key, value string) bool
 
 var tasmotaCommands = []tasmotaCommand{
@@ -84,20 +83,20 @@ func (p *tasmota) Command(gear string, c Command) (Plan, error) {
 	return Plan{}, unknownCommand(c.Name, names...)
 }
 
+// matcher takes the JSON that gear says in answer, on RESULT or, with
+// SetOption4, on a topic of the command's name. The plain "ON" on stat/x/POWER
+// that comes behind it (tasmota.ino, MqttPublishPowerState; with SetOption90 it
+// does not) is the same answer once more, and must not end the next command.
 func (p *tasmota) matcher(gear, word string, answers tasmotaAnswer) func(Message) (Answer, bool) {
 	return func(m Message) (Answer, bool) {
 		c, ok := p.stat.match(m.Topic)
 		if !ok || m.Retained || c.gear != gear {
 			return Answer{}, false
 		}
-		done := Answer{Phase: devicev1.CommandPhase_COMMAND_PHASE_SUCCEEDED, Result: result(m.Payload)}
 		if !bytes.HasPrefix(m.Payload, []byte("{")) {
-			if !answers(c.field, string(m.Payload)) {
-				return Answer{}, false
-			}
-			done.Result, _ = json.Marshal(map[string]string{c.field: clean(string(m.Payload), 1024)})
-			return done, true
+			return Answer{}, false
 		}
+		done := Answer{Phase: devicev1.CommandPhase_COMMAND_PHASE_SUCCEEDED, Result: result(m.Payload)}
 		leaves, _, err := p.flattener.Flatten(m.Payload)
 		if err != nil {
 			return Answer{}, false
