@@ -24,7 +24,7 @@ func barn() *operatorv1.Broker {
 		Messages: 1234567, Rows: 1234000, Refused: 5, UnknownGear: 560, LostQos0: 2, PendingMessages: 7, PendingBytes: 2048, Published: 9,
 		Profiles: []*operatorv1.BridgeProfile{{Name: "plugs", Kind: "tasmota", GearAllowed: 12, GearUnknown: 1, Messages: 1234567}},
 		Problems: []*operatorv1.BridgeProblem{
-			{Time: timestamppb.New(now.Add(-time.Minute)), Reason: "not JSON", Count: 5, Topic: "tele/x\x1b[2J/STATE", Gear: "x", Profile: "plugs", Detail: "unexpected end"},
+			{Time: timestamppb.New(now.Add(-2 * time.Hour)), Reason: "not JSON", Count: 5, Topic: "tele/x\x1b[2J/STATE", Gear: "x", Profile: "plugs", Detail: "unexpected end"},
 		},
 	}
 }
@@ -38,7 +38,7 @@ func TestBridgeList(t *testing.T) {
 	wantContains(t, lines[2], "shed", "NOT CONNECTED", "connection refused")
 	one := p.hubctl("bridge", "ls", "barn").want(t, exitOK).out
 	wantContains(t, one, "connected for 3 h", "1,234,567, 5 of them refused", "7 messages (2.0 KiB)", "2 messages of QoS 0",
-		"Profile plugs", "tasmota, 12 pieces of gear allowed, 1 unknown", "Problem 1 min ago", "not JSON (5 times), profile plugs, gear x, topic tele/x\\x1b[2J/STATE: unexpected end")
+		"Profile plugs", "tasmota, 12 pieces of gear allowed, 1 unknown", "Problem 2 h ago", "not JSON (5 times), profile plugs, gear x, topic tele/x\\x1b[2J/STATE: unexpected end")
 	wantContains(t, p.hubctl("bridge", "ls", "cellar").want(t, exitNotFound).stderr, `no broker "cellar"`, "bridge ls")
 	wantContains(t, p.hubctl("bridge", "ls", "-o", "csv").want(t, exitOK).out, "shed,ssl://shed:8883,false,,connection refused,")
 	wantContains(t, p.hubctl("bridge", "ls", "-o", "json").want(t, exitOK).out, `"unknown_gear":"560"`)

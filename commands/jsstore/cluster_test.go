@@ -1,6 +1,7 @@
 package jsstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -55,6 +56,23 @@ func startCluster(t *testing.T) []*server.Server {
 	return all
 }
 
+// followWhateverFails follows a store as the dispatcher does, again and again:
+// while a server goes or a leader is chosen, JetStream is not available.
+func followWhateverFails(t *testing.T, s *Store) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			if err := s.Follow(ctx, func(commands.Change) {}); ctx.Err() == nil {
+				t.Logf("following again: %v", err)
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
 // With three replicas, which answer reads of their own state and lag behind
 // the leader, the same commands make room as with one, and one that has not
 // ended stays on each.
@@ -72,22 +90,25 @@ func TestHistoryMakesRoomOnThreeReplicas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	makesRoom(t, s)
-	// And the same with one server gone.
-	servers[2].Shutdown()
-	servers[2].WaitForShutdown()
-	f := follow(t, s)
-	defer f.stop()
-	dropped := s.Usage().Dropped
-	for i := 0; s.Usage().Dropped == dropped && i < 1000; i++ {
-		c := aLargeCommand(fmt.Sprint("later-", i), commands.Succeeded)
-		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	stop := followWhateverFails(t, s)
+	defer stop()
+	create := func(c *commands.Command) {
+		t.Helper()
+		for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 			if err := s.Create(t.Context(), c); err == nil || errors.Is(err, commands.ErrExists) {
-				break
+				return // with ErrExists the answer before was lost
 			} else if time.Now().After(deadline) {
 				t.Fatal(err)
 			}
 		}
+	}
+	makesRoom(t, s, create)
+	// And the same with one server gone.
+	servers[2].Shutdown()
+	servers[2].WaitForShutdown()
+	dropped := s.Usage().Dropped
+	for i := 0; s.Usage().Dropped == dropped && i < 1000; i++ {
+		create(aLargeCommand(fmt.Sprint("later-", i), commands.Succeeded))
 	}
 	if s.Usage().Dropped == dropped {
 		t.Error("nothing made room with two servers of three")

@@ -41,25 +41,25 @@ func TestHistoryMakesRoomForNewCommands(t *testing.T) {
 	for _, sole := range []bool{true, false} {
 		t.Run(fmt.Sprintf("sole %v", sole), func(t *testing.T) {
 			t.Parallel()
-			makesRoom(t, newStore(t, Config{MaxBytes: MinMaxBytes, Sole: sole}))
+			s := newStore(t, Config{MaxBytes: MinMaxBytes, Sole: sole})
+			f := follow(t, s)
+			defer f.stop()
+			makesRoom(t, s, func(c *commands.Command) { soon(t, func() error { return s.Create(t.Context(), c) }) })
 		})
 	}
 }
 
-func makesRoom(t *testing.T, s *Store) {
+// makesRoom fills a store that is followed, and looks what it has dropped.
+func makesRoom(t *testing.T, s *Store, create func(c *commands.Command)) {
 	s.cfg.MaxBytes = fewBytes
-	f := follow(t, s)
-	defer f.stop()
 	live := []string{"live-0"}
-	wantCreate(t, s, aLargeCommand("live-0", commands.Sent))
+	create(aLargeCommand("live-0", commands.Sent))
 	const count = 400 // half as many fit
 	for i := range count {
-		c := aLargeCommand(fmt.Sprint("ended-", i), commands.Succeeded)
-		soon(t, func() error { return s.Create(t.Context(), c) })
+		create(aLargeCommand(fmt.Sprint("ended-", i), commands.Succeeded))
 		if i%100 == 17 {
 			id := fmt.Sprint("live-", i)
-			c := aLargeCommand(id, commands.Queued)
-			soon(t, func() error { return s.Create(t.Context(), c) })
+			create(aLargeCommand(id, commands.Queued))
 			live = append(live, id)
 		}
 	}
@@ -72,7 +72,7 @@ func makesRoom(t *testing.T, s *Store) {
 		t.Errorf("the oldest ended command: %v, want ErrNotFound", err)
 	}
 	// Its key may be used again.
-	soon(t, func() error { return s.Create(t.Context(), aLargeCommand("ended-0", commands.Queued)) })
+	create(aLargeCommand("ended-0", commands.Queued))
 	if u := s.Usage(); u.Dropped < count/4 || u.Dropped > count || u.MaxBytes != fewBytes || u.Bytes > fewBytes {
 		t.Errorf("%+v", u)
 	}

@@ -24,11 +24,19 @@ func TestANamesakeHasNotTheGroups(t *testing.T) {
 	second := h.as(h.token("ann", registry.RoleOperator, "site=a")).commands
 	wantCode(t, "get", fail(second.GetGroup(ctx, req(&operatorv1.GetGroupRequest{Id: id}))), connect.CodeNotFound)
 	wantCode(t, "cancel", fail(second.CancelGroup(ctx, req(&operatorv1.CancelGroupRequest{Id: id}))), connect.CodeNotFound)
-	wantCode(t, "the same key", fail(second.SendGroupCommand(ctx, req(group.Msg))), connect.CodeAlreadyExists)
 	if list := must(second.ListGroups(ctx, req(&operatorv1.ListGroupsRequest{})))(t).Msg.GetGroups(); len(list) != 0 {
 		t.Errorf("listed: %v", list)
 	}
 	if g := must(h.as(h.admin).commands.GetGroup(ctx, req(&operatorv1.GetGroupRequest{Id: id})))(t).Msg.GetGroup(); g.GetOperator() != "ann" {
 		t.Errorf("the admin sees %v", g)
+	}
+	// The same key is another group's.
+	own := must(second.SendGroupCommand(ctx, req(group.Msg)))(t).Msg
+	if own.GetExisted() || own.GetGroup().GetId() == id {
+		t.Errorf("sent by the later operator: %v", own)
+	}
+	list := must(second.ListGroups(ctx, req(&operatorv1.ListGroupsRequest{})))(t).Msg.GetGroups()
+	if len(list) != 1 || list[0].GetId() != own.GetGroup().GetId() {
+		t.Errorf("listed: %v", list)
 	}
 }
