@@ -68,7 +68,8 @@ const clockSlack = 2 * time.Second
 // The store knows the order of the last changes, not of acceptance. A command
 // is not accepted after it was last changed; so a walk back through the
 // changes has seen every command that was accepted after the time it has come
-// to, and those can be given out in order.
+// to, and those can be given out in order. What had been accepted before List
+// was called is listed, also while it changes.
 func (d *Dispatcher) List(ctx context.Context, f Filter, p Page) ([]Command, string, error) {
 	size, err := p.size()
 	if err != nil {
@@ -110,76 +111,104 @@ func (d *Dispatcher) listPending(f *Filter, from cursor, size int) ([]Command, s
 	return out, next
 }
 
+// listStored walks back from the revision that the listing begins at, and then
+// forward from there to the newest one: a command that changes meanwhile moves
+// up, out of the walk's way, and is met behind it.
 func (d *Dispatcher) listStored(ctx context.Context, f *Filter, from cursor, size int) ([]Command, string, error) {
-	top, err := d.cfg.Store.LastRevision(ctx)
-	if err != nil {
-		return nil, "", fmt.Errorf("list commands: %w", err)
-	}
-	var out []Command
-	var held newest
-	seen := map[string]bool{}
-	barren, at := 0, uint64(0)
-	visit := func(final bool) func(*Command, time.Time) bool {
-		return func(c *Command, changed time.Time) bool {
-			at = c.Revision
-			for final && len(held) > 0 && len(out) < size && held[0].Created.After(changed.Add(clockSlack)) {
-				out = append(out, *heap.Pop(&held).(*Command))
-			}
-			if len(out) >= size {
-				return false
-			}
-			barren++
-			if seen[c.ID] {
-				return true
-			}
-			seen[c.ID] = true
-			if e := d.entry(c.ID); e != nil {
-				if v := d.look(e); v != nil {
-					v := *v
-					v.Revision = c.Revision // where the walk has met it
-					c = &v
-				}
-			}
-			if f.matches(c) && from.before(c) {
-				heap.Push(&held, c)
-				barren = 0
-			}
-			return len(held) > 0 || barren < maxBarren
-		}
-	}
-	whole := Scan{Device: f.Device, High: top}
-	if from.id != "" || from.top != 0 {
-		// What has changed since the first page, which the walk is past.
-		err := d.cfg.Store.Scan(ctx, Scan{Device: f.Device, High: top, Low: from.top}, visit(false))
+	top, high := from.top, from.high
+	if from.id == "" && from.top == 0 {
+		last, err := d.cfg.Store.LastRevision(ctx)
 		if err != nil {
 			return nil, "", fmt.Errorf("list commands: %w", err)
 		}
-		whole.High = from.high
-		at, barren = 0, 0
+		top, high = last, last
 	}
-	stopped := false
-	walk := visit(true)
-	err = d.cfg.Store.Scan(ctx, whole, func(c *Command, changed time.Time) bool {
-		stopped = !walk(c, changed)
+	l := listing{d: d, filter: f, from: from, seen: map[string]bool{}}
+	at, barren, stopped := uint64(0), 0, false
+	var reached time.Time // of what was accepted later, nothing is below at
+	err := d.cfg.Store.Scan(ctx, Scan{Device: f.Device, High: high}, func(c *Command, changed time.Time) bool {
+		at, reached = c.Revision, changed.Add(clockSlack)
+		barren++
+		if l.meet(c) {
+			barren = 0
+		}
+		stopped = l.after(reached, size) || len(l.order) == 0 && barren >= maxBarren
 		return !stopped
 	})
+	if err == nil {
+		err = d.cfg.Store.Since(ctx, f.Device, top, func(c *Command) { l.meet(c) })
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("list commands: %w", err)
 	}
-	for !stopped && len(held) > 0 && len(out) < size {
-		out = append(out, *heap.Pop(&held).(*Command))
+	if !stopped {
+		reached = time.Time{}
 	}
-	if !stopped && len(held) == 0 {
+	slices.SortFunc(l.found, newestFirst)
+	var out []Command
+	for _, c := range l.found {
+		if len(out) == size || !c.Created.After(reached) {
+			break
+		}
+		out = append(out, *c)
+	}
+	rest := l.found[len(out):]
+	if !stopped && len(rest) == 0 {
 		return out, "", nil
 	}
 	next := cursor{last: from.last, id: from.id, top: top, high: at}
 	if len(out) > 0 {
 		next.last, next.id = out[len(out)-1].Created, out[len(out)-1].ID
 	}
-	for _, c := range held {
-		next.high = max(next.high, c.Revision)
+	for _, c := range rest {
+		if c.Revision <= top { // else it is met behind the next walk
+			next.high = max(next.high, c.Revision)
+		}
 	}
 	return out, next.String(), nil
+}
+
+// listing is one page in the making.
+type listing struct {
+	d      *Dispatcher
+	filter *Filter
+	from   cursor
+
+	seen  map[string]bool
+	found []*Command // with the Revision that they were met at
+	order newest     // heap of found; what was accepted after the time reached is taken out
+	sure  int        // of these
+}
+
+// meet takes a command in and reports whether it may be listed.
+func (l *listing) meet(c *Command) bool {
+	if l.seen[c.ID] {
+		return false
+	}
+	l.seen[c.ID] = true
+	if e := l.d.entry(c.ID); e != nil {
+		if v := l.d.look(e); v != nil {
+			v := *v
+			v.Revision = c.Revision
+			c = &v
+		}
+	}
+	if !l.filter.matches(c) || !l.from.before(c) {
+		return false
+	}
+	l.found = append(l.found, c)
+	heap.Push(&l.order, c)
+	return true
+}
+
+// after reports whether size commands were found that were accepted after the
+// time that the walk has reached.
+func (l *listing) after(reached time.Time, size int) bool {
+	for len(l.order) > 0 && l.order[0].Created.After(reached) {
+		heap.Pop(&l.order)
+		l.sure++
+	}
+	return l.sure >= size
 }
 
 // newestFirst orders by acceptance, the newest first, then by id.
@@ -209,7 +238,7 @@ func (h *newest) Pop() any {
 type cursor struct {
 	last time.Time // acceptance of the last one given out
 	id   string    // and its id; "": none was
-	top  uint64    // revision that the page before began at
+	top  uint64    // revision that the first page began at
 	high uint64    // revision to go on from
 }
 

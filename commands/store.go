@@ -30,6 +30,10 @@ type Store interface {
 	// changed first, from revision s.High down to above s.Low, until fn
 	// returns false.
 	Scan(ctx context.Context, s Scan, fn func(c *Command, changed time.Time) bool) error
+	// Since calls fn with commands as they were changed after the revision
+	// low, in the order of the changes, until there is none: a command that is
+	// changed meanwhile comes, as it was before or after. device "": all.
+	Since(ctx context.Context, device string, low uint64, fn func(c *Command)) error
 	// LastRevision is the highest revision in the store.
 	LastRevision(ctx context.Context) (uint64, error)
 

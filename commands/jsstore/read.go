@@ -1,10 +1,12 @@
 package jsstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -228,19 +230,60 @@ func (s *Store) Scan(ctx context.Context, scan commands.Scan, fn func(*commands.
 	return nil
 }
 
+// Since implements commands.Store. What is changed while it reads moves to
+// the end, which it has yet to come to.
+func (s *Store) Since(ctx context.Context, device string, low uint64, fn func(*commands.Command)) error {
+	err := s.forward(ctx, "", low, math.MaxUint64, func(m *storedMessage) {
+		if device != "" && !strings.HasSuffix(m.Subject, "."+device) {
+			return
+		}
+		c, err := decode(m)
+		if err != nil {
+			s.log.Error("a stored command cannot be read", "subject", m.Subject, "error", err)
+			return
+		}
+		fn(c)
+	})
+	if err != nil {
+		return fmt.Errorf("read commands from %d on: %w", low, err)
+	}
+	return nil
+}
+
 // window reads what matches of the sequences above low up to high.
-func (s *Store) window(ctx context.Context, filter string, low, high uint64) ([]*storedMessage, error) {
-	var out []*storedMessage
+func (s *Store) window(ctx context.Context, filter string, low, high uint64) (out []*storedMessage, err error) {
+	err = s.forward(ctx, filter, low, high, func(m *storedMessage) { out = append(out, m) })
+	return out, err
+}
+
+// forward calls fn with what matches of the sequences above low up to high,
+// rising.
+func (s *Store) forward(ctx context.Context, filter string, low, high uint64, fn func(*storedMessage)) error {
 	for from := low + 1; from <= high; {
 		part, done, err := s.batch(ctx, StreamCommands, getRequest{Sequence: from, Next: filter, Batch: batchSize + 1}, high)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, part...)
+		if done && s.cfg.Replicas > 1 && (len(part) == 0 || part[len(part)-1].Sequence < high) {
+			// Any replica may have answered, and may be behind the leader.
+			if n := len(part); n > 0 {
+				from = part[n-1].Sequence + 1
+			}
+			m, err := s.get(ctx, StreamCommands, getRequest{Sequence: from, Next: cmp.Or(filter, commandPrefix+">")})
+			if err != nil && !errors.Is(err, errNoMessage) {
+				return err
+			}
+			if err == nil && m.Sequence <= high {
+				part, done = append(part, m), false
+			}
+		}
+		for _, m := range part {
+			fn(m)
+		}
 		if done {
-			break
+			return nil
 		}
 		from = part[len(part)-1].Sequence + 1
 	}
-	return out, nil
+	return nil
 }
