@@ -39,10 +39,12 @@ type flakyStore struct {
 type fault func(s *flakyStore, w http.ResponseWriter, r *http.Request, rows int) bool
 
 // Rows of these measurements are refused for ever, and so are bodies of more
-// than maxBody bytes.
+// than maxBody bytes. That of failedBy500 is answered as if the store were ill,
+// which is well: it takes all others, and says so.
 const (
 	refusedBy400 = "refused400"
 	refusedBy422 = "refused422"
+	failedBy500  = "failed500"
 	maxBody      = 4 << 10
 )
 
@@ -89,6 +91,8 @@ func (s *flakyStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, "", "partial write: the words of a 400")
 	case bytes.Contains(body, []byte(refusedBy422)):
 		answer(w, http.StatusUnprocessableEntity, "", "failure writing points: the words of a 422")
+	case bytes.Contains(body, []byte(failedBy500)):
+		answer(w, http.StatusInternalServerError, "", "the words of a 500")
 	case len(body) > maxBody:
 		answer(w, http.StatusRequestEntityTooLarge, "", "the words of a 413")
 	default:

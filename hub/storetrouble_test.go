@@ -65,6 +65,10 @@ func TestNoAnswerOfTheStoreCostsARow(t *testing.T) {
 		hubtest.Eventually(t, "rows are stored again after: "+trouble.name, func() bool { return storeIsWell(status(t, h.Endpoint)) })
 		t.Logf("met %s", trouble.name)
 	}
+	refuse(failedBy500)
+	hubtest.Eventually(t, "the row that always gets a 500 is in quarantine", func() bool { // others are stored meanwhile: so it is the row
+		return status(t, h.Endpoint).RowsQuarantined >= uint64(bad)
+	})
 	refuse("fat", client.String("a", strings.Repeat("x", maxBody/2)), client.String("b", strings.Repeat("x", maxBody/2)))
 	f.whileDown(t, h.Endpoint, store)
 
@@ -72,7 +76,7 @@ func TestNoAnswerOfTheStoreCostsARow(t *testing.T) {
 	odd.flush(t)
 	f.wantStored(t, db)
 	for _, row := range awaitQuarantine(t, h.Endpoint, bad) {
-		words := map[string]string{refusedBy400: "the words of a 400", refusedBy422: "the words of a 422", "fat": "the words of a 413"}[row.Measurement]
+		words := map[string]string{refusedBy400: "the words of a 400", refusedBy422: "the words of a 422", failedBy500: "the words of a 500", "fat": "the words of a 413"}[row.Measurement]
 		if row.DeviceId != odd.id || words == "" || !strings.Contains(row.Reason, words) {
 			t.Errorf("in quarantine: %s of %s for %q", row.Measurement, row.DeviceId, row.Reason)
 		}

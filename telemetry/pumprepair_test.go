@@ -20,7 +20,7 @@ func TestPumpFindsARowThatIsAnsweredWith500(t *testing.T) {
 		return nil
 	}}
 	r.add("sick", 0, 100)
-	r.run(s, nil)
+	pump, _ := r.run(s, nil)
 	eventually(t, "the others are stored", func() bool { return s.count() == 99 })
 	// Nothing else is stored: the row alone might be a store that is away. It
 	// is tried far more often than would condemn it.
@@ -37,6 +37,9 @@ func TestPumpFindsARowThatIsAnsweredWith500(t *testing.T) {
 	})
 	eventually(t, "all the others are stored", func() bool { return s.count() == 99+next })
 	r.empty()
+	if n := pump.Stats.Quarantined.Load(); n != 1 {
+		t.Errorf("%d rows are counted as quarantined; want 1", n)
+	}
 }
 
 // A device whose rows are all refused hurts no other, and is done with soon.
