@@ -10,13 +10,8 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 )
-
-// ProfileEnv names the file for a CPU profile of hub processes. It is written
-// when the hub is terminated, not when it is killed. NextProfile divides it.
-const ProfileEnv = "TETHERLINE_TEST_CPUPROFILE"
 
 // HeapEnv names a folder for a heap profile of each report of a process on its
 // memory: heap-1.pprof, heap-2.pprof, …
@@ -95,42 +90,4 @@ func readMemory(t testing.TB, dir string, ask func()) (m Memory) {
 		return err == nil && json.Unmarshal(text, &m) == nil
 	})
 	return m
-}
-
-// profiler writes the profiles that ProfileEnv asks for, one after the other.
-// Its methods may run at once.
-type profiler struct {
-	mu   sync.Mutex
-	file *os.File // nil: none is being written
-	next int
-}
-
-// turn ends the profile under way and begins the next one: the file that
-// ProfileEnv names, and then .1, .2 and so on.
-func (p *profiler) turn() {
-	name := os.Getenv(ProfileEnv)
-	if name == "" {
-		return
-	}
-	p.end()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.next > 0 {
-		name += "." + strconv.Itoa(p.next)
-	}
-	p.next++
-	file, err := os.Create(name)
-	if err == nil && pprof.StartCPUProfile(file) == nil {
-		p.file = file
-	}
-}
-
-func (p *profiler) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.file != nil {
-		pprof.StopCPUProfile()
-		_ = p.file.Close()
-		p.file = nil
-	}
 }

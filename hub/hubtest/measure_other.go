@@ -9,3 +9,5 @@ func (p *profiler) turnOnSignal() {}
 
 // NextProfile does nothing where there are no signals.
 func (p *Process) NextProfile() {}
+
+func (p *Process) endProfile() {}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // ReportMemory has this process report its memory into dir whenever it gets
@@ -48,6 +50,28 @@ func (p *profiler) turnOnSignal() {
 // NextProfile has the hub end its CPU profile and begin the next, where
 // ProfileEnv asks for profiles. It does not wait for that.
 func (p *Process) NextProfile() { p.Signal(syscall.SIGUSR2) }
+
+// endProfile has the hub end its CPU profile, and waits for that.
+func (p *Process) endProfile() {
+	if p.profile == "" {
+		return
+	}
+	select {
+	case <-p.ended:
+		return // it has written what it would
+	default:
+	}
+	before := parts(p.profile)
+	p.NextProfile()
+	for limit := time.Now().Add(Patience); len(parts(p.profile)) == len(before) && time.Now().Before(limit); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, file := range parts(p.profile) {
+		if !slices.Contains(before, file) {
+			_ = os.Remove(file) // nothing will be written there
+		}
+	}
+}
 
 // Memory of the hub.
 func (p *Process) Memory() Memory {

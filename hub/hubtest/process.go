@@ -56,6 +56,8 @@ type Process struct {
 
 	ended chan struct{} // closed when cmd is gone, and err is how
 	err   error
+
+	profile string // the file for its CPU profile; "": it writes none
 }
 
 // StartProcess runs a hub as a process of its own until the test ends. The
@@ -85,7 +87,8 @@ func (p *Process) Start() {
 		p.t.Fatal(err)
 	}
 	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	p.profile = newProfile()
+	p.cmd.Env = append(os.Environ(), childEnv+"="+string(text), ProfileEnv+"="+p.profile)
 	p.cmd.Stdout, p.cmd.Stderr = os.Stderr, os.Stderr
 	p.cmd.SysProcAttr = dieWithParent()
 	if err := p.cmd.Start(); err != nil {
@@ -135,9 +138,11 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Data is the hub's data folder.
 func (p *Process) Data() string { return p.cfg.Data }
 
-// Kill ends the hub with SIGKILL and waits until it is gone.
+// Kill ends the hub with SIGKILL and waits until it is gone. Where it writes a
+// profile, it ends that before.
 func (p *Process) Kill() {
 	p.t.Helper()
+	p.endProfile()
 	_ = p.cmd.Process.Kill()
 	<-p.ended
 	p.cmd = nil
