@@ -2,9 +2,11 @@ package mqttbridge
 
 import (
 	"crypto/tls"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 	"github.com/tetherline/tetherline/hub/registry"
@@ -239,5 +241,25 @@ func TestSampledGearKeepsItsDevice(t *testing.T) {
 	gear := st.progress(all).Gear
 	if gear[0].DeviceID != "fan" || gear[1].DeviceID != "pump-17" || !strings.Contains(st.config(&SampleRequest{}, all), "id: pump-17") {
 		t.Errorf("%+v", gear)
+	}
+}
+
+// The time that json gear tells is in the config that a sample prints, and is
+// no field.
+func TestSampledTime(t *testing.T) {
+	now := time.Now()
+	all := heard(fmt.Sprintf(`devices/pump {"flow":3.5,"ts":%d}`, now.Unix()), fmt.Sprintf(`devices/pump {"flow":3.5,"ts":%d}`, now.Unix()+1))
+	for i := range all {
+		all[i].Received = now
+	}
+	gear, profiles, _ := studied(t, nil, all...)
+	if len(gear) != 1 || len(profiles) != 1 {
+		t.Fatalf("%+v, %+v", gear, profiles)
+	}
+	if got := fmt.Sprint(settingsOf(t, profiles[0])["time"]); got != "map[format:unix path:ts]" {
+		t.Errorf("time: %s", got)
+	}
+	if got := strings.Join(gearWords(gear), "\n"); strings.Contains(got, "ts:") || !strings.Contains(got, "flow:") {
+		t.Error(got)
 	}
 }

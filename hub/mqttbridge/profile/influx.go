@@ -155,23 +155,43 @@ func (p *influx) row(gear string, point models.Point, received time.Time, troubl
 }
 
 // join adds a row to those of the message. Fields of one measurement and time
-// are one row; those without a time each get their own.
+// are one row, unless one has two values: what a line says otherwise than those
+// before it is a row of its own, so that nothing is lost where lines differ in
+// what no measurement tells, or one line contradicts another. Rows without a
+// time each get their own.
 func (p *influx) join(rows []telemetry.Row, row telemetry.Row, trouble *troubles) []telemetry.Row {
-	same := slices.IndexFunc(rows, func(r telemetry.Row) bool { return r.Time == row.Time && r.Measurement == row.Measurement })
-	if same < 0 || row.Time == 0 {
-		return append(rows, row)
+	for i := len(rows) - 1; i >= 0 && row.Time != 0; i-- {
+		if rows[i].Time != row.Time || rows[i].Measurement != row.Measurement {
+			continue
+		}
+		if otherwise(rows[i].Fields, row.Fields) {
+			break
+		}
+		for _, f := range row.Fields {
+			if !slices.ContainsFunc(rows[i].Fields, func(g telemetry.Field) bool { return g.Name == f.Name }) {
+				p.add(&rows[i], f.Name, f.Value, trouble)
+			}
+		}
+		return rows
 	}
-	for _, f := range row.Fields {
-		p.add(&rows[same], f.Name, f.Value, trouble)
+	return append(rows, row)
+}
+
+// otherwise reports whether a field has two values.
+func otherwise(a, b []telemetry.Field) bool {
+	for _, f := range b {
+		if i := slices.IndexFunc(a, func(g telemetry.Field) bool { return g.Name == f.Name }); i >= 0 && a[i].Value != f.Value {
+			return true
+		}
 	}
-	return rows
+	return false
 }
 
 func (p *influx) add(row *telemetry.Row, key string, value telemetry.Value, trouble *troubles) {
 	name := FieldName(key)
 	switch {
 	case slices.ContainsFunc(row.Fields, func(f telemetry.Field) bool { return f.Name == name }):
-		trouble.add("field " + quoted(key) + ": there is another " + name + " at the same time, which is kept")
+		trouble.add("field " + quoted(key) + ": the line has another " + name + ", which is kept")
 	case len(row.Fields) == telemetry.MaxFields:
 		trouble.add(fmt.Sprintf("a line has over %d fields: the first are kept", telemetry.MaxFields))
 	case value.Kind() == telemetry.String && len(value.Str()) > telemetry.MaxStringBytes:

@@ -263,7 +263,8 @@ func recogniseJSON(m Message) (map[string]any, bool) {
 		return nil, false
 	}
 	var f Flattener
-	if leaves, _, err := f.Flatten(m.Payload); err != nil || len(leaves) == 0 {
+	leaves, _, err := f.Flatten(m.Payload)
+	if err != nil || len(leaves) == 0 {
 		return nil, false
 	}
 	levels := strings.Split(m.Topic, "/")
@@ -272,5 +273,9 @@ func recogniseJSON(m Message) (map[string]any, bool) {
 		gear--
 	}
 	levels[gear] = "{gear}"
-	return map[string]any{"topic": strings.Join(levels, "/")}, true
+	settings := map[string]any{"topic": strings.Join(levels, "/")}
+	if path, format := recogniseTime(leaves, m.Received); path != "" {
+		settings["time"] = map[string]any{"path": path, "format": format}
+	}
+	return settings, true
 }

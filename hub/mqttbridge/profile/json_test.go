@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -231,5 +232,30 @@ func TestJSONWhatIsOmittedIsNoProblem(t *testing.T) {
 		if (r.Problem != "") != problem || len(r.Rows) != 1 || len(r.Rows[0].Fields) != 1 {
 			t.Errorf("%s: problem %q, rows %v", settings, r.Problem, r.Rows)
 		}
+	}
+}
+
+// What tells a time near that of arrival, under a usual name, is the time of
+// the gear that is recognised; what merely has such a name is a value.
+func TestJSONTimeIsRecognised(t *testing.T) {
+	now := exampleReceived
+	for _, c := range []struct{ payload, path, format string }{
+		{fmt.Sprintf(`{"n":1,"ts":%d}`, now.Unix()), "ts", "unix"},
+		{fmt.Sprintf(`{"n":1,"ts":%d.25}`, now.Unix()), "ts", "unix"},
+		{fmt.Sprintf(`{"n":1,"Timestamp":%d}`, now.UnixMilli()), "Timestamp", "unix_ms"},
+		{fmt.Sprintf(`{"n":1,"time":"%d"}`, now.UnixMicro()), "time", "unix_us"},
+		{fmt.Sprintf(`{"n":1,"time":%q}`, now.Format(time.RFC3339Nano)), "time", "rfc3339"},
+		{fmt.Sprintf(`{"n":1,"meta":{"datetime":%q}}`, now.In(time.FixedZone("", 3600)).Format(time.RFC3339)), "meta.datetime", "rfc3339"},
+		{fmt.Sprintf(`{"time":12,"a":{"ts":%d},"timestamp":%d}`, now.Unix(), now.Unix()), "timestamp", "unix"},
+		{`{"n":1,"ts":1234}`, "", ""},
+		{fmt.Sprintf(`{"n":1,"ts":%d}`, now.AddDate(-2, 0, 0).Unix()), "", ""},
+		{fmt.Sprintf(`{"n":1,"time":%q}`, now.Format("2006-01-02 15:04:05")), "", ""},
+		{fmt.Sprintf(`{"n":1,"uptime":%d}`, now.Unix()), "", ""},
+	} {
+		want := `{"topic":"s/{gear}"}`
+		if c.path != "" {
+			want = fmt.Sprintf(`{"time":{"format":%q,"path":%q},"topic":"s/{gear}"}`, c.format, c.path)
+		}
+		wantRecognised(t, "json", text("s/boiler", c.payload), want, "boiler")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tetherline/tetherline/telemetry"
@@ -113,4 +115,50 @@ func scale(text string, unit int64) (ns int64, ok bool) {
 	}
 	r.Mul(r, new(big.Rat).SetInt64(unit))
 	return new(big.Int).Quo(r.Num(), r.Denom()).Int64(), true
+}
+
+// timeNames are the keys under which gear usually tells its time, in small
+// letters.
+var timeNames = []string{"ts", "time", "timestamp", "datetime", "date_time", "epoch", "unixtime", "unix_time", "_timestamp"}
+
+// How far the time of a message may be from that of its arrival to be taken
+// for one: others are counters, or of clocks that are not set.
+const (
+	oldestSample = 366 * 24 * time.Hour
+	newestSample = 24 * time.Hour
+)
+
+// recogniseTime finds where a document tells its time, and how; "": nowhere.
+// What stands least deep counts.
+func recogniseTime(leaves []Leaf, received time.Time) (path, format string) {
+	least, place := 0, 0
+	for _, l := range leaves {
+		keys := splitPath(l.Path)
+		at := slices.Index(timeNames, strings.ToLower(keys[len(keys)-1]))
+		if at < 0 || path != "" && (len(keys) > least || len(keys) == least && at >= place) {
+			continue
+		}
+		if f := timeFormat(l, received); f != "" {
+			path, format, least, place = l.Path, f, len(keys), at
+		}
+	}
+	return path, format
+}
+
+// timeFormat is how a leaf tells a time near that of arrival; "": it does not.
+// A time without a zone is none: it would have to be asked for.
+func timeFormat(l Leaf, received time.Time) string {
+	near := func(ns int64) bool {
+		d := received.UnixNano() - ns
+		return -int64(newestSample) <= d && d <= int64(oldestSample)
+	}
+	if t, err := time.Parse(time.RFC3339Nano, l.text()); err == nil && near(t.UnixNano()) {
+		return "rfc3339"
+	}
+	for _, f := range []string{"unix", "unix_ms", "unix_us", "unix_ns"} {
+		if ns, ok := scale(l.text(), unixUnits[f]); ok && near(ns) {
+			return f
+		}
+	}
+	return ""
 }
