@@ -55,6 +55,7 @@ type broker struct {
 	owntimes   *toldFile
 	marks      *marks
 	early      early
+	backlog    backlog
 	remembered remembered
 	newest     int64 // time of arrival that was given to any row or message
 	// A session in which no message was of interest to repeats was not resumed:
@@ -168,6 +169,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	if br.marks, err = openMarks(filepath.Join(b.deps.Dir, cfg.Name+".marks")); err != nil {
 		return nil, err
 	}
+	br.backlog.before = br.marks.all
 	if br.repeats, err = openRedelivery(filepath.Join(b.deps.Dir, cfg.Name+".arrivals"), cfg.URL == EmbeddedURL); err != nil {
 		return nil, err
 	}

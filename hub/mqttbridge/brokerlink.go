@@ -14,6 +14,9 @@ func (b *broker) up(s *link, resumed, forgotten bool) {
 	defer b.mu.Unlock()
 	b.session, b.connected, b.since, b.failure = s, true, time.Now(), ""
 	b.away.Store(false)
+	if k := &b.backlog; !k.over && k.began.IsZero() {
+		k.began = b.since
+	}
 	if !resumed && b.repeats.session != s {
 		b.unresumed = true
 	}

@@ -82,6 +82,9 @@ func (b *broker) tick(now time.Time) {
 		b.leaveAllLocked(fmt.Sprintf("broker %s is not reachable", b.cfg.Name))
 	}
 	b.watchFence(now)
+	if k := &b.backlog; !k.began.IsZero() && now.Sub(k.began) >= backlogTime {
+		k.forget()
+	}
 	b.retryEnrolment(now)
 	b.lookForSilence(now)
 	b.saveDescriptions(now)

@@ -56,7 +56,9 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 			b.inbox.post(func() {
 				w.deadline, w.earlier = at.Add(w.timeout), true
 				w.mark, w.published = markOf(w.id, revision), at
-				b.markedBefore(w)
+				if b.catchUp(w) {
+					b.remark(w)
+				}
 			})
 			return
 		case !w.stage.CompareAndSwap(begun, publishes):

@@ -146,9 +146,10 @@ func arguments(c *devicev1.Command) (map[string]any, error) {
 	return args, nil
 }
 
-// answered offers a message to the commands that wait, the oldest first.
-func (b *broker) answered(p *bound, a *arrival, m profile.Message) {
-	for i, w := range p.waiting {
+// answered offers a message to the commands that wait, the oldest first. It is
+// false where it is no answer.
+func (b *broker) answered(p *bound, a *arrival, m profile.Message) bool {
+	for _, w := range p.waiting {
 		if w.plan.Match == nil || w.stage.Load() != publishes || !b.younger(w, a) {
 			continue
 		}
@@ -156,14 +157,23 @@ func (b *broker) answered(p *bound, a *arrival, m profile.Message) {
 		if !ok {
 			continue
 		}
-		if answer.Phase > devicev1.CommandPhase_COMMAND_PHASE_RUNNING {
-			p.waiting = slices.Delete(p.waiting, i, i+1)
-		}
-		b.say(w.device, w.epoch, &devicev1.CommandUpdate{
-			Id: w.id, Phase: answer.Phase, Code: answer.Code, Message: answer.Message,
-		}, answer.Result)
-		return
+		b.takeAnswer(w, answer)
+		return true
 	}
+	return false
+}
+
+// takeAnswer records what the gear has said about a command. It is true where
+// that was its end.
+func (b *broker) takeAnswer(w *waiting, answer profile.Answer) bool {
+	ends := answer.Phase > devicev1.CommandPhase_COMMAND_PHASE_RUNNING
+	if ends {
+		b.drop(w)
+	}
+	b.say(w.device, w.epoch, &devicev1.CommandUpdate{
+		Id: w.id, Phase: answer.Phase, Code: answer.Code, Message: answer.Message,
+	}, answer.Result)
+	return ends
 }
 
 func (b *broker) match(w *waiting, m profile.Message) (answer profile.Answer, ok bool) {

@@ -36,6 +36,7 @@ func (b *broker) decode(a *arrival) {
 	if a.topic == b.fenceTopic {
 		b.queue = append(b.queue, a)
 		b.marked(a)
+		b.backlog.keep(nil, a, profile.Message{Payload: a.payload}, false)
 		return
 	}
 	b.counts.messages++
@@ -58,8 +59,8 @@ func (b *broker) decode(a *arrival) {
 	if b.isEarly(a, p) {
 		return
 	}
-	if !m.Retained && len(p.waiting) > 0 {
-		b.answered(p, a, m)
+	if !m.Retained {
+		b.backlog.keep(p, a, m, len(p.waiting) > 0 && b.answered(p, a, m))
 	}
 	b.take(a, p, m)
 }

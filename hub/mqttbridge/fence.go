@@ -213,14 +213,6 @@ func markOf(id string, revision uint64) string {
 
 const commandMark = "command "
 
-// markedBefore finds out whether the marker of a command came back to the
-// process that has published it.
-func (b *broker) markedBefore(w *waiting) {
-	if !b.repeats.anew && b.marks.has(w.mark) {
-		w.heard, w.fenced = true, new(link)
-	}
-}
-
 // younger reports whether a message can have been published after the command
 // was.
 func (b *broker) younger(w *waiting, a *arrival) bool {
