@@ -109,9 +109,12 @@ func (b *broker) probe(s *link) {
 // blind: the hub does not hear itself.
 func (b *broker) blind(s *link) {
 	s.fence.state = fenceBlind
-	b.problem(problem{reason: "own messages do not come back", topic: b.fenceTopic,
-		detail: "let the hub's user publish and subscribe there (Mosquitto's acl_file: topic readwrite " + fenceRoot + "#): without that commands wait for seconds " +
-			"when the hub connects, and what the broker had kept may be taken for an answer"})
+	detail := "the hub's own broker has not given them back in time, as when it or its disk is busy; until it does, what it had kept may be taken for an answer"
+	if b.cfg.URL != EmbeddedURL {
+		detail = "the broker refuses them, or is too busy to give them back in time. Where it has access rules, let the hub's user publish and subscribe there (Mosquitto's acl_file: topic readwrite " + fenceRoot + "#): without that commands wait for seconds " +
+			"when the hub connects, and what the broker had kept may be taken for an answer"
+	}
+	b.problem(problem{reason: "own messages do not come back", topic: b.fenceTopic, detail: detail})
 }
 
 // keepsUp reports whether the hub takes in what comes as it comes.

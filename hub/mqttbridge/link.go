@@ -142,7 +142,7 @@ func plainError(err error) error {
 	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
 		return errors.New("the broker is not available")
 	case err.Error() == "EOF":
-		return errors.New("closed by the broker (another client may have connected with the same client id)")
+		return errors.New("closed by the broker, which gives no reason: its log may have one. Another client with the same client id is one, a broker that stops or cannot keep up are others")
 	}
 	if text, ok := strings.CutPrefix(err.Error(), packets.ErrorNetworkError.Error()+" : "); ok {
 		return errors.New(text)

@@ -3,6 +3,7 @@ package mqttbridge
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -82,5 +83,20 @@ func TestWhyTheHubClosedTheConnection(t *testing.T) {
 	}
 	if text := log.String(); !strings.Contains(text, "connection to the MQTT broker closed by the hub") || !strings.Contains(text, "no room") {
 		t.Errorf("log:\n%s", text)
+	}
+}
+
+// What is said of a fault is what is known of it.
+func TestWordsNameOnlyWhatIsKnown(t *testing.T) {
+	if text := plainError(io.EOF).Error(); !strings.Contains(text, "gives no reason") || strings.Contains(text, "may have connected") {
+		t.Error(text)
+	}
+	for url, rules := range map[string]bool{EmbeddedURL: false, "tcp://127.0.0.1:1883": true} {
+		b := &broker{cfg: &BrokerConfig{URL: url}, log: quiet(), fenceTopic: fenceRoot + "test"}
+		b.blind(&link{})
+		list := b.problems.list()
+		if len(list) != 1 || strings.Contains(list[0].Detail, "access rules") != rules || !strings.Contains(list[0].Detail, "busy") {
+			t.Errorf("%s: %+v", url, list)
+		}
 	}
 }

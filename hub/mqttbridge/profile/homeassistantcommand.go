@@ -23,6 +23,9 @@ func (p *homeassistant) Command(gear string, c Command) (Plan, error) {
 			return Plan{}, err
 		}
 		e, err := g.pick(c, func(e *entity) bool { return e.component != "button" })
+		if err == nil {
+			err = p.claimed(g, e.commandTopic)
+		}
 		if err != nil {
 			return Plan{}, err
 		}
@@ -32,12 +35,32 @@ func (p *homeassistant) Command(gear string, c Command) (Plan, error) {
 			return Plan{}, err
 		}
 		e, err := g.pick(c, func(e *entity) bool { return e.component == "button" })
+		if err == nil {
+			err = p.claimed(g, e.commandTopic)
+		}
 		if err != nil {
 			return Plan{}, err
 		}
 		return Plan{Publish: []Publish{{Topic: e.commandTopic, Payload: []byte(e.sendOn)}}}, nil
 	}
 	return Plan{}, unknownCommand(c.Name, "set", "press")
+}
+
+// claimed refuses a command topic that discovery of other gear names, too:
+// anybody who may publish discovery can name any topic, and whose it is
+// nothing tells.
+func (p *homeassistant) claimed(by *entityGear, topic string) error {
+	for _, g := range p.gear {
+		if g == by {
+			continue
+		}
+		for _, e := range g.entities {
+			if e.commandTopic == topic {
+				return Refuse("claimed twice", "discovery of %s names the command topic %s, too: whose it is cannot be told", quoted(g.name), quoted(topic))
+			}
+		}
+	}
+	return nil
 }
 
 // pick the entity of a command: the one that is named, or the only one.

@@ -51,3 +51,25 @@ commands:
 		}
 	}
 }
+
+// Discovery may name any topic; a command goes to none that other gear names.
+func TestHomeassistantCommandTopicOfOtherGear(t *testing.T) {
+	p := configured(t, "homeassistant", `state-filters: ["esp/#"]`)
+	config := func(gear string) Message {
+		return text("homeassistant/switch/"+gear+"/r/config", `{"stat_t":"esp/`+gear+`/r","cmd_t":"esp/victim/r/set"}`)
+	}
+	take(t, p, config("victim"))
+	if published, _ := told(t, p, "victim", "set", `{"value":true}`); published != "esp/victim/r/set ON" {
+		t.Error(published)
+	}
+	take(t, p, config("evil"))
+	for _, gear := range []string{"victim", "evil"} {
+		if published, _ := told(t, p, gear, "set", `{"value":true}`); published != "refused: claimed twice" {
+			t.Errorf("%s: %s", gear, published)
+		}
+	}
+	take(t, p, text("homeassistant/switch/evil/r/config", ""))
+	if published, _ := told(t, p, "victim", "set", `{"value":true}`); published != "esp/victim/r/set ON" {
+		t.Error(published)
+	}
+}
