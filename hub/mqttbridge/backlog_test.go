@@ -12,9 +12,10 @@ import (
 // the broker has kept it; what it had said before the command is none.
 func TestAnswerWhileTheHubWasAway(t *testing.T) {
 	t.Parallel()
-	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	for _, heard := range []bool{true, false} {
 		t.Run(fmt.Sprintf("marker heard %v", heard), func(t *testing.T) {
+			t.Parallel()
+			broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 			r := newRig(t)
 			b, stop := r.bridge(broker.URL, turning)
 			up(t, b)
