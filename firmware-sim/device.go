@@ -66,6 +66,7 @@ type device struct {
 	mu       sync.Mutex
 	current  *client.Client
 	past     client.Stats // of clients before the current one
+	boots    int          // clients so far
 	interval time.Duration
 	relays   [relays]bool
 }
@@ -111,7 +112,15 @@ func (d *device) boot() error {
 		addStats(&d.past, d.current.Stats())
 	}
 	d.current = c
+	d.boots++
 	return nil
+}
+
+// restarts is how often it has started anew, with its spool and its journal.
+func (d *device) restarts() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.boots - 1
 }
 
 func (d *device) client() *client.Client {

@@ -15,6 +15,8 @@ import (
 const (
 	maxLoadDevices = 100_000
 	maxLoadTime    = time.Hour
+	maxLoadRate    = 5e6                    // rows a second, and
+	maxLoadFrames  = 1e6                    // frames: a server that only reads takes less on many processors
 	loadFirstPause = 100 * time.Millisecond // at most, before a device connects again
 )
 
@@ -33,7 +35,7 @@ type LoadConfig struct {
 	Prefix  string         // of the ids; "": "load"
 
 	Devices         int           // 1 to 100,000
-	Rate            float64       // rows a second of all devices together; 0: as fast as windows allow
+	Rate            float64       // rows a second of all devices together, to 5,000,000 and 1,000,000 frames; 0: as fast as windows allow
 	Think           time.Duration // Rate 0: what a device waits after each acknowledgement before its next frame; 0: it sends as windows allow
 	RowsPerFrame    int           // 1 to 1,000; 0: 1
 	FieldsPerRow    int           // 1 to 256; 0: 10
@@ -89,6 +91,8 @@ func (c *LoadConfig) complete() error {
 		return fmt.Errorf("a load has 1 to %d devices, not %d", maxLoadDevices, c.Devices)
 	case !(c.Rate >= 0) || math.IsInf(c.Rate, 0): // NaN is none of these
 		return fmt.Errorf("a rate is 0 or more rows a second, not %v", c.Rate)
+	case c.Rate > maxLoadRate || c.Rate/float64(max(c.RowsPerFrame, 1)) > maxLoadFrames:
+		return fmt.Errorf("a rate is up to %.0f rows and %.0f frames a second, not %v rows in frames of %d; 0 is as fast as windows allow", maxLoadRate, maxLoadFrames, c.Rate, c.RowsPerFrame)
 	case c.FramesAtFirst > 0 && !c.Idle:
 		return errors.New("frames at first are for devices that then hold still: it takes idle too")
 	case c.Think < 0 || c.Think > maxLoadTime:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,13 +49,17 @@ type proof struct {
 	sayMu sync.Mutex
 }
 
+// unfinishedFile is in the temporary folder of a proof until it has a verdict:
+// of one that was killed, there is nothing to look into.
+const unfinishedFile = "unfinished"
+
 // smallDiskImage is the file of the hub's disk in the folder of the proof.
 const smallDiskImage = "hub-disk.img"
 
 // proofCounts are of what was tried and held.
 type proofCounts struct {
 	strangersRefused, strangersUnheard atomic.Int64
-	revoked, revokedLate               atomic.Int64 // within a second, and later
+	revoked, revokedLate, revokedBusy  atomic.Int64 // within a second, later, and later on a busy machine
 	usurpers, lostPeers                atomic.Int64
 	refusedWrites, repeatedOrders      atomic.Int64
 	slowestRevoke, slowestLoss         highest // ns
@@ -115,8 +120,12 @@ func (r *proof) close() {
 	if r.hub != nil && r.hub.transport != nil {
 		r.hub.transport.CloseIdleConnections()
 	}
-	if r.dir != "" && r.cfg.Dir == "" && r.verdict.Kept == "" {
+	switch {
+	case r.dir == "" || r.cfg.Dir != "":
+	case r.verdict.Kept == "":
 		_ = os.RemoveAll(r.dir)
+	default:
+		_ = os.Remove(filepath.Join(r.dir, unfinishedFile))
 	}
 }
 

@@ -31,7 +31,7 @@ func (r *proof) conclude(early error) Verdict {
 		r.countSessions()
 		v.Rows.AckP99 = r.tally.acks.quantile(0.99)
 	}
-	v.LeftOut = r.neverHappened(early != nil)
+	r.leaveOut(early != nil)
 	r.decide(early)
 	if v.Outcome == OutcomeBroken || r.cfg.Dir != "" {
 		v.Kept = r.dir
@@ -40,6 +40,17 @@ func (r *proof) conclude(early error) Verdict {
 		}
 	}
 	return *v
+}
+
+// leaveOut notes the faults that never happened.
+func (r *proof) leaveOut(early bool) {
+	v := &r.verdict
+	v.LeftOut = r.neverHappened(early)
+	for _, name := range Faults() {
+		if v.LeftOut[name] == metNothing {
+			v.MetNothing = append(v.MetNothing, name)
+		}
+	}
 }
 
 // decide makes the verdict on each promise, and from them the outcome.
@@ -124,10 +135,10 @@ func (r *proof) evidence(p promise, whole bool) string {
 	case promiseOnce:
 		return fmt.Sprintf("%d frames were sent again; %d rows twice, %d changed, %d that nobody published", rows.FramesResent, rows.Twice, rows.Changed, rows.Strange)
 	case promiseRefuses:
-		return fmt.Sprintf("the buffer was up to %.0f %% full, what waited in memory included; devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.fullest(), rows.Throttles, c.droppedByDevices, c.droppedByHub)
+		return fmt.Sprintf("the buffer was up to %.0f %% full (over 100: what it had already taken waited in memory for its disk, bounded too); devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.fullest(), rows.Throttles, c.droppedByDevices, c.droppedByHub)
 	case promiseCommands:
 		m := &r.verdict.Commands
-		return fmt.Sprintf("%d commands, %d ran, %d twice; %d were sent again to a device that had run them; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, c.repeatedOrders.Load(), m.Wrong)
+		return fmt.Sprintf("%d commands, %d ran, %d twice; %d were sent again to a device that had run them; devices restarted %d times, in good order and with their journal; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, c.repeatedOrders.Load(), r.restarts(), m.Wrong)
 	case promiseDeadPeers:
 		words := fmt.Sprintf("%d devices on frozen links, lost by both sides within %.1f s; at the end %.0f connections, %+.0f goroutines, %+.0f descriptors", c.lostPeers.Load(),
 			time.Duration(c.slowestLoss.Load()).Seconds(), c.connectionsLeft, c.goroutinesLeft, c.descriptorsLeft)
@@ -136,8 +147,15 @@ func (r *proof) evidence(p promise, whole bool) string {
 		}
 		return words
 	case promiseProofs:
-		return fmt.Sprintf("%d impostors and middlemen were sent away, none got a word; %d found no hub", c.strangersRefused.Load(), c.strangersUnheard.Load())
+		words := fmt.Sprintf("%d impostors and middlemen were sent away", c.strangersRefused.Load())
+		if !r.wrong[p].broken() {
+			words += ", none got a word"
+		}
+		return words + fmt.Sprintf("; %d found no hub", c.strangersUnheard.Load())
 	case promiseOwnName:
+		if r.wrong[p].broken() {
+			return fmt.Sprintf("%d rows were looked at; %d times a device reported on another's command and named another in its rows", rows.Stored+rows.Quarantined, c.usurpers.Load())
+		}
 		return fmt.Sprintf("each of %d rows names its device, and stands under its name; %d times a device reported on another's command and named another in its rows: nothing was taken", rows.Stored+rows.Quarantined, c.usurpers.Load())
 	case promiseMemory:
 		return r.memoryEvidence()

@@ -45,7 +45,7 @@ func TestOutcomeTellsWhatWasTried(t *testing.T) {
 	const everyPromise = "every promise was tried, and held"
 	check := func(r *proof, early error, outcome string, untried []int, says string) {
 		t.Helper()
-		r.verdict.LeftOut = r.neverHappened(early != nil)
+		r.leaveOut(early != nil)
 		r.decide(early)
 		v := &r.verdict
 		var text strings.Builder
@@ -82,6 +82,16 @@ func TestOutcomeTellsWhatWasTried(t *testing.T) {
 	r.find(promiseProofs, "what Ctrl-C did") // is none
 	check(r, ErrInterrupted, OutcomeInterrupted, all, "NOTHING IS PROVEN")
 	r = triedProof(promises)
+	for _, name := range Faults() {
+		r.tried[name]++
+	}
+	r.tried["store-5xx"], r.tried["conflict"] = 0, 1
+	r.tried["store-429"] = 1
+	check(r, nil, OutcomeHeld, nil, everyPromise+", but store-5xx met nothing (seed")
+	if got := r.verdict.MetNothing; !slices.Equal(got, []string{"store-5xx"}) {
+		t.Errorf("met nothing: %v", got)
+	}
+	r = triedProof(promises)
 	r.leftOut["buffer-full"] = "no InfluxDB"
 	check(r, nil, OutcomeHeld, nil, "NOT TRIED all the same: ")
 	if why := r.verdict.LeftOut; why["buffer-full"] != "no InfluxDB" || why["hub-kill"] == "" || why["store-5xx"] != "" {
@@ -97,13 +107,27 @@ func TestMeasuredPromises(t *testing.T) {
 		verdict string
 		says    string
 	}{
-		"one cut off soon, one late": {promiseRevocation, func(r *proof) { r.revoked(time.Millisecond); r.revoked(2018 * time.Millisecond) },
-			held, "1 later, which says nothing where the machine is busy: BROKEN is over 3s, or all of 3; the slowest after 2.018s"},
-		"one cut off late":     {promiseRevocation, func(r *proof) { r.revoked(2 * time.Second) }, notTried, "0 live sockets closed within 1s"},
-		"all cut off late":     {promiseRevocation, func(r *proof) { r.revoked(2 * time.Second); r.revoked(2 * time.Second); r.revoked(2 * time.Second) }, broken, "3 later"},
-		"one cut off too late": {promiseRevocation, func(r *proof) { r.revoked(time.Millisecond); r.revoked(4 * time.Second) }, broken, "the slowest after 4s"},
-		"frames kept":          {promiseMemory, func(r *proof) { r.verdict.Retained = &retention{16000, 512, 197} }, broken, "512 bytes kept of each of 16000 frames, where less than 197"},
-		"no frames kept":       {promiseMemory, func(r *proof) { r.verdict.Retained = &retention{16000, 100, 197} }, held, "where less than 197 would not have been seen"},
+		"one cut off soon, one late": {promiseRevocation, func(r *proof) { r.revoked(time.Millisecond, true); r.revoked(2018*time.Millisecond, false) },
+			held, "1 later: BROKEN is over 3s, or all of 3; the slowest after 2.018s"},
+		"one cut off late": {promiseRevocation, func(r *proof) { r.revoked(2*time.Second, false) }, notTried, "0 live sockets closed within 1s"},
+		"all cut off late": {promiseRevocation, func(r *proof) {
+			for range lateRevokes {
+				r.revoked(2*time.Second, false)
+			}
+		}, broken, "3 later"},
+		"all cut off late by load": {promiseRevocation, func(r *proof) {
+			for range lateRevokes {
+				r.revoked(7*time.Second, true)
+			}
+		}, notTried, "0 live sockets closed within 1s and 3 later on a machine so busy"},
+		"one cut off too late":    {promiseRevocation, func(r *proof) { r.revoked(time.Millisecond, false); r.revoked(4*time.Second, false) }, broken, "the slowest after 4s"},
+		"one word to an impostor": {promiseProofs, func(r *proof) { r.find(promiseProofs, "a word") }, broken, "1 impostors and middlemen were sent away; 0"},
+		"one row of another device": {promiseOwnName, func(r *proof) { r.find(promiseOwnName, "a row") }, broken,
+			"1 times a device reported on another's command and named another in its rows"},
+		"rows in another series": {promiseOnce, func(r *proof) { r.verdict.Rows.Stored = 100; r.judgeCounted(103) }, broken, "3 rows twice"},
+		"rows in no series":      {theRun, func(r *proof) { r.verdict.Rows.Stored = 100; r.judgeCounted(97) }, broken, ""},
+		"frames kept":            {promiseMemory, func(r *proof) { r.verdict.Retained = &retention{16000, 512, 197} }, broken, "512 bytes kept of each of 16000 frames, where less than 197"},
+		"no frames kept":         {promiseMemory, func(r *proof) { r.verdict.Retained = &retention{16000, 100, 197} }, held, "where less than 197 would not have been seen"},
 		"a goroutine a session": {promiseDeadPeers, func(r *proof) { r.verdict.Leaks = &leaks{Sessions: 400, Goroutines: 400, MostBytes: 7864} },
 			broken, "+400 and +0 after 400 sessions, where more than 100"},
 		"a descriptor a session": {promiseDeadPeers, func(r *proof) { r.verdict.Leaks = &leaks{Sessions: 400, Descriptors: 390, MostBytes: 7864} },
@@ -122,7 +146,8 @@ func TestMeasuredPromises(t *testing.T) {
 		r.judgeRevocation()
 		r.decide(nil)
 		got := r.verdict.Promises[tt.promise]
-		if got.Verdict != tt.verdict || !strings.Contains(got.Evidence, tt.says) {
+		if got.Verdict != tt.verdict || !strings.Contains(got.Evidence, tt.says) ||
+			got.Verdict == broken && (strings.Contains(got.Evidence, "none got") || strings.Contains(got.Evidence, "nothing was taken")) {
 			t.Errorf("%s: %s: %s; want %s, %q", name, got.Verdict, got.Evidence, tt.verdict, tt.says)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -41,7 +42,29 @@ func freeLeftDisks(say func(format string, args ...any)) {
 			say("a proof that was killed has left a disk behind (%v): umount %s", err, folder)
 			continue
 		}
-		say("unmounted %s of a proof that was killed; its folder stays: %s", folder, filepath.Dir(folder))
+		say("unmounted %s of a proof that was killed", folder)
+	}
+}
+
+// removeLeftProofs removes the temporary folders of proofs that were killed
+// before they had a verdict. One that has found something stays, and so does
+// one that still has a disk.
+func removeLeftProofs(say func(format string, args ...any)) {
+	folders, err := filepath.Glob(filepath.Join(os.TempDir(), temporaryFolder("proof")+"*"))
+	mounts, merr := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || merr != nil {
+		return
+	}
+	disks := proofDisks(string(mounts))
+	for _, folder := range folders {
+		if _, err := os.Stat(filepath.Join(folder, unfinishedFile)); err != nil || slices.Contains(disks, filepath.Join(folder, smallDiskFolder)) || !isLeft(folder) {
+			continue
+		}
+		if err := os.RemoveAll(folder); err != nil {
+			say("a proof that was killed has left %s: %v", folder, err)
+			continue
+		}
+		say("removed %s of a proof that was killed", folder)
 	}
 }
 

@@ -68,3 +68,33 @@ func TestLeftDisksAreFreed(t *testing.T) {
 		t.Errorf("the disk of a dead proof: mounted %v, %q", mounted(), said.String())
 	}
 }
+
+// The folder of a proof that was killed goes with the next one; that of a
+// living one stays, and so does one that was kept for what it has found.
+func TestLeftProofsAreRemoved(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	folder := func(files ...string) string {
+		dir, err := os.MkdirTemp("", temporaryFolder("proof"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	killed, kept, living := folder(heldFile, unfinishedFile), folder(heldFile), folder(unfinishedFile)
+	release, err := holdFolder(living)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	removeLeftProofs(t.Logf)
+	for dir, want := range map[string]bool{killed: false, kept: true, living: true} {
+		if _, err := os.Stat(dir); (err == nil) != want {
+			t.Errorf("%s: %v; it is to stay: %v", dir, err, want)
+		}
+	}
+}

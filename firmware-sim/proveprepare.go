@@ -14,6 +14,7 @@ import (
 // prepare starts everything, up to the first rows in the store.
 func (r *proof) prepare(ctx context.Context) (*provePlan, error) {
 	freeLeftDisks(r.say)
+	removeLeftProofs(r.say)
 	if err := r.makeFolder(); err != nil {
 		return nil, err
 	}
@@ -79,12 +80,12 @@ func (r *proof) prepare(ctx context.Context) (*provePlan, error) {
 
 func (r *proof) makeFolder() error {
 	if r.cfg.Dir == "" {
-		dir, err := os.MkdirTemp("", "tetherline-proof-")
+		dir, err := os.MkdirTemp("", temporaryFolder("proof"))
 		if err != nil {
 			return err
 		}
 		r.dir = dir
-		return nil
+		return os.WriteFile(filepath.Join(dir, unfinishedFile), nil, 0o600)
 	}
 	dir, err := filepath.Abs(r.cfg.Dir)
 	if err != nil {
@@ -176,7 +177,11 @@ func (r *proof) announce(plan *provePlan) error {
 	const shown = 60
 	for i, f := range all {
 		if i == shown {
-			r.say("… and %d more: %s", len(all)-shown, file.Name())
+			where := "each is told when it happens"
+			if r.cfg.Dir != "" { // else the folder goes, where every promise holds
+				where = file.Name()
+			}
+			r.say("… and %d more: %s", len(all)-shown, where)
 			break
 		}
 		r.say("%9.2f s  %-11s for %v", f.at.Seconds(), f.name, f.lasts)

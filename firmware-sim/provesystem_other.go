@@ -25,6 +25,8 @@ func holdFolder(string) (release func(), err error) { return func() {}, nil }
 
 func freeLeftDisks(func(format string, args ...any)) {}
 
+func removeLeftProofs(func(format string, args ...any)) {}
+
 func removeLeftLoads() {}
 
 func freeBytes(string) (int64, error) { return math.MaxInt64, nil }

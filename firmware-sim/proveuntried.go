@@ -97,6 +97,8 @@ func (r *proof) happens(name string) int {
 	return r.tried[name]
 }
 
+const metNothing = "it met nothing: too much else was slow or broken"
+
 // neverHappened is the faults that did not, with the reason.
 func (r *proof) neverHappened(early bool) map[string]string {
 	never := map[string]string{}
@@ -113,7 +115,7 @@ func (r *proof) neverHappened(early bool) map[string]string {
 		case r.cfg.For < triesAll:
 			never[name] = fmt.Sprintf("a run of %v has no time for all (from %v on it takes its time)", r.cfg.For, triesAll)
 		default:
-			never[name] = "it met nothing: too much else was slow or broken"
+			never[name] = metNothing
 		}
 	}
 	return never
@@ -163,4 +165,12 @@ func (r *proof) countSessions() {
 		rows.Throttles += st.Throttles
 		rows.Sessions += st.Sessions
 	}
+}
+
+// restarts of devices, with what they keep over one.
+func (r *proof) restarts() (n int) {
+	for _, d := range r.devices {
+		n += d.sim.restarts()
+	}
+	return n
 }

@@ -3,7 +3,6 @@ package firmwaresim
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,11 +35,11 @@ var promiseNames = [promises]struct{ says, tests string }{
 	promiseStored:     {"it ends in the store, or in quarantine with a reason", ""},
 	promiseOnce:       {"redelivery makes no duplicate", ""},
 	promiseRefuses:    {"a full buffer refuses, it never drops", ""},
-	promiseCommands:   {"a command runs at most once, and its end is known", ""},
+	promiseCommands:   {"a command runs at most once, and its end is known", "a device that is killed, or loses power: hub, TestChaos and TestPowerLossOfADevice…"},
 	promiseDeadPeers:  {"a dead peer is found, and leaves nothing behind", ""},
 	promiseProofs:     {"only mutually proven peers exchange data", "forged hubs and frames: hub, TestMiddleman…"},
 	promiseOwnName:    {"a device speaks only for itself", ""},
-	promiseMemory:     {"memory is bounded", "hostile peers: hub, TestHostile…; slow readers: hub/session"},
+	promiseMemory:     {"memory is bounded", "hostile peers: hub, TestHostile…; slow readers: hub/session; what an idle device takes: hub, TestIdleDevicesStayCheap"},
 	promiseRevocation: {"revocation closes a live socket within a second", "by deletion and rotation: hub, TestRevocation… and TestRotation…"},
 }
 
@@ -65,6 +64,9 @@ type Verdict struct {
 
 	Faults  map[string]int    `json:"faults"`
 	LeftOut map[string]string `json:"faults_left_out,omitempty"` // that never happened, with the reason
+	// MetNothing are those of LeftOut that were tried, and came and went
+	// without meeting anything.
+	MetNothing []string `json:"faults_met_nothing,omitempty"`
 	// Untried are the numbers of the promises that were not tried.
 	Untried []int `json:"promises_not_tried,omitempty"`
 
@@ -240,8 +242,12 @@ func (v Verdict) writeOutcome(b *strings.Builder) {
 	}
 	switch v.Outcome {
 	case OutcomeHeld:
-		fmt.Fprintf(b, "every promise was tried, and held (seed %d)\n", v.Seed)
-		if len(v.LeftOut) > 0 {
+		but := ""
+		if len(v.MetNothing) > 0 {
+			but = ", but " + strings.Join(v.MetNothing, ", ") + " met nothing"
+		}
+		fmt.Fprintf(b, "every promise was tried, and held%s (seed %d)\n", but, v.Seed)
+		if len(v.LeftOut) > len(v.MetNothing) {
 			fmt.Fprintf(b, "NOT TRIED all the same: %s\n", strings.Join(v.leftOut(), "; "))
 		}
 	case OutcomeIncomplete:
@@ -251,46 +257,4 @@ func (v Verdict) writeOutcome(b *strings.Builder) {
 	default:
 		fmt.Fprintf(b, "A PROMISE IS BROKEN (seed %d)\n", v.Seed)
 	}
-}
-
-// leftOut says which faults never happened, those with one reason together.
-func (v Verdict) leftOut() (lines []string) {
-	at := map[string]int{}
-	for _, name := range Faults() {
-		why, ok := v.LeftOut[name]
-		if !ok {
-			continue
-		}
-		i, known := at[why]
-		if !known {
-			at[why] = len(lines)
-			lines = append(lines, name)
-			continue
-		}
-		lines[i] += ", " + name
-	}
-	for why, i := range at {
-		lines[i] += ": " + why
-	}
-	return lines
-}
-
-// counts are words of a map, in the order given; nil: of the alphabet.
-func counts(m map[string]int, order []string) string {
-	if order == nil {
-		for name := range m {
-			order = append(order, name)
-		}
-		slices.Sort(order)
-	}
-	var words []string
-	for _, name := range order {
-		if m[name] > 0 {
-			words = append(words, fmt.Sprintf("%d %s", m[name], name))
-		}
-	}
-	if len(words) == 0 {
-		return "none"
-	}
-	return strings.Join(words, ", ")
 }

@@ -57,6 +57,9 @@ credential.`,
 			if err := out.check(); err != nil {
 				return err
 			}
+			if err := notZero(cmd, "devices", "rows-per-frame", "fields-per-row", "for"); err != nil {
+				return err
+			}
 			if config.Idle && cmd.Flags().Changed("rate") {
 				return errors.New("devices that hold still have no rate: leave out --rate or --idle")
 			}
@@ -101,7 +104,7 @@ credential.`,
 	flags.StringVar(&own.Dir, "dir", "", "with --start: empty folder for everything, which stays; empty: a temporary one, which goes")
 	flags.StringVar(&config.Prefix, "prefix", "load", "of the device ids")
 	flags.IntVar(&config.Devices, "devices", 100, "how many, to 100000")
-	flags.Float64Var(&config.Rate, "rate", 0, "rows a second of all devices together; 0: as fast as windows allow")
+	flags.Float64Var(&config.Rate, "rate", 0, "rows a second of all devices together, to 5e6; 0: as fast as windows allow")
 	flags.DurationVar(&config.Think, "think", 0, "without --rate: what a device waits between an acknowledgement and its next frame")
 	flags.IntVar(&config.RowsPerFrame, "rows-per-frame", 1, "1 to 1000")
 	flags.IntVar(&config.FieldsPerRow, "fields-per-row", 10, "1 to 256")

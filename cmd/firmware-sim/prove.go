@@ -42,7 +42,9 @@ hub hands out.
 
 The exit status:
 
-  0    each of the ten promises was tried, and held
+  0    each of the ten promises was tried, and held; the last line names each
+       fault that met nothing all the same, and so does -o json
+       (faults_met_nothing)
   1    a promise is broken, or nothing could be run: the message says which
   6    nothing was found broken, and not every promise was tried: the verdict
        says which, why, and what to run; --allow-untried makes this 0
@@ -73,6 +75,9 @@ a disk that changes what was fsynced is beyond what one hub can promise.`,
 			if err := out.check(); err != nil {
 				return err
 			}
+			if err := notZero(cmd, "for", "devices", "rate", "commands"); err != nil {
+				return err
+			}
 			if !quiet {
 				config.Progress = func(line string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), line) }
 			}
@@ -87,7 +92,7 @@ a disk that changes what was fsynced is beyond what one hub can promise.`,
 	flags.DurationVar(&config.For, "for", 2*time.Minute, "how long things break, 10s to 48h")
 	flags.IntVar(&config.Devices, "devices", 200, "how many, 5 to 5000")
 	flags.Float64Var(&config.Rate, "rate", 1000, "rows a second of all devices together")
-	flags.Float64Var(&config.Commands, "commands", 5, "commands a second to all devices together")
+	flags.Float64Var(&config.Commands, "commands", 5, "commands a second to all devices together, 0.1 to 500")
 	flags.Uint64Var(&config.Seed, "seed", 0, "of the schedule; 0: a new one")
 	flags.StringVar(&config.Hubd, "hubd", "", "the hub's program; empty: the one beside this, with go run the one of the source tree, else that in the PATH")
 	flags.StringVar(&config.Influxd, "influxd", "", `InfluxDB's program; empty: it is looked for; "none": the embedded store`)

@@ -62,3 +62,15 @@ func flagError(err error) error {
 	}
 	return fmt.Errorf("--%s takes %s, not %q", invalid.GetFlag().Name, kind, invalid.GetValue())
 }
+
+// notZero refuses a 0 that somebody has written: in a config it means the
+// default.
+func notZero(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		flag := cmd.Flags().Lookup(name)
+		if flag.Changed && (flag.Value.String() == "0" || flag.Value.String() == "0s") {
+			return fmt.Errorf("--%s 0 is none: leave it out for %s", name, flag.DefValue)
+		}
+	}
+	return nil
+}

@@ -81,3 +81,18 @@ func ownCA(t *testing.T) []byte {
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
 }
+
+// A 0 is not silently something else, and what nobody can send is refused.
+func TestNumbersThatAreNone(t *testing.T) {
+	for want, args := range map[string][]string{
+		"--commands 0 is none: leave it out for 5":       {"prove", "--commands", "0"},
+		"--for 0 is none":                                {"prove", "--for", "0s"},
+		"--rows-per-frame 0 is none: leave it out for 1": {"load", "--start", "--rows-per-frame", "0"},
+		"a rate is up to 5000000 rows":                   {"load", "--start", "--rate", "1e300", "--for", "1s"},
+		"1000000 frames a second":                        {"load", "--start", "--rate", "2e6", "--for", "1s"},
+	} {
+		if _, errs := said(t, 1, args...); !strings.Contains(errs, want) {
+			t.Errorf("%v: %q; want %q", args, errs, want)
+		}
+	}
+}
