@@ -53,7 +53,8 @@
 // that it has come to, and nothing above that is touched; a record that
 // changes meanwhile moves to a sequence above it. This is done beside the
 // writes; a Create waits for it only where that came too late. What live
-// commands need for their ends is kept free.
+// commands need for their ends is kept free. A group stops earlier, and waits
+// until what makes room for it has ended an hour ago.
 //
 // A device that connects costs no read at all: the dispatcher has its pending
 // commands in memory.

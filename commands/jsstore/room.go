@@ -16,6 +16,8 @@ import (
 const (
 	dropAbove   = 85 // from here on the oldest ended commands make room,
 	dropTo      = 80 // down to here
+	groupAbove  = 78 // a group goes up to here, and beyond that waits for ended commands to grow old,
+	groupTo     = 75 // which then make room down to here
 	refuseAbove = 90 // where they cannot, no new command is accepted
 
 	// reserve is what a record may grow by until its end: some events, a
@@ -23,6 +25,10 @@ const (
 	// because an end is soon followed by the room that it makes.
 	reserve = 1 << 10
 )
+
+// youngEnd is how long after its end a command is kept from making room for
+// those of groups: whoever has sent it may not have asked yet what came of it.
+const youngEnd = time.Hour
 
 const (
 	houseEvery = time.Second // looks at the size, when something was written
@@ -81,7 +87,10 @@ func (s *Store) wrote(size int) {
 
 // admit makes sure that there is room for a new command. Without a need to
 // make room it asks nobody.
-func (s *Store) admit(ctx context.Context) error {
+func (s *Store) admit(ctx context.Context, c *commands.Command) error {
+	if c.Group != "" {
+		return s.admitChild()
+	}
 	if s.bytes.Load() <= s.level(refuseAbove) {
 		return nil
 	}
@@ -102,6 +111,17 @@ func (s *Store) admit(ctx context.Context) error {
 	s.refused.Store(time.Now().UnixNano())
 	return fmt.Errorf("%d commands that have not ended take, with room for their ends, all of %d bytes (command-bytes): %w",
 		s.live.Load(), s.cfg.MaxBytes, commands.ErrFull)
+}
+
+// admitChild makes sure that there is room for a command of a group, which can
+// wait: keepHouse makes it, and leaves the young ends alone while it can.
+func (s *Store) admitChild() error {
+	if s.bytes.Load() <= s.level(groupAbove) {
+		return nil
+	}
+	s.ripening.Store(true)
+	return fmt.Errorf("%d commands that have not ended and those that have ended within the last %s take, with room for ends, %d per cent of %d bytes (command-bytes), which a group does not go beyond: %w",
+		s.live.Load(), s.young, groupAbove, s.cfg.MaxBytes, commands.ErrFull)
 }
 
 // measure reads how large the stream is.
@@ -126,32 +146,59 @@ func (s *Store) makeRoom(ctx context.Context, deletes int) error {
 		return err
 	}
 	f := s.follower.Load()
-	if s.bytes.Load() <= s.level(dropAbove) || f == nil {
+	over := s.bytes.Load() > s.level(dropAbove)
+	waits := s.ripening.Load() && s.bytes.Load() > s.level(groupAbove)
+	s.ripening.Store(waits)
+	if f == nil || !over && !waits {
 		s.tight.Store(false)
 		return nil
 	}
 	at, live := f.liveUpTo()
-	from, dropped := state.FirstSeq, uint64(0)
-	for state.Msgs > 0 && s.bytes.Load() > s.level(dropTo) && from <= at && deletes > 0 && ctx.Err() == nil {
-		// As many as it takes, were there no gaps between them.
-		count := uint64(s.bytes.Load()-s.level(dropTo))*state.Msgs/max(1, state.Bytes) + 1
-		to := min(from+count, at+1)
-		n, rest, err := s.drop(ctx, from, to, live, deletes)
-		if err != nil {
-			return err
-		}
-		dropped, deletes = dropped+n, rest
-		s.dropped.Add(n)
-		if state, err = s.measure(ctx); err != nil {
-			return err
-		}
-		from = max(to, state.FirstSeq)
+	dropped := uint64(0)
+	if over {
+		dropped, deletes, err = s.dropDown(ctx, dropTo, at, live, deletes)
+		s.tight.Store(err == nil && dropped == 0)
 	}
-	s.tight.Store(dropped == 0)
+	if err == nil && waits {
+		var young, more uint64
+		if young, err = s.sequenceAt(ctx, state, at, time.Now().Add(-s.young)); err == nil {
+			more, _, err = s.dropDown(ctx, groupTo, min(at, max(young, 1)-1), live, deletes)
+			dropped += more
+		}
+	}
+	if err != nil {
+		return err
+	}
 	if dropped > 0 {
 		s.log.Info("the oldest ended commands made room for new ones", "dropped", dropped, "bytes", s.bytes.Load(), "max_bytes", s.cfg.MaxBytes)
 	}
 	return nil
+}
+
+// dropDown drops the oldest ended commands up to the sequence at, until the
+// store is down to that level or deletes is used up.
+func (s *Store) dropDown(ctx context.Context, level int64, at uint64, live []uint64, deletes int) (dropped uint64, rest int, err error) {
+	state, err := s.measure(ctx)
+	if err != nil {
+		return 0, deletes, err
+	}
+	from := state.FirstSeq
+	for state.Msgs > 0 && s.bytes.Load() > s.level(level) && from <= at && deletes > 0 && ctx.Err() == nil {
+		// As many as it takes, were there no gaps between them.
+		count := uint64(s.bytes.Load()-s.level(level))*state.Msgs/max(1, state.Bytes) + 1
+		to := min(from+count, at+1)
+		n, left, err := s.drop(ctx, from, to, live, deletes)
+		if err != nil {
+			return dropped, left, err
+		}
+		dropped, deletes = dropped+n, left
+		s.dropped.Add(n)
+		if state, err = s.measure(ctx); err != nil {
+			return dropped, deletes, err
+		}
+		from = max(to, state.FirstSeq)
+	}
+	return dropped, deletes, nil
 }
 
 // liveUpTo are the sequences of the commands that have not ended, rising, as

@@ -72,6 +72,7 @@ type Store struct {
 	live     atomic.Int64  // commands that have not ended
 	dropped  atomic.Uint64 // that had ended, to make room
 	refused  atomic.Int64  // Unix nanoseconds of the last Create for which there was no room
+	ripening atomic.Bool   // a group waits until young ends have grown old
 	tight    atomic.Bool   // nothing is left to drop, and the store is fuller than it should be
 	follower atomic.Pointer[follower]
 	room     sync.Mutex // one makes room at a time
@@ -81,6 +82,9 @@ type Store struct {
 	checkpointChanges int
 	checkpointEvery   time.Duration
 	lookEvery         time.Duration
+	// young is how long after its end a command makes no room for those of
+	// groups; tests have it shorter.
+	young time.Duration
 }
 
 var _ commands.Store = (*Store)(nil)
@@ -115,7 +119,7 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("command store: %w", err)
 		}
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, js: js, checkpointChanges: 5000, checkpointEvery: time.Minute, lookEvery: 250 * time.Millisecond}
+	s := &Store{cfg: cfg, log: cfg.Logger, js: js, checkpointChanges: 5000, checkpointEvery: time.Minute, lookEvery: 250 * time.Millisecond, young: youngEnd}
 	for name, subject := range map[string]string{StreamCommands: commandPrefix + ">", StreamMeta: metaPrefix + ">"} {
 		info, err := js.CreateOrUpdateStream(ctx, s.streamConfig(name, subject))
 		if err != nil {
@@ -165,7 +169,7 @@ func parseSubject(subject string) (id, device string, ok bool) {
 // Create implements commands.Store. The expectation covers the id with any
 // device, so that an id is one command's only.
 func (s *Store) Create(ctx context.Context, c *commands.Command) error {
-	if err := s.admit(ctx); err != nil {
+	if err := s.admit(ctx, c); err != nil {
 		return err
 	}
 	m, err := s.message(c)
@@ -254,6 +258,9 @@ const codeMaximumBytes jetstream.ErrorCode = 10077
 func (s *Store) Command(ctx context.Context, id string) (*commands.Command, error) {
 	m, err := s.get(ctx, StreamCommands, getRequest{Last: commandPrefix + escape(id) + ".*"})
 	if errors.Is(err, errNoMessage) {
+		if s.dropped.Load() > 0 {
+			return nil, fmt.Errorf("%w; if there was one and it has ended, it may have been dropped to make room for newer ones (command-bytes)", commands.ErrNotFound)
+		}
 		return nil, commands.ErrNotFound
 	}
 	if err != nil {
