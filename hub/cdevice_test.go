@@ -213,6 +213,9 @@ func TestDeviceInC(t *testing.T) {
 	order("behind", "set-relay", `{"on":true}`)
 	await(t, h.Endpoint, "behind", "DELIVERED")
 	d.wait("count-down", 2)
+	if n := d.times("relay off"); n != 1 {
+		t.Fatalf("relay off %d times: a command whose end the hub had not heard ran again after a restart", n)
+	}
 	d.kill()
 	d.start()
 	for _, key := range []string{"interrupted", "behind"} {

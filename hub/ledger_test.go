@@ -145,6 +145,7 @@ func (g *gauge) flush(t testing.TB) {
 
 // flock is gauges that publish all the time.
 type flock struct {
+	hub    hubtest.Endpoint
 	gauges []*gauge
 
 	cancel  context.CancelFunc
@@ -154,7 +155,7 @@ type flock struct {
 // newFlock enrols n devices. change may be nil.
 func newFlock(t testing.TB, h hubtest.Endpoint, n int, change func(i int, cfg *client.Config)) *flock {
 	t.Helper()
-	f := new(flock)
+	f := &flock{hub: h}
 	for i := range n {
 		f.gauges = append(f.gauges, newGauge(t, h, fmt.Sprintf("gauge-%03d", i), func(cfg *client.Config) {
 			if change != nil {
@@ -211,8 +212,13 @@ func (f *flock) acked() []int {
 func (f *flock) awaitAcks(t testing.TB, before []int) {
 	t.Helper()
 	hubtest.Eventually(t, "rows of every device are acknowledged", func() bool {
-		for i, rows := range f.acked() {
-			if rows <= before[i] {
+		for i, g := range f.gauges {
+			st := g.Stats()
+			switch {
+			case int(st.RowsAcked) > before[i]:
+			case st.Sessions > 0 && st.State == client.Stopped:
+				t.Fatalf("the hub has turned %s away for good, after %d of its rows were acknowledged", g.id, st.RowsAcked)
+			default:
 				return false
 			}
 		}
@@ -245,12 +251,13 @@ func (f *flock) resent() (frames uint64) {
 	return frames
 }
 
-// wantStored waits until InfluxDB holds at least as many rows of each device
-// as the device has published, and fails unless they are just those.
+// wantStored waits until InfluxDB holds as many rows of each device as the
+// device has published, or no more can come, and fails unless they are just
+// those.
 func (f *flock) wantStored(t testing.TB, db *influxtest.Server) {
 	t.Helper()
 	var all map[string]map[int64]int64
-	hubtest.Eventually(t, "InfluxDB holds as many rows as were acknowledged", func() bool {
+	untilStored(t, f.hub, func() bool {
 		all = stored(db, "telemetry")
 		for _, g := range f.gauges {
 			if len(all[g.id]) < len(g.published()) {

@@ -157,17 +157,25 @@ func wary(t testing.TB, cfg client.Config) (c *client.Client, errs chan error, s
 	return c, errs, switched
 }
 
-func awaitError(t testing.TB, errs chan error, want error) {
+// awaitDoubt waits until a wary device says that it does not deal with this
+// hub, and why. It fails where the device takes it for its own.
+func awaitDoubt(t testing.TB, name string, sdk *client.Client, errs <-chan error, want error) {
 	t.Helper()
 	timeout := time.After(hubtest.Patience)
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
 	for {
 		select {
 		case err := <-errs:
 			if errors.Is(err, want) {
 				return
 			}
+		case <-look.C:
+			if st := sdk.Stats(); st.Sessions != 0 {
+				t.Fatalf("%s: the device takes the hub for its own; want %q; %+v", name, want, st)
+			}
 		case <-timeout:
-			t.Fatalf("the device never says %q", want)
+			t.Fatalf("%s: the device never says %q", name, want)
 		}
 	}
 }
@@ -210,7 +218,7 @@ func TestMiddlemanWithATrustedCertificate(t *testing.T) {
 		device := h.Client(c)
 		device.URL = "wss://" + m.addr + "/"
 		sdk, errs, switched := wary(t, device)
-		awaitError(t, errs, tt.want)
+		awaitDoubt(t, name, sdk, errs, tt.want)
 		hellos, others := m.seen()
 		if hellos == 0 || others != 0 {
 			t.Errorf("%s: saw %d Hellos and %d other frames; want a Hello and nothing else", name, hellos, others)

@@ -82,9 +82,7 @@ func TestPowerLossTakesNothingFromTheEmbeddedStore(t *testing.T) {
 	p := newPower(t, 4, func(*hub.Config) {})
 	p.run(t, shortOrLongTimes(3, 30), 20*time.Millisecond, func(int) {})
 	rows := p.flock.settle(t)
-	for _, g := range p.flock.gauges {
-		p.wantStoredHere(t, g)
-	}
+	p.wantStoredHere(t)
 	p.wantAllConfirmed(t)
 	p.report(t, rows)
 }

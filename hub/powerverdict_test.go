@@ -4,6 +4,7 @@ package hub_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,13 +15,22 @@ import (
 	operatorv1 "github.com/tetherline/tetherline/proto/operator/v1"
 )
 
-// wantStoredHere compares the hub's store with what a device has published.
-func (p *power) wantStoredHere(t *testing.T, g *gauge) {
+// wantStoredHere compares the hub's store with what the devices have published.
+func (p *power) wantStoredHere(t *testing.T) {
 	t.Helper()
-	want := g.published()
-	hubtest.Eventually(t, "as many rows of "+g.id+" are stored as were published", func() bool {
-		return p.h.Count(t, g.id) >= uint64(len(want))
+	untilStored(t, p.h.Endpoint, func() bool {
+		return !slices.ContainsFunc(p.flock.gauges, func(g *gauge) bool {
+			return p.h.Count(t, g.id) < uint64(len(g.published()))
+		})
 	})
+	for _, g := range p.flock.gauges {
+		wantRows(t, g.id, p.storedHere(t, g), g.published())
+	}
+}
+
+// storedHere reads a device's rows from the hub.
+func (p *power) storedHere(t *testing.T, g *gauge) map[int64]int64 {
+	t.Helper()
 	got := map[int64]int64{}
 	for token := ""; ; {
 		answer, err := p.h.Telemetry.Query(t.Context(), connect.NewRequest(&operatorv1.QueryRequest{
@@ -36,7 +46,7 @@ func (p *power) wantStoredHere(t *testing.T, g *gauge) {
 			break
 		}
 	}
-	wantRows(t, g.id, got, want)
+	return got
 }
 
 // wantAllConfirmed: what operators were told is so.
