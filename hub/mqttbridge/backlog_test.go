@@ -17,7 +17,7 @@ func TestAnswerWhileTheHubWasAway(t *testing.T) {
 			t.Parallel()
 			broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 			r := newRig(t)
-			b, stop := r.bridge(broker.URL, turning)
+			b, stop := r.bridge(broker.URL, fenced)
 			up(t, b)
 			g := newTurner(t, r, broker.Endpoint, "lamp", "cmnd/tf/POWER", "tele/tf/LWT", "Online")
 			publish := func(words ...string) {
@@ -31,7 +31,7 @@ func TestAnswerWhileTheHubWasAway(t *testing.T) {
 			if !heard {
 				// As with a hub that is killed before the marker comes: the broker has it, and keeps it.
 				br.mu.Lock()
-				br.fenceTopic = "elsewhere"
+				br.fenceTopic = "elsewhere" // to which the hub does not subscribe
 				br.mu.Unlock()
 			}
 			r.order("away", "lamp", "power", `{"state":"on"}`, longer, 0)
@@ -53,7 +53,7 @@ func TestAnswerWhileTheHubWasAway(t *testing.T) {
 				mqtttest.Publish(t, g, fence, 1, false, mark)
 			}
 			publish(`{"POWER":"OFF"}`, `{"POWER":"ON","Dimmer":2}`, `{"POWER":"OFF"}`)
-			b, stop = r.bridge(broker.URL, turning)
+			b, stop = r.bridge(broker.URL, fenced)
 			up(t, b)
 			r.wantEnd("away", commands.Succeeded, "")
 			c, _, err := r.commands.Get(t.Context(), "away")
