@@ -62,7 +62,8 @@ type proofCounts struct {
 	revoked, revokedLate, revokedBusy  atomic.Int64 // within a second, later, and later on a busy machine
 	usurpers, lostPeers                atomic.Int64
 	refusedWrites, repeatedOrders      atomic.Int64
-	slowestRevoke, slowestLoss         highest // ns
+	stubborn                           atomic.Int64 // answers of 500 to the row that is in quarantine for them
+	slowestRevoke, slowestLoss         highest      // ns
 	droppedByDevices, droppedByHub     uint64
 	goroutinesLeft, descriptorsLeft    float64
 	connectionsLeft                    float64

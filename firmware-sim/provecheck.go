@@ -161,7 +161,7 @@ func (r *proof) judge(c *rowCheck) {
 		} else if sound := acked &^ l.poison.word(w); sound != 0 && sound&seen == sound && l.sums[w] != c.sums[w] {
 			c.changed++ // at least one of these 64
 		}
-		swallowed += uint64(bits.OnesCount64(acked & seen & l.poison.word(w) &^ shelved))
+		swallowed += uint64(bits.OnesCount64(acked & seen & l.mustNotBeStored(w) &^ shelved))
 		unaccounted += uint64(bits.OnesCount64(all &^ acked &^ l.rejected.word(w) &^ l.dropped.word(w)))
 		quarantined += uint64(bits.OnesCount64(shelved))
 		innocent += uint64(bits.OnesCount64(shelved &^ l.poison.word(w)))

@@ -131,11 +131,15 @@ func (r *proof) evidence(p promise, whole bool) string {
 	case promiseDurable:
 		return fmt.Sprintf("%d kills, %d restarts, %d torn writes, %d full disks; %d rows acknowledged, %d missing", t["hub-kill"], t["hub-restart"], t["torn-write"], t["disk-full"], rows.Acknowledged, rows.Missing)
 	case promiseStored:
-		return fmt.Sprintf("%d rows stored, %d in quarantine with the store's words; %d writes refused by the store, and the buffer is empty", rows.Stored, rows.Quarantined, c.refusedWrites.Load())
+		return fmt.Sprintf("%d rows stored, %d in quarantine with the store's words; %d writes refused by the store, and the buffer is empty", rows.Stored, rows.Quarantined, c.refusedWrites.Load()) + r.stubbornEvidence()
 	case promiseOnce:
 		return fmt.Sprintf("%d frames were sent again; %d rows twice, %d changed, %d that nobody published", rows.FramesResent, rows.Twice, rows.Changed, rows.Strange)
 	case promiseRefuses:
-		return fmt.Sprintf("the buffer was up to %.0f %% full (over 100: what it had already taken waited in memory for its disk, bounded too); devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.fullest(), rows.Throttles, c.droppedByDevices, c.droppedByHub)
+		memory := ""
+		if r.watch.fullest() > 1 {
+			memory = " (over 100: what it had taken waited in memory for its disk, which is bounded too)"
+		}
+		return fmt.Sprintf("the buffer was up to %.0f %% full%s; devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.fullest(), memory, rows.Throttles, c.droppedByDevices, c.droppedByHub)
 	case promiseCommands:
 		m := &r.verdict.Commands
 		return fmt.Sprintf("%d commands, %d ran, %d twice; %d were sent again to a device that had run them; devices restarted %d times, in good order and with their journal; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, c.repeatedOrders.Load(), r.restarts(), m.Wrong)

@@ -24,6 +24,7 @@ const (
 	fieldValue    = "v" // made of the number
 	fieldConflict = "c" // a number on the first device, text on sick ones
 	fieldBallast  = "ballast"
+	fieldStubborn = "stubborn" // of one row, that the store never takes
 )
 
 // provenDevice is a simulated device with a ledger.
@@ -39,13 +40,14 @@ type provenDevice struct {
 	forgetful bool // gives up its oldest rows where its spool is full
 	ballast   *atomic.Int32
 
-	skew    atomic.Int64  // of its clock, in ns
-	sick    atomic.Int32  // rows to be sent with text in fieldConflict
-	online  atomic.Bool   // its hub has proved itself
-	left    atomic.Int64  // Unix ns: when it was last no longer so
-	refused atomic.Int64  // Unix ns: when it was last told that it is disabled
-	shut    atomic.Int64  // Unix ns: when a live connection was last closed with that
-	enabled chan struct{} // it may come back after it was disabled
+	skew     atomic.Int64  // of its clock, in ns
+	stubborn atomic.Bool   // the next row is the one with fieldStubborn
+	sick     atomic.Int32  // rows to be sent with text in fieldConflict
+	online   atomic.Bool   // its hub has proved itself
+	left     atomic.Int64  // Unix ns: when it was last no longer so
+	refused  atomic.Int64  // Unix ns: when it was last told that it is disabled
+	shut     atomic.Int64  // Unix ns: when a live connection was last closed with that
+	enabled  chan struct{} // it may come back after it was disabled
 }
 
 func (r *proof) newDevice(i int, id, hubURL string, c credential.Credential, secure *tls.Config) (*provenDevice, error) {
@@ -167,6 +169,11 @@ func (d *provenDevice) measure() (row client.Row, poison bool) {
 		d.sick.Add(-1)
 		row.Fields = append(row.Fields, client.String(fieldConflict, "half"))
 		poison = true
+	}
+	if d.stubborn.CompareAndSwap(true, false) {
+		row.Fields = append(row.Fields, client.String(fieldStubborn, "yes"))
+		poison = true
+		d.ledger.stubbornIs(n)
 	}
 	if size := d.ballast.Load(); size > 0 {
 		row.Fields = append(row.Fields, client.String(fieldBallast, strings.Repeat("x", int(size))))

@@ -65,6 +65,8 @@ type rowLedger struct {
 	rejected bitmap
 	dropped  bitmap
 	poison   bitmap // rows that the store must refuse
+	stubborn bitmap // of these: the one that is answered with 500
+	pardoned bool   // which may be stored nevertheless
 	doubtful [doubts]bitmap
 	// sums are over the acknowledged rows, poison left out, for each 64.
 	sums     []uint64
@@ -231,4 +233,26 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
+}
+
+// stubbornIs notes the row that the store answers with 500.
+func (l *rowLedger) stubbornIs(n uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stubborn.set(n)
+}
+
+// pardon says whether that row may be stored.
+func (l *rowLedger) pardon(yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pardoned = yes
+}
+
+// mustNotBeStored is the word of rows that the store has refused for good.
+func (l *rowLedger) mustNotBeStored(w int) uint64 {
+	if l.pardoned {
+		return l.poison.word(w) &^ l.stubborn.word(w)
+	}
+	return l.poison.word(w)
 }

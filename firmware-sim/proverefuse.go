@@ -75,6 +75,8 @@ func (s *refusingStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.answered.Add(1)
 	defer s.answered.Done()
 	switch {
+	case s.fault == stubbornFault:
+		s.refuseOne(w, r)
 	case strings.HasSuffix(r.URL.Path, "/write"):
 		s.refuse(w, r)
 	case s.sick:
@@ -107,6 +109,21 @@ func (s *refusingStore) refuse(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "1")
 	}
 	http.Error(w, "refused, as a test of the hub", s.status)
+}
+
+// refuseOne answers 500 to what has the one row in it, and passes the rest on.
+func (s *refusingStore) refuseOne(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the hub has gone
+	}
+	if hasStubborn(body) {
+		s.refused.Add(1)
+		http.Error(w, "refused, as a test of the hub", http.StatusInternalServerError)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	s.pass.ServeHTTP(w, r)
 }
 
 // write stores what the hub will be told is not stored.

@@ -118,7 +118,7 @@ func addColumn(rows []ledgerRow, c *devicev1.Column) error {
 			r.fields += boolSum(c.Name, c.Bools[i])
 		default:
 			r.fields += stringSum(c.Name, c.Strings[i])
-			r.poison = r.poison || c.Name == fieldConflict
+			r.poison = r.poison || c.Name == fieldConflict || c.Name == fieldStubborn
 		}
 	}
 	return nil

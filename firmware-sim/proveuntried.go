@@ -64,6 +64,9 @@ func (r *proof) tryTheRest(ctx context.Context) error {
 			}
 		}
 	}
+	if err := r.tryStubbornRow(ctx); err != nil {
+		return err
+	}
 	if r.watch.longest() == nil {
 		r.say("watching the hub for a while in which nothing breaks")
 	}

@@ -66,11 +66,15 @@ func (m *metrics) observeWrite(took time.Duration, _ int, err error) {
 	m.write.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
-// rejects is how many frames were answered by Reject.
+// rejects is how many frames were answered by Reject, but for those without a
+// row: an SDK sends one in the place of each frame that its device has dropped,
+// and nothing is wrong with it.
 func (m *metrics) rejects() uint64 {
 	var n uint64
 	for i := range m.sessions.Rejects {
-		n += m.sessions.Rejects[i].Load()
+		if devicev1.RejectCode(i) != devicev1.RejectCode_REJECT_CODE_EMPTY {
+			n += m.sessions.Rejects[i].Load()
+		}
 	}
 	return n
 }
@@ -128,7 +132,7 @@ func (m *metrics) collectDevices(c collector) {
 	c.counter("acks_total", "Ack frames sent.", s.Acks.Load())
 	for i := range s.Rejects {
 		if i > 0 {
-			c.counter("rejects_total", "Telemetry frames refused for good, by code.", s.Rejects[i].Load(), "code", rejectName(i))
+			c.counter("rejects_total", "Telemetry frames refused for good, by code; an empty one stands for a frame that a device has dropped.", s.Rejects[i].Load(), "code", rejectName(i))
 		}
 	}
 	c.counter("duplicates_total", "Telemetry frames that were durable already.", s.Duplicates.Load())

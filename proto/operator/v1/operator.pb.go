@@ -6650,7 +6650,7 @@ type GetStatusResponse struct {
 	RowsQuarantined  uint64                     `protobuf:"varint,13,opt,name=rows_quarantined,json=rowsQuarantined,proto3" json:"rows_quarantined,omitempty"` // in quarantine now
 	Buffer           *GetStatusResponse_Buffer  `protobuf:"bytes,14,opt,name=buffer,proto3" json:"buffer,omitempty"`
 	Store            string                     `protobuf:"bytes,15,opt,name=store,proto3" json:"store,omitempty"`                                             // "sqlite" or "influxdb"
-	RowsRejected     uint64                     `protobuf:"varint,16,opt,name=rows_rejected,json=rowsRejected,proto3" json:"rows_rejected,omitempty"`          // frames answered by Reject, by this node since it started
+	RowsRejected     uint64                     `protobuf:"varint,16,opt,name=rows_rejected,json=rowsRejected,proto3" json:"rows_rejected,omitempty"`          // frames (not rows) answered by Reject, by this node since it started; without empty ones, which stand for what devices have dropped
 	CommandsPending  uint32                     `protobuf:"varint,17,opt,name=commands_pending,json=commandsPending,proto3" json:"commands_pending,omitempty"` // not known while the check "commands" fails, soon after a start
 	RowsPerSecond    float64                    `protobuf:"fixed64,18,opt,name=rows_per_second,json=rowsPerSecond,proto3" json:"rows_per_second,omitempty"`    // acknowledged, over the last 10 s
 	// What the caller is bound to. If it is not empty, the counts are of the
