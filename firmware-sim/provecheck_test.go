@@ -72,6 +72,21 @@ func TestRowsAreJudged(t *testing.T) {
 			}
 			c.take(1, valuesAt(7, 150))
 		}, []promise{promiseStored}},
+		"one that was answered with 500 for ever, stored when that was over": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			c.d.ledger.stubbornIs(150)
+			c.d.ledger.pardon(true)
+			for _, r := range slices.Delete(rows, 150, 151) {
+				c.takeRow(7, r)
+			}
+			c.take(1, valuesAt(7, 150))
+		}, nil},
+		"one that was answered with 500 for ever, lost": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
+			c.d.ledger.stubbornIs(150)
+			c.d.ledger.pardon(true)
+			for _, r := range slices.Delete(rows, 150, 151) {
+				c.takeRow(7, r)
+			}
+		}, []promise{promiseStored}},
 		"one in quarantine at another time": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
 			rows[150].time += 3600e9
 			for _, r := range rows {
