@@ -60,13 +60,17 @@ func (h *Hub) startMQTTBridge(context.Context) error {
 	return nil
 }
 
-// checkMQTTBridge names the brokers that cannot be reached. They are no
+// checkMQTTBridge names the brokers that cannot be reached, or whose gear is
+// not stored because of a name. They are no
 // reason to send wss devices elsewhere: the hub is ready without them.
 func (h *Hub) checkMQTTBridge(context.Context) error {
 	var failing []string
 	for _, b := range h.bridge.Brokers() {
 		if !b.Connected {
 			failing = append(failing, fmt.Sprintf("broker %s (%s): %s", b.Name, b.URL, b.Error))
+		}
+		if b.RenamedGear > 0 {
+			failing = append(failing, fmt.Sprintf("broker %s: %d pieces of gear are devices of a broker or profile that the config no longer has, and nothing of them is stored: see hubctl bridge ls %s", b.Name, b.RenamedGear, b.Name))
 		}
 	}
 	if len(failing) == 0 {

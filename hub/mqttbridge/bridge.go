@@ -191,7 +191,9 @@ func (b *Bridge) deviceOf(of registry.Gear) string {
 }
 
 // Allow makes a device of gear: from then on its readings are stored. id "":
-// made of the profile's prefix and the gear's name. Errors wrap
+// made of the profile's prefix and the gear's name. A device of that id that
+// is gear of the same name behind a broker or profile that the config has not
+// any more, is taken over. Errors wrap
 // ErrUnknownGear, registry.ErrExists or registry.ErrInvalid, or are those of
 // the storage.
 func (b *Bridge) Allow(ctx context.Context, of registry.Gear, id string, labels map[string]string, note string) (*registry.Device, error) {
@@ -221,6 +223,9 @@ func (b *Bridge) Allow(ctx context.Context, of registry.Gear, id string, labels 
 	}
 	if id == "" {
 		id = deviceID(p.cfg.IDPrefix, of.Name)
+	}
+	if d := b.left(id, of.Name); d != nil {
+		return b.takeOver(ctx, d, of, labels, note)
 	}
 	d, err := b.create(ctx, of, id, labels, note)
 	if errors.Is(err, registry.ErrExists) {

@@ -144,13 +144,17 @@ func (b *broker) enrolled(g *gear, id string, d *registry.Device, err error, now
 	}
 	delete(g.bound.gear, g.name)
 	delete(b.allowed, g)
-	detail := err.Error()
+	detail, reason := err.Error(), "gear cannot be allowed"
+	renamed := false
 	if errors.Is(err, registry.ErrExists) {
 		detail = fmt.Sprintf("its device id %s is taken by %s; give it one with `hubctl bridge allow --id` or `devices` in the config", id, b.holder(id))
+		if d := b.bridge.left(id, g.name); d != nil {
+			renamed, reason, detail = true, renamedGear, b.takeOver(d, g.bound.cfg.Name)
+		}
 	}
 	s := g.bound.strange.note(g.name, now)
-	s.problem, s.tryAt = detail, now.Add(retryAllow)
-	b.problem(problem{reason: "gear cannot be allowed", profile: g.bound.cfg.Name, gear: g.name, detail: detail})
+	s.problem, s.renamed, s.tryAt = detail, renamed, now.Add(retryAllow)
+	b.problem(problem{reason: reason, profile: g.bound.cfg.Name, gear: g.name, detail: detail})
 }
 
 // holder says whose a device id is that gear cannot have.

@@ -23,6 +23,7 @@ type BrokerStatus struct {
 	Refused         uint64 // messages that were not usable
 	UnknownGear     uint64 // messages of gear that is not allowed
 	LostQoS0        uint64 // messages of QoS 0 dropped for want of room, and those that Sparkplug nodes miss in their count, at least
+	RenamedGear     int    // that is a device of a broker or profile which the config no longer has
 	PendingMessages uint64 // received, not durable yet
 	PendingBytes    uint64 // of those
 	Published       uint64 // messages of the hub, commands among them
@@ -77,7 +78,7 @@ func (b *broker) status() BrokerStatus {
 	s := BrokerStatus{
 		Name: b.cfg.Name, URL: b.cfg.URL, Connected: b.connected, Since: b.since, Error: b.failure,
 		Messages: b.counts.messages, Rows: b.counts.rows, Refused: b.counts.refused, UnknownGear: b.counts.unknown,
-		LostQoS0: b.inbox.allLost(b.counts.lost), PendingMessages: uint64(pending), PendingBytes: uint64(bytes), Published: b.counts.published,
+		RenamedGear: b.renamed(), LostQoS0: b.inbox.allLost(b.counts.lost), PendingMessages: uint64(pending), PendingBytes: uint64(bytes), Published: b.counts.published,
 		Problems: b.problems.list(b.clients.list()...),
 	}
 	if b.upstream != nil {

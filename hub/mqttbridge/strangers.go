@@ -32,6 +32,7 @@ type stranger struct {
 	first, last time.Time
 	messages    uint64
 	problem     string
+	renamed     bool      // it is a device of a broker or profile that the config has not
 	tryAt       time.Time // not allowed automatically before
 	place       *list.Element
 }
@@ -77,6 +78,12 @@ func (s *strangers) forget(at *stranger) {
 // stranger notes a report of gear that is not allowed.
 func (b *broker) stranger(p *bound, r *profile.Report, now time.Time) {
 	s := p.strange.note(r.Gear, now)
+	if s.messages == 0 && !s.renamed {
+		if d := b.bridge.left(deviceID(p.cfg.IDPrefix, s.name), s.name); d != nil {
+			s.renamed, s.problem = true, b.takeOver(d, p.cfg.Name)
+			b.problem(problem{reason: renamedGear, profile: p.cfg.Name, gear: s.name, detail: s.problem})
+		}
+	}
 	s.messages++
 	if r.Problem != "" {
 		s.problem = bounded(r.Problem)

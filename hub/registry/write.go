@@ -35,6 +35,20 @@ func (r *Registry) Update(ctx context.Context, id string, change func(*Device) e
 	})
 }
 
+// Regear gives a device of kind KindMQTT another broker and profile of its
+// gear, where it still has those of from. It returns ErrNotFound, ErrConflict
+// or ErrInvalid.
+func (r *Registry) Regear(ctx context.Context, id string, from, to Gear) (*Device, error) {
+	return r.modify(ctx, id, func(old *Device) (*record, error) {
+		if old.Gear == nil || *old.Gear != from || from.Name != to.Name {
+			return nil, fmt.Errorf("device %.80q %w", id, ErrConflict)
+		}
+		next := record{Device: *old.Clone()}
+		next.Gear = &to
+		return &next, next.check()
+	})
+}
+
 // Rotate makes the next generation of a device's credential, from the same
 // master key. grace is as in Device.Rotate; below 0 it is the default.
 func (r *Registry) Rotate(ctx context.Context, id string, grace time.Duration) (*Device, error) {
