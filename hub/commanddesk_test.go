@@ -107,8 +107,15 @@ func send(t testing.TB, h hubtest.Endpoint, id, key string, spec *operatorv1.Com
 func await(t testing.TB, h hubtest.Endpoint, id, state string) *operatorv1.Command {
 	t.Helper()
 	var now *operatorv1.Command
+	var events []*operatorv1.CommandEvent
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s is %s: %v", id, stateName(now), events)
+		}
+	}()
 	hubtest.Eventually(t, id+" is "+state, func() bool {
-		now = command(t, h, id).Command
+		answer := command(t, h, id)
+		now, events = answer.Command, answer.Events
 		if s := stateName(now); s != state && ended(now.State) && !decidedByHub(now.State) {
 			t.Fatalf("%s has ended as %s (%s); want %s", id, s, now.Reason, state)
 		}

@@ -269,6 +269,9 @@ func (f *flock) wantStored(t testing.TB, db *influxtest.Server) {
 	for _, g := range f.gauges {
 		wantRows(t, g.id, all[g.id], g.published())
 	}
+	if t.Failed() {
+		t.FailNow() // what follows would wait for those rows
+	}
 }
 
 // wantRows compares what is stored with the ledger.
