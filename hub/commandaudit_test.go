@@ -74,6 +74,13 @@ func TestCommandsAreAuditedThroughKills(t *testing.T) {
 		hubtest.Eventually(t, "command "+id+" has ended", func() bool { return ended(command(t, h.Endpoint, id).Command.State) })
 	}
 	var audited map[string]int
+	defer func() {
+		for id := range accepted {
+			if t.Failed() && audited[id] == 0 {
+				t.Logf("of command %s there is no record: %v", id, command(t, h.Endpoint, id).Command)
+			}
+		}
+	}()
 	hubtest.Eventually(t, "all are in the audit log", func() bool {
 		audited = auditedCommands(t, h.Endpoint)
 		for id := range accepted {

@@ -77,7 +77,18 @@ func TestWhyTheHubClosedTheConnection(t *testing.T) {
 		}
 	}
 	r.full.Store(false)
-	eventually(t, "the session is begun again and all is stored", func() bool { return len(r.stored("other")) == 21 })
+	// Mosquitto may take the next connection in before the last acknowledgements
+	// of the one before: what they are for comes again, and has its time again.
+	eventually(t, "the session is begun again and all is stored", func() bool {
+		times := make(map[int64]bool)
+		for _, row := range r.all() {
+			times[row.Time] = true
+		}
+		return len(times) == 21
+	})
+	if n := len(r.stored("other")); n > 21 {
+		t.Logf("%d rows came again", n-21)
+	}
 	if p := b.problemOf("connection lost"); p.Count > 0 {
 		t.Errorf("the connection was not lost: %+v", p)
 	}
