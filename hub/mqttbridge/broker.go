@@ -127,6 +127,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 	br.conn = connection{
 		dialer: dialer, clientID: cfg.ClientID, take: br.inbox.put, up: br.up, down: br.down, failed: br.failed,
 		before: subscribed{filepath.Join(b.deps.Dir, cfg.Name+".subscriptions")}, odd: br.odd,
+		retained: br.inbox.retainedCame, heldUp: br.inbox.heldUp,
 		refused: br.refusedFilter, pauses: [2]time.Duration{firstPause, lastPause},
 	}
 	if br.conn.clientID == "" {
@@ -137,6 +138,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		pending = DefaultPendingBytes
 	}
 	br.inbox.init(pending)
+	br.inbox.patience = dialer.pingTimeout / 2
 	var filters []string
 	for i := range cfg.Profiles {
 		p, err := newBound(&cfg.Profiles[i], b.share)

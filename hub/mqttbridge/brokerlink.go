@@ -51,6 +51,9 @@ func (b *broker) down(s *link, err error) {
 	case s.crowded:
 		b.failure = "beginning the session again, to have sent again what there was no room for"
 		b.log.Warn("connection to the MQTT broker closed by the hub", "reason", b.failure)
+	case b.inbox.heldUp(s):
+		b.failure = "beginning the session again, to have sent what was held up behind retained messages"
+		b.log.Info("connection to the MQTT broker closed by the hub", "reason", b.failure)
 	default:
 		b.failure = "the hub stops"
 	}

@@ -33,6 +33,11 @@ type connection struct {
 	filters  []string
 	wanted   func(topic string) bool // what filters are there for; nil: all that comes
 	before   subscribed
+	// retained hears how many retained messages have come with a subscription
+	// to the hub's own broker; heldUp says whether a session that is to be begun
+	// again needs no subscription.
+	retained func(s *link, n int)
+	heldUp   func(s *link) bool
 	// take gets the messages of a session, and says whether the broker may
 	// wait for acknowledgements.
 	take func(s *link, batch []*arrival) (full bool)
@@ -45,6 +50,9 @@ type connection struct {
 	refused func(filter string)
 	odd     func(err error)
 	pauses  [2]time.Duration // first and last
+
+	quiet bool      // the next session needs no subscription, if it is resumed
+	askAt time.Time // to ask again for what is retained; zero: there is no need
 }
 
 // run connects and reconnects until ctx ends. The session that is up then is
@@ -76,7 +84,7 @@ func (c *connection) run(ctx context.Context, closing func(s *link)) {
 
 // once connects and serves until the session is lost, or is to be begun
 // again, or ctx ends.
-func (c *connection) once(ctx context.Context, closing func(s *link)) (again bool, err error) {
+func (c *connection) once(ctx context.Context, closing func(s *link)) (anew bool, err error) {
 	network, cut := context.WithCancel(context.Background())
 	defer cut()
 	s := &link{
@@ -85,7 +93,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 	s.acks.wake = make(chan struct{}, 1)
 	handler := func(_ mqtt.Client, m mqtt.Message) { c.take(s, []*arrival{fromClient(m)}) }
 	options, err := c.dialer.optionsWith(network, c.clientID, handler, func(conn *packetConn) {
-		s.conn, conn.wanted, conn.take = conn, c.wanted, func(batch []*arrival) bool { return c.take(s, batch) }
+		s.conn, conn.wanted, conn.owned, conn.take = conn, c.wanted, c.dialer.endpoint != nil, func(batch []*arrival) bool { return c.take(s, batch) }
 	})
 	if err != nil {
 		return false, err
@@ -108,8 +116,10 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		cut()
 		besides.Wait()
 	}()
-	late := c.lateRetained(s)
-	known, stale, err := c.subscribe(ctx, s)
+	quiet := c.quiet && s.resumed
+	c.quiet = false
+	late := c.lateRetained(s, quiet)
+	known, stale, err := c.subscribe(ctx, s, quiet)
 	if err != nil {
 		s.client.Disconnect(0)
 		stop()
@@ -123,18 +133,33 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 		besides.Go(func() { c.leave(network, s, stale) })
 	}
 	c.up(s, s.resumed, known && !s.resumed)
+	var marker mqtt.Token
+	if !quiet {
+		marker = c.mark(s)
+	}
 	for serving := true; serving; {
 		serving = false
+		again := s.again
+		if marker != nil {
+			again = nil // the broker would wait for acknowledgements of what it has not sent
+		}
 		select {
 		case <-late:
-			serving = true
+			serving, c.askAt = true, time.Time{}
 			for chunk := range c.chunks() {
 				s.client.SubscribeMultiple(chunk, nil) // lost with the connection, if at all
 			}
+			marker = c.mark(s)
+		case <-done(marker):
+			serving = true
+			if marker.Error() == nil {
+				c.retained(s, int(s.conn.retained.Swap(0)))
+			}
+			marker = nil
 		case err = <-s.lost:
 			err = fmt.Errorf(connectionLost+"%w", plainError(err))
-		case <-s.again:
-			again = true
+		case <-again:
+			anew, c.quiet = true, c.heldUp(s)
 			s.flush(disconnectTime)
 		case <-ctx.Done():
 			closing(s)
@@ -142,7 +167,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 	}
 	c.down(s, err)
 	s.client.Disconnect(uint(disconnectTime.Milliseconds()))
-	return again, err
+	return anew, err
 }
 
 // retainedPause is after how long the embedded broker is asked again for what
@@ -152,10 +177,15 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (again boo
 const retainedPause = 2 * time.Second
 
 // lateRetained is when to ask again; nil: never.
-func (c *connection) lateRetained(s *link) <-chan time.Time {
+func (c *connection) lateRetained(s *link, quiet bool) <-chan time.Time {
+	if quiet && !c.askAt.IsZero() {
+		return time.After(time.Until(c.askAt))
+	}
+	c.askAt = time.Time{}
 	if c.dialer.endpoint == nil || s.resumed && c.before.has(c.dialer.url, c.clientID, c.filters) {
 		return nil
 	}
+	c.askAt = time.Now().Add(retainedPause)
 	return time.After(retainedPause)
 }
 
@@ -177,9 +207,12 @@ func (c *connection) chunks() iter.Seq[map[string]byte] {
 // subscribe to all filters with QoS 1, and end the subscriptions of an earlier
 // config after that, so that nothing falls in between. The broker's answers
 // must come before the session counts. known: there was a session before. stale
-// are subscriptions that must not end yet.
-func (c *connection) subscribe(ctx context.Context, s *link) (known bool, stale []string, err error) {
+// are subscriptions that must not end yet. quiet: it is subscribed.
+func (c *connection) subscribe(ctx context.Context, s *link, quiet bool) (known bool, stale []string, err error) {
 	for chunk := range c.chunks() {
+		if quiet {
+			break
+		}
 		token := s.client.SubscribeMultiple(chunk, nil)
 		if err := s.await(ctx, token); err != nil {
 			return false, nil, err

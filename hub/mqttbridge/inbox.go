@@ -19,6 +19,7 @@ type arrival struct {
 	id       uint16 // packet identifier; 0 with QoS 0
 	dup      bool
 	retained bool
+	kept     bool // retained by the hub's own broker, which has its acknowledgement
 	received time.Time
 	paho     mqtt.Message // of QoS 2, which the client acknowledges; nil: it is acknowledged here
 	bytes    int          // that it counts for
@@ -36,14 +37,18 @@ type arrival struct {
 	of      *gear         // of early: whose rows stamped counts
 }
 
+func (a *arrival) size() int { return len(a.topic) + len(a.payload) + arrivalBytes }
+
 // inbox is what waits for a broker's worker. All methods may run at once and
-// none waits.
+// none waits but put.
 type inbox struct {
 	maxBytes int
 	wake     chan struct{} // has room for one word
 	counted  []string      // filters of messages that gear counts itself
+	patience time.Duration // of put, with what is retained
 
 	mu       sync.Mutex
+	room     sync.Cond // there may be some
 	messages []*arrival
 	calls    []func()
 	// bytes and count are of messages that are not settled, wherever they are.
@@ -58,17 +63,21 @@ type inbox struct {
 func (i *inbox) init(maxBytes int) {
 	i.maxBytes = maxBytes
 	i.wake = make(chan struct{}, 1)
+	i.room.L = &i.mu
 }
 
 // put takes messages of a session, or leaves them. What is left of QoS 0 is
 // lost. What is left of QoS 1 the broker has to send again, and what comes
 // after it on that session too, so that the order stays: the session is to be
 // reset. full: the broker may wait for an acknowledgement before it sends the
-// next message.
+// next message. It waits for room for what the hub's own broker has retained.
 func (i *inbox) put(s *link, batch []*arrival) (full bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, a := range batch {
+		if a.kept {
+			i.awaitRoom(s, a)
+		}
 		i.take(s, a)
 	}
 	i.most, i.peak = max(i.most, i.count), max(i.peak, i.count)
@@ -90,8 +99,11 @@ func (i *inbox) roomFor(a *arrival) int {
 }
 
 func (i *inbox) take(s *link, a *arrival) {
-	a.session, a.bytes = s, len(a.topic)+len(a.payload)+arrivalBytes
+	a.session, a.bytes = s, a.size()
 	switch {
+	case a.kept:
+		i.takeKept(s, a)
+		return
 	case a.id != 0 && (s.missed || s.unsettled[a.id]):
 		return // unsettled: sent again, though the first is still on its way
 	case i.closed || i.bytes+a.bytes > i.roomFor(a):
@@ -107,7 +119,12 @@ func (i *inbox) take(s *link, a *arrival) {
 	}
 	if a.id != 0 {
 		s.unsettled[a.id] = true
+		s.most = max(s.most, len(s.unsettled))
 	}
+	i.hold(a)
+}
+
+func (i *inbox) hold(a *arrival) {
 	i.bytes += a.bytes
 	i.count++
 	i.messages = append(i.messages, a)
@@ -163,7 +180,11 @@ func (i *inbox) settled(done []*arrival) {
 		if a.id != 0 {
 			delete(a.session.unsettled, a.id)
 		}
+		if a.kept {
+			a.session.kept--
+		}
 	}
+	i.room.Broadcast()
 }
 
 // close takes no more messages.
@@ -171,6 +192,7 @@ func (i *inbox) close() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.closed = true
+	i.room.Broadcast()
 }
 
 // missed reports whether the session has left messages and all that it took
@@ -178,14 +200,14 @@ func (i *inbox) close() {
 func (i *inbox) missed(s *link) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return s.missed && !i.closed && len(s.unsettled) == 0
+	return s.missed && !i.closed && len(s.unsettled) == 0 && s.kept == 0
 }
 
 // left reports whether messages of the session were left for want of room.
 func (i *inbox) left(s *link) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return s.missed && !i.closed
+	return s.missed && !s.heldUp && !i.closed
 }
 
 // full reports whether so many messages are not settled, wherever they are,

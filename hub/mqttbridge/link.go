@@ -93,6 +93,10 @@ type link struct {
 	// Guarded by the inbox's mu.
 	missed    bool            // messages of QoS 1 were left for want of room
 	unsettled map[uint16]bool // packet identifiers on their way
+	most      int             // of those at once
+	kept      int             // messages that the hub's own broker retains, on their way
+	// missed not for want of room: the broker holds messages up.
+	heldUp bool
 }
 
 // acked reports whether every acknowledgement has gone out, or never will.

@@ -68,11 +68,18 @@ type packetConn struct {
 	// QoS 1, which want to be acknowledged, are taken without their payload, and
 	// those of QoS 0 are not. nil: all are of use.
 	wanted func(topic string) bool
-	batch  []*arrival // not taken yet
-	bytes  int        // that those take in memory
-	room   []arrival  // for the next ones
-	name   []byte     // scratch
-	known  map[string]string
+	// owned: the broker is the hub's own. It sends all that is retained at once,
+	// keeps it whether it is acknowledged or not, sends it again with the next
+	// subscription alone, and holds messages up as long as it waits for its
+	// acknowledgements: it gets them as soon as it is read.
+	owned    bool
+	retained atomic.Int64 // messages of QoS 1 that were acknowledged so, until they are looked at
+	acks     []byte       // to be sent
+	batch    []*arrival   // not taken yet
+	bytes    int          // that those take in memory
+	room     []arrival    // for the next ones
+	name     []byte       // scratch
+	known    map[string]string
 
 	mu        sync.Mutex
 	changed   sync.Cond

@@ -45,6 +45,11 @@ func (c *packetConn) message(first byte, length int) error {
 		}
 		a.id, a.dup = binary.BigEndian.Uint16(id), first&0x08 != 0
 		_, _ = c.in.Discard(2)
+		if c.owned && a.retained {
+			c.acks = append(c.acks, pubackHead, pubackRest, byte(a.id>>8), byte(a.id))
+			c.retained.Add(1)
+			a.id, a.kept = 0, true
+		}
 	}
 	wanted := c.wanted == nil || c.wanted(topic)
 	if wanted {
@@ -113,6 +118,10 @@ func unexpected(err error) error {
 
 // deliver has what has come taken.
 func (c *packetConn) deliver() {
+	if len(c.acks) > 0 {
+		c.acknowledge(c.acks)
+		c.acks = c.acks[:0]
+	}
 	if len(c.batch) == 0 {
 		return
 	}
