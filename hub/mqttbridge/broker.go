@@ -156,7 +156,8 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		filters = append(filters, p.filters...)
 		br.profiles = append(br.profiles, p)
 	}
-	if br.fenceTopic = fenceTopic(br.conn.clientID); len(filters) > 0 && !matchesAny(filters, br.fenceTopic) {
+	br.inbox.own = fenceTopic(br.conn.clientID)
+	if br.fenceTopic = br.inbox.own; len(filters) > 0 && !matchesAny(filters, br.fenceTopic) {
 		filters = append(filters, br.fenceTopic)
 	}
 	if br.conn.filters = cover(filters); cfg.URL == EmbeddedURL {

@@ -45,6 +45,7 @@ type inbox struct {
 	maxBytes int
 	wake     chan struct{} // has room for one word
 	counted  []string      // filters of messages that gear counts itself
+	own      string        // topic of the hub's messages to itself: nobody misses them
 	patience time.Duration // of put, with what is retained
 
 	mu       sync.Mutex
@@ -107,12 +108,12 @@ func (i *inbox) take(s *link, a *arrival) {
 	case a.id != 0 && (s.missed || s.unsettled[a.id]):
 		return // unsettled: sent again, though the first is still on its way
 	case i.closed || i.bytes+a.bytes > i.roomFor(a):
-		if a.id == 0 {
+		if a.id == 0 && a.topic != i.own {
 			i.lost++
 			if matchesAny(i.counted, a.topic) {
 				i.lostCounted++
 			}
-		} else {
+		} else if a.id != 0 {
 			s.missed = true
 		}
 		return
