@@ -25,10 +25,12 @@ func (r *proof) revoke(ctx context.Context, f plannedFault) {
 		return
 	}
 	since := began.UnixNano()
-	pace := r.paceWhile(ctx, revokeNever, func() bool { return d.refused.Load() < since })
-	busy := pace > revokePace
+	telling := func() bool { return wasOnline && r.hub.steadySince(began) && r.calmLink(d.link, began) }
+	busy := revokePace < r.paceWhile(ctx, revokeNever, func() bool {
+		return d.refused.Load() < since && (telling() || time.Since(began) < revokeLimit)
+	})
 	// What else broke meanwhile may have been the cause: then nothing is said.
-	if wasOnline && r.hub.steadySince(began) && r.calmLink(d.link, began) {
+	if telling() {
 		switch shut := d.shut.Load(); {
 		case shut >= since:
 			r.revoked(time.Unix(0, shut).Sub(began), busy)
