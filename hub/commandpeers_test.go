@@ -203,16 +203,21 @@ func TestLorawanStack4289_RebootDoesNotLoop(t *testing.T) {
 	cfg.Listen = hubtest.FreeAddr(t)
 	h := hubtest.StartProcess(t, cfg)
 	var reboots atomic.Int32
+	accepted := make(chan struct{})
 	d := runSimulated(t, h.Endpoint, "board", t.TempDir(), func(name string) {
 		if name != "reboot" {
 			return
 		}
 		if reboots.Load() == 0 {
-			h.Kill() // at the worst moment: nothing the device says is heard
+			<-accepted // the operator has the hub's answer
+			h.Kill()   // at the worst moment: nothing the device says is heard
 		}
 		reboots.Add(1)
 	})
-	send(t, h.Endpoint, "board", "k", &operatorv1.CommandSpec{Name: "reboot"})
+	func() {
+		defer close(accepted)
+		send(t, h.Endpoint, "board", "k", &operatorv1.CommandSpec{Name: "reboot"})
+	}()
 	hubtest.Eventually(t, "the device reboots", func() bool { return reboots.Load() == 1 })
 	d.awaitBoots(t, 2)
 	h.Start()
