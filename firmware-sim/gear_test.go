@@ -250,6 +250,7 @@ func leastFilters(filters []string) (least []string) {
 // taken, and a wrong password, are told.
 func TestGearComesBack(t *testing.T) {
 	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	births := mqtttest.Subscribe(t, broker.Dial(t, "before"), "spBv1.0/plant/NBIRTH/+", 0) // before there are any: they are not retained
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended := make(chan firmwaresim.GearSummary, 1)
@@ -260,7 +261,6 @@ func TestGearComesBack(t *testing.T) {
 		}
 		ended <- s
 	}()
-	births := mqtttest.Subscribe(t, broker.Dial(t, "before"), "spBv1.0/plant/NBIRTH/+", 0)
 	for range 3 {
 		mqtttest.Next(t, births)
 	}
