@@ -47,7 +47,7 @@ func (r *groupRun) heldUp(ctx context.Context, err error) (again bool, _ error) 
 	case errors.Is(err, ErrFull) && time.Since(r.g.Created) > MaxGroupIssue:
 		r.stop(fmt.Sprintf("stopped: the command store was full, and issuing has taken longer than %s; %d devices were left out", MaxGroupIssue, left))
 	case errors.Is(err, ErrFull):
-		waiting = fmt.Sprintf("waiting to be issued to %d devices: the command store is full of commands that have not ended, or not long ago", left)
+		waiting = fmt.Sprintf("waiting to be issued to %d devices: the command store is full of commands that have not ended", left)
 		if r.g.State == GroupRunning && r.g.Reason != waiting {
 			r.g.Reason, r.dirty = waiting, true
 		}

@@ -48,13 +48,12 @@
 // # What there is room for
 //
 // History is bounded by age and by bytes. Near MaxBytes the oldest ended
-// commands go: by one purge up to the oldest that has not ended, and one by
-// one behind that. Which have not ended the follower knows, up to the sequence
+// commands go, by one purge; those that have not ended are written anew before
+// that, behind the others. Which have not ended the follower knows, up to the sequence
 // that it has come to, and nothing above that is touched; a record that
 // changes meanwhile moves to a sequence above it. This is done beside the
 // writes; a Create waits for it only where that came too late. What live
-// commands need for their ends is kept free. A group stops earlier, and waits
-// until what makes room for it has ended an hour ago.
+// commands need for their ends is kept free.
 //
 // A device that connects costs no read at all: the dispatcher has its pending
 // commands in memory.

@@ -3,49 +3,155 @@ package jsstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tetherline/tetherline/commands"
 )
 
-// drop removes the records of the sequences from to below to, but for the live
-// ones: all up to the first of these at once, those behind it one by one.
-func (s *Store) drop(ctx context.Context, from, to uint64, live []uint64, deletes int) (dropped uint64, rest int, err error) {
-	next := to // the first live one
-	if len(live) > 0 {
-		next = min(next, live[0])
+// When its server is killed JetStream reads its blocks again, and there an
+// older revision of a command is hidden by the newest one alone: were that one
+// deleted, the command would be SENT again. So records go by a floor. What has
+// not ended below it is written anew, above it; then the floor is stored; then
+// all below it is purged, and at each start again, should some have come back.
+
+// drop removes all records from to below to, but for the live ones, of which
+// at most moves are moved up for it.
+func (s *Store) drop(ctx context.Context, from, to uint64, live []uint64, moves int) (dropped uint64, rest int, err error) {
+	first, _ := slices.BinarySearch(live, from)
+	behind, _ := slices.BinarySearch(live, to)
+	if behind-first > moves {
+		behind = first + moves
+		to = live[behind]
 	}
-	if next > from {
-		if dropped, err = s.purge(ctx, next); err != nil {
-			return dropped, deletes, err
-		}
+	rest = moves - (behind - first)
+	if to <= from {
+		return 0, rest, nil
 	}
-	for from = max(from, next); from < to && deletes > 0; {
-		part, done, err := s.batch(ctx, StreamCommands, getRequest{Sequence: from, Batch: min(batchSize, deletes)}, to-1)
-		if err != nil {
-			return dropped, deletes, err
-		}
-		var ended []uint64
-		for _, m := range part {
-			state, err := commands.ParseState(m.Header.Get(stateHeader))
-			if _, alive := slices.BinarySearch(live, m.Sequence); err == nil && state.Ended() && !alive {
-				ended = append(ended, m.Sequence)
+	err = s.moveUp(ctx, live[first:behind])
+	if err == nil {
+		err = s.raiseFloor(ctx, to)
+	}
+	if err == nil {
+		dropped, err = s.purge(ctx, to)
+	}
+	if err != nil {
+		err = fmt.Errorf("drop ended commands: %w", err)
+	}
+	return dropped, rest, err
+}
+
+// moveUp writes live records anew, as they are.
+func (s *Store) moveUp(ctx context.Context, sequences []uint64) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for _, seq := range sequences {
+		g.Go(func() error {
+			m, err := s.get(gctx, StreamCommands, getRequest{Sequence: seq})
+			if errors.Is(err, errNoMessage) {
+				return nil // it has changed, and so moved, meanwhile
 			}
-			from = m.Sequence + 1
+			if err != nil {
+				return err
+			}
+			return s.writeAnew(gctx, m)
+		})
+	}
+	return g.Wait()
+}
+
+func (s *Store) writeAnew(ctx context.Context, m *storedMessage) error {
+	c, err := decode(m)
+	if err != nil {
+		return err
+	}
+	if c.Order == 0 {
+		c.Order = c.Revision
+	}
+	again, err := s.message(c)
+	if err != nil {
+		return err
+	}
+	again.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(m.Sequence, 10))
+	revision, err := s.publish(ctx, again, commands.ErrStale)
+	if errors.Is(err, commands.ErrStale) {
+		return nil // it has changed meanwhile
+	}
+	s.made(revision)
+	return err
+}
+
+const floorSubject = metaPrefix + "floor"
+
+// floorRecord is the stored form of the floor.
+type floorRecord struct {
+	Created time.Time `json:"created"` // of the stream
+	Floor   uint64    `json:"floor"`   // a sequence
+}
+
+// raiseFloor is durable when it returns nil.
+func (s *Store) raiseFloor(ctx context.Context, to uint64) error {
+	for {
+		r, revision, err := s.readFloor(ctx)
+		if err != nil {
+			return err
 		}
-		if err := s.remove(ctx, ended); err != nil {
-			return dropped, deletes, err
+		if r.Floor >= to {
+			s.floor.Store(r.Floor)
+			return nil
 		}
-		dropped, deletes = dropped+uint64(len(ended)), deletes-len(ended)
-		if done || len(part) == 0 {
-			break
+		r.Floor = to
+		data, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		m := nats.NewMsg(floorSubject)
+		m.Data = data
+		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
+		// Where another node was faster: once more.
+		if _, err = s.publish(ctx, m, commands.ErrStale); err != nil && !errors.Is(err, commands.ErrStale) {
+			return err
 		}
 	}
-	return dropped, deletes, nil
+}
+
+// readFloor reads the floor and the revision of its record, 0 for none.
+func (s *Store) readFloor(ctx context.Context) (r floorRecord, revision uint64, err error) {
+	m, err := s.get(ctx, StreamMeta, getRequest{Last: floorSubject})
+	switch {
+	case errors.Is(err, errNoMessage):
+		return floorRecord{Created: s.created}, 0, nil
+	case err == nil:
+		err = json.Unmarshal(m.Data, &r)
+	}
+	if err != nil {
+		return r, 0, fmt.Errorf("read the floor of the commands: %w", err)
+	}
+	if !r.Created.Equal(s.created) {
+		r = floorRecord{Created: s.created} // it was of a stream before this one
+	}
+	return r, m.Sequence, nil
+}
+
+// keepDown purges what has come back below the floor.
+func (s *Store) keepDown(ctx context.Context, state *jetstream.StreamState) error {
+	floor := s.floor.Load()
+	if state.Msgs == 0 || state.FirstSeq >= floor {
+		return nil
+	}
+	n, err := s.purge(ctx, floor)
+	if err != nil {
+		return fmt.Errorf("keep what was dropped from coming back: %w", err)
+	}
+	s.log.Info("commands that had been dropped had come back with a restart of the NATS server; they are gone again", "records", n)
+	return nil
 }
 
 // purge removes all records below a sequence.
@@ -67,27 +173,5 @@ func (s *Store) purge(ctx context.Context, below uint64) (uint64, error) {
 	if err == nil && answer.Error != nil {
 		err = answer.Error
 	}
-	if err != nil {
-		return 0, fmt.Errorf("drop ended commands: %w", err)
-	}
-	return answer.Purged, nil
-}
-
-// remove records one by one; one that has gone meanwhile is no error.
-func (s *Store) remove(ctx context.Context, sequences []uint64) error {
-	st, err := s.js.Stream(ctx, StreamCommands)
-	if err != nil {
-		return fmt.Errorf("drop ended commands: %w", err)
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
-	for _, seq := range sequences {
-		g.Go(func() error {
-			if err := st.DeleteMsg(gctx, seq); err != nil && gctx.Err() != nil {
-				return err
-			}
-			return nil
-		})
-	}
-	return g.Wait()
+	return answer.Purged, err
 }

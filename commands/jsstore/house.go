@@ -2,10 +2,7 @@ package jsstore
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // keepHouse holds the store to its size and its age until ctx ends.
@@ -24,9 +21,9 @@ func (f *follower) keepHouse(ctx context.Context) {
 		at := f.at
 		f.mu.Unlock()
 		var err error
-		if f.s.stirred.Swap(false) || at != seen || f.s.tight.Load() || f.s.ripening.Load() {
+		if f.s.stirred.Swap(false) || at != seen || f.s.tight.Load() {
 			seen = at
-			err = f.s.makeRoom(ctx, maxDeletes)
+			err = f.s.makeRoom(ctx, maxMoves)
 		}
 		if err == nil && time.Since(aged) > ageEvery {
 			aged = time.Now()
@@ -50,34 +47,23 @@ func (s *Store) dropAged(ctx context.Context, before time.Time) error {
 		return err
 	}
 	at, live := f.liveUpTo()
-	to, err := s.sequenceAt(ctx, state, at, before)
-	if err != nil {
-		return err
+	to := state.FirstSeq
+search:
+	for step := uint64(0); to <= at; {
+		m, err := s.get(ctx, StreamCommands, getRequest{Sequence: to + step, Next: commandPrefix + ">"})
+		switch {
+		case err == nil && m.Sequence <= at && m.Time.Before(before):
+			to, step = m.Sequence+1, 2*step+1
+		case step > 0:
+			step /= 2 // too far
+		default:
+			break search
+		}
 	}
-	dropped, _, err := s.drop(ctx, state.FirstSeq, to, live, maxDeletes)
+	dropped, _, err := s.drop(ctx, state.FirstSeq, min(to, at+1), live, maxMoves)
 	if dropped > 0 {
 		s.log.Info("commands older than the history is kept were dropped", "dropped", dropped)
 		s.stirred.Store(true)
 	}
 	return err
-}
-
-// sequenceAt is the first sequence, to at+1, whose record was stored at that
-// time or later.
-func (s *Store) sequenceAt(ctx context.Context, state *jetstream.StreamState, at uint64, t time.Time) (uint64, error) {
-	to := state.FirstSeq
-	for step := uint64(0); to <= at; {
-		m, err := s.get(ctx, StreamCommands, getRequest{Sequence: to + step, Next: commandPrefix + ">"})
-		switch {
-		case err == nil && m.Sequence <= at && m.Time.Before(t):
-			to, step = m.Sequence+1, 2*step+1
-		case err != nil && !errors.Is(err, errNoMessage):
-			return 0, err
-		case step > 0:
-			step /= 2 // too far
-		default:
-			return to, nil
-		}
-	}
-	return to, nil
 }

@@ -16,8 +16,6 @@ import (
 const (
 	dropAbove   = 85 // from here on the oldest ended commands make room,
 	dropTo      = 80 // down to here
-	groupAbove  = 78 // a group goes up to here, and beyond that waits for ended commands to grow old,
-	groupTo     = 75 // which then make room down to here
 	refuseAbove = 90 // where they cannot, no new command is accepted
 
 	// reserve is what a record may grow by until its end: some events, a
@@ -26,19 +24,15 @@ const (
 	reserve = 1 << 10
 )
 
-// youngEnd is how long after its end a command is kept from making room for
-// those of groups: whoever has sent it may not have asked yet what came of it.
-const youngEnd = time.Hour
-
 const (
 	houseEvery = time.Second // looks at the size, when something was written
 	ageEvery   = time.Minute // looks for what is older than the retention
 	// ageSlack is left to JetStream, which removes what is old by itself
 	// unless the retention has become shorter since.
 	ageSlack = 5 * time.Minute
-	// maxDeletes bounds the records that are removed one by one in a pass:
-	// those behind a command that has not ended.
-	maxDeletes = 2000
+	// maxMoves bounds the records that are moved up in a pass: commands that
+	// have not ended, with ended ones behind them.
+	maxMoves = 2000
 	// maxPasses bounds those that a new command waits for, of 64 such records.
 	maxPasses = 32
 	// refusedFor is how long a refusal shows in Check.
@@ -87,10 +81,7 @@ func (s *Store) wrote(size int) {
 
 // admit makes sure that there is room for a new command. Without a need to
 // make room it asks nobody.
-func (s *Store) admit(ctx context.Context, c *commands.Command) error {
-	if c.Group != "" {
-		return s.admitChild()
-	}
+func (s *Store) admit(ctx context.Context) error {
 	if s.bytes.Load() <= s.level(refuseAbove) {
 		return nil
 	}
@@ -113,17 +104,6 @@ func (s *Store) admit(ctx context.Context, c *commands.Command) error {
 		s.live.Load(), s.cfg.MaxBytes, commands.ErrFull)
 }
 
-// admitChild makes sure that there is room for a command of a group, which can
-// wait: keepHouse makes it, and leaves the young ends alone while it can.
-func (s *Store) admitChild() error {
-	if s.bytes.Load() <= s.level(groupAbove) {
-		return nil
-	}
-	s.ripening.Store(true)
-	return fmt.Errorf("%d commands that have not ended and those that have ended within the last %s take, with room for ends, %d per cent of %d bytes (command-bytes), which a group does not go beyond: %w",
-		s.live.Load(), s.young, groupAbove, s.cfg.MaxBytes, commands.ErrFull)
-}
-
 // measure reads how large the stream is.
 func (s *Store) measure(ctx context.Context) (*jetstream.StreamState, error) {
 	st, err := s.js.Stream(ctx, StreamCommands)
@@ -136,69 +116,46 @@ func (s *Store) measure(ctx context.Context) (*jetstream.StreamState, error) {
 }
 
 // makeRoom drops the oldest ended commands while the store is fuller than it
-// should be; deletes bounds what is removed one by one. It knows which have
+// should be; moves bounds the live ones that are moved up for it. It knows which have
 // not ended from the follower: without one nothing is dropped.
-func (s *Store) makeRoom(ctx context.Context, deletes int) error {
+func (s *Store) makeRoom(ctx context.Context, moves int) error {
 	s.room.Lock()
 	defer s.room.Unlock()
 	state, err := s.measure(ctx)
 	if err != nil {
 		return err
 	}
+	if err := s.keepDown(ctx, state); err != nil {
+		return err
+	}
 	f := s.follower.Load()
-	over := s.bytes.Load() > s.level(dropAbove)
-	waits := s.ripening.Load() && s.bytes.Load() > s.level(groupAbove)
-	s.ripening.Store(waits)
-	if f == nil || !over && !waits {
+	if s.bytes.Load() <= s.level(dropAbove) || f == nil {
 		s.tight.Store(false)
 		return nil
 	}
 	at, live := f.liveUpTo()
-	dropped := uint64(0)
-	if over {
-		dropped, deletes, err = s.dropDown(ctx, dropTo, at, live, deletes)
-		s.tight.Store(err == nil && dropped == 0)
-	}
-	if err == nil && waits {
-		var young, more uint64
-		if young, err = s.sequenceAt(ctx, state, at, time.Now().Add(-s.young)); err == nil {
-			more, _, err = s.dropDown(ctx, groupTo, min(at, max(young, 1)-1), live, deletes)
-			dropped += more
+	from, dropped := state.FirstSeq, uint64(0)
+	ended := func() bool { return state.Msgs > uint64(len(live))+state.LastSeq-min(at, state.LastSeq) }
+	for ended() && s.bytes.Load() > s.level(dropTo) && from <= at && moves > 0 && ctx.Err() == nil {
+		// As many as it takes, were there no gaps between them.
+		count := uint64(s.bytes.Load()-s.level(dropTo))*state.Msgs/max(1, state.Bytes) + 1
+		to := min(from+count, at+1)
+		n, rest, err := s.drop(ctx, from, to, live, moves)
+		if err != nil {
+			return err
 		}
+		dropped, moves = dropped+n, rest
+		s.dropped.Add(n)
+		if state, err = s.measure(ctx); err != nil {
+			return err
+		}
+		from = max(to, state.FirstSeq)
 	}
-	if err != nil {
-		return err
-	}
+	s.tight.Store(dropped == 0)
 	if dropped > 0 {
 		s.log.Info("the oldest ended commands made room for new ones", "dropped", dropped, "bytes", s.bytes.Load(), "max_bytes", s.cfg.MaxBytes)
 	}
 	return nil
-}
-
-// dropDown drops the oldest ended commands up to the sequence at, until the
-// store is down to that level or deletes is used up.
-func (s *Store) dropDown(ctx context.Context, level int64, at uint64, live []uint64, deletes int) (dropped uint64, rest int, err error) {
-	state, err := s.measure(ctx)
-	if err != nil {
-		return 0, deletes, err
-	}
-	from := state.FirstSeq
-	for state.Msgs > 0 && s.bytes.Load() > s.level(level) && from <= at && deletes > 0 && ctx.Err() == nil {
-		// As many as it takes, were there no gaps between them.
-		count := uint64(s.bytes.Load()-s.level(level))*state.Msgs/max(1, state.Bytes) + 1
-		to := min(from+count, at+1)
-		n, left, err := s.drop(ctx, from, to, live, deletes)
-		if err != nil {
-			return dropped, left, err
-		}
-		dropped, deletes = dropped+n, left
-		s.dropped.Add(n)
-		if state, err = s.measure(ctx); err != nil {
-			return dropped, deletes, err
-		}
-		from = max(to, state.FirstSeq)
-	}
-	return dropped, deletes, nil
 }
 
 // liveUpTo are the sequences of the commands that have not ended, rising, as

@@ -22,7 +22,7 @@ const (
 	StreamMeta     = "COMMANDS_META"
 
 	commandPrefix = "tl.cmd."     // tl.cmd.<id>.<device>
-	metaPrefix    = "tl.cmdmeta." // checkpoint, group.<id>, members.<id>.<random>.<n>
+	metaPrefix    = "tl.cmdmeta." // checkpoint, floor, group.<id>, members.<id>.<random>.<n>
 )
 
 // Defaults and bounds of a Config.
@@ -71,8 +71,9 @@ type Store struct {
 	stirred  atomic.Bool   // something was written since keepHouse looked
 	live     atomic.Int64  // commands that have not ended
 	dropped  atomic.Uint64 // that had ended, to make room
+	created  time.Time     // of the stream
+	floor    atomic.Uint64 // what is below has been dropped, should it come back
 	refused  atomic.Int64  // Unix nanoseconds of the last Create for which there was no room
-	ripening atomic.Bool   // a group waits until young ends have grown old
 	tight    atomic.Bool   // nothing is left to drop, and the store is fuller than it should be
 	follower atomic.Pointer[follower]
 	room     sync.Mutex // one makes room at a time
@@ -82,9 +83,6 @@ type Store struct {
 	checkpointChanges int
 	checkpointEvery   time.Duration
 	lookEvery         time.Duration
-	// young is how long after its end a command makes no room for those of
-	// groups; tests have it shorter.
-	young time.Duration
 }
 
 var _ commands.Store = (*Store)(nil)
@@ -119,15 +117,25 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("command store: %w", err)
 		}
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, js: js, checkpointChanges: 5000, checkpointEvery: time.Minute, lookEvery: 250 * time.Millisecond, young: youngEnd}
+	s := &Store{cfg: cfg, log: cfg.Logger, js: js, checkpointChanges: 5000, checkpointEvery: time.Minute, lookEvery: 250 * time.Millisecond}
+	var state jetstream.StreamState
 	for name, subject := range map[string]string{StreamCommands: commandPrefix + ">", StreamMeta: metaPrefix + ">"} {
 		info, err := js.CreateOrUpdateStream(ctx, s.streamConfig(name, subject))
 		if err != nil {
 			return nil, fmt.Errorf("command store: create stream %s: %w", name, err)
 		}
 		if name == StreamCommands {
-			s.bytes.Store(int64(info.CachedInfo().State.Bytes))
+			s.created, state = info.CachedInfo().Created, info.CachedInfo().State
 		}
+	}
+	s.bytes.Store(int64(state.Bytes))
+	floor, _, err := s.readFloor(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("command store: %w", err)
+	}
+	s.floor.Store(floor.Floor)
+	if err := s.keepDown(ctx, &state); err != nil {
+		return nil, fmt.Errorf("command store: %w", err)
 	}
 	return s, nil
 }
@@ -169,7 +177,7 @@ func parseSubject(subject string) (id, device string, ok bool) {
 // Create implements commands.Store. The expectation covers the id with any
 // device, so that an id is one command's only.
 func (s *Store) Create(ctx context.Context, c *commands.Command) error {
-	if err := s.admit(ctx, c); err != nil {
+	if err := s.admit(ctx); err != nil {
 		return err
 	}
 	m, err := s.message(c)
