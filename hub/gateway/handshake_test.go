@@ -114,6 +114,15 @@ func TestUnboundOnlyWhereAllowed(t *testing.T) {
 	p := h.dial()
 	p.binding = nil
 	p.handshake(c, 1)
+	// The same proof, right for a Hello without a binding, of a device that
+	// has to bind.
+	strict := h.create("dev-2")
+	p = h.dial()
+	p.binding = nil
+	p.sendHello(p.helloOf(strict, 1))
+	if closed := p.wantClose(4500); closed.Text != "unauthorized" {
+		t.Errorf("without a binding: reason %q", closed.Text)
+	}
 }
 
 func TestTLS12WithExtendedMasterSecretBinds(t *testing.T) {
