@@ -171,13 +171,21 @@ func (d *Dispatcher) holds(device string) bool {
 	return ok && h.Holds(device)
 }
 
+// handing is here, on the session that the device's command is handed to.
+func (d *Dispatcher) handing(device string, epoch uint64) at {
+	a := d.here(epoch)
+	h, ok := d.cfg.Sender.(Holder)
+	a.keeps = ok && h.Keeps(device)
+	return a
+}
+
 // resend hands over once more what is recorded as SENT. That it was sent
 // again goes to disk soon, with what the device answers: losing that loses
 // nothing but a line of the story. What another node has sent is recorded
 // first: that node may be about to find that its session took nothing, and
 // must not take back what the device then has from this one.
 func (d *Dispatcher) resend(ctx context.Context, e *entry, epoch uint64) error {
-	w := word{at: d.here(epoch), state: Sent}
+	w := word{at: d.handing(e.queue.device, epoch), state: Sent}
 	if c := d.look(e); c != nil && c.SentNode != d.cfg.Node {
 		_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
 			if c.State != Sent {
@@ -210,7 +218,7 @@ func (d *Dispatcher) send(ctx context.Context, e *entry, epoch uint64) error {
 		}
 		made = true
 		var err error
-		tried, err = c.sent(d.here(epoch))
+		tried, err = c.sent(d.handing(e.queue.device, epoch))
 		return tried, err
 	})
 	if errors.Is(err, errGone) || err == nil && !made {

@@ -64,6 +64,9 @@ type Holder interface {
 	// Recall takes back a command of which nothing has left, and says why not;
 	// then nothing will. ok false: that is not known.
 	Recall(device, id string) (why string, ok bool)
+	// Keeps reports whether the device's session is such a one. It puts a
+	// command on the wire once at most, however often it is handed over.
+	Keeps(device string) bool
 }
 
 // Config of a Dispatcher.

@@ -12,6 +12,7 @@ type at struct {
 	time  time.Time
 	node  string
 	epoch uint64 // of the session that took part; 0: none
+	keeps bool   // that session is of a Holder that keeps commands
 }
 
 // step moves the command by the hub: a copy in the new state.
@@ -32,7 +33,10 @@ func (c *Command) step(to State, a at, reason string) (*Command, error) {
 // session a.epoch of the node a.node.
 func (c *Command) sent(a at) (*Command, error) {
 	reason := "sent to the device"
-	if c.Attempts > 0 {
+	switch {
+	case c.Attempts > 0 && a.keeps:
+		reason = "given to the bridge again; what was published before is not published again: the hub waits on for its answer"
+	case c.Attempts > 0:
 		reason = "sent again on a new connection, for want of a confirmation on the one before"
 	}
 	d := *c

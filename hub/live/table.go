@@ -289,6 +289,13 @@ func (t *Table) Holds(device string) bool {
 	return ok && h.Holds()
 }
 
+// Keeps implements commands.Holder.
+func (t *Table) Keeps(device string) bool {
+	p, _ := t.peer(device)
+	_, ok := p.(interface{ Holds() bool })
+	return ok
+}
+
 // Recall implements commands.Holder.
 func (t *Table) Recall(device, id string) (why string, ok bool) {
 	p, _ := t.peer(device)

@@ -2,6 +2,8 @@ package mqttbridge
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tetherline/tetherline/commands"
@@ -88,5 +90,10 @@ func TestAnswerAfterARestartOnEachBroker(t *testing.T) {
 		})
 		mqtttest.Publish(t, g, "stat/tf/RESULT", 1, false, `{"POWER":"ON"}`)
 		r.wantEnd("away", commands.Succeeded, "")
+		c, _, err := r.commands.Get(t.Context(), "away")
+		again := slices.IndexFunc(c.Events, func(e commands.Event) bool { return e.Attempt == 2 && e.State == commands.Sent })
+		if err != nil || again < 0 || !strings.Contains(c.Events[again].Reason, "not published again: the hub waits on for its answer") {
+			t.Errorf("%v; the story of a command that was published once: %+v", err, c.Events)
+		}
 	})
 }
