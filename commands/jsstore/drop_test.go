@@ -49,16 +49,17 @@ func TestWhatMadeRoomDoesNotComeBackWithAKill(t *testing.T) {
 
 // updateMoved updates a record, which may have been moved up.
 func updateMoved(t *testing.T, s *Store, c *commands.Command) error {
-	err := s.Update(t.Context(), c)
-	if !errors.Is(err, commands.ErrStale) {
-		return err
+	for {
+		err := s.Update(t.Context(), c)
+		if !errors.Is(err, commands.ErrStale) {
+			return err
+		}
+		now, err := s.Command(t.Context(), c.ID)
+		if err != nil {
+			return err
+		}
+		c.Revision = now.Revision // it may have been moved again by now
 	}
-	now, err := s.Command(t.Context(), c.ID)
-	if err != nil {
-		return err
-	}
-	c.Revision = now.Revision
-	return s.Update(t.Context(), c)
 }
 
 func wantAfterKill(t *testing.T, dir string, count int, lives func(i int) bool) {
