@@ -54,7 +54,7 @@ func TestBridgeCommandsRunAtMostOnce(t *testing.T) {
 			ran[string(m.Payload())]++
 			n := len(ran)
 			mu.Unlock()
-			if n%3 != 0 { // it does not answer all
+			if n%30 != 0 { // it does not answer all; each of these holds up the next for its timeout and 5 s
 				c.Publish("s/relay/state", 0, false, m.Payload())
 			}
 		})
