@@ -108,18 +108,27 @@ func (s *Store) raiseFloor(ctx context.Context, to uint64) error {
 			return nil
 		}
 		r.Floor = to
-		data, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		m := nats.NewMsg(floorSubject)
-		m.Data = data
-		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
 		// Where another node was faster: once more.
-		if _, err = s.publish(ctx, m, commands.ErrStale); err != nil && !errors.Is(err, commands.ErrStale) {
+		if err = s.writeFloor(ctx, r, strconv.FormatUint(revision, 10)); err != nil && !errors.Is(err, commands.ErrStale) {
 			return err
 		}
 	}
+}
+
+// writeFloor replaces the record of that revision, "" for whichever there is;
+// commands.ErrStale when there is another.
+func (s *Store) writeFloor(ctx context.Context, r floorRecord, revision string) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	m := nats.NewMsg(floorSubject)
+	m.Data = data
+	if revision != "" {
+		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, revision)
+	}
+	_, err = s.publish(ctx, m, commands.ErrStale)
+	return err
 }
 
 // readFloor reads the floor and the revision of its record, 0 for none.
@@ -140,9 +149,19 @@ func (s *Store) readFloor(ctx context.Context) (r floorRecord, revision uint64, 
 	return r, m.Sequence, nil
 }
 
-// keepDown purges what has come back below the floor.
+// keepDown purges what has come back below the floor. A floor above all that
+// the stream has ever had is of a stream that lost its end, as with the power
+// of a server that does not sync: sequences below it are new ones then.
 func (s *Store) keepDown(ctx context.Context, state *jetstream.StreamState) error {
 	floor := s.floor.Load()
+	if floor > state.LastSeq+1 {
+		if err := s.writeFloor(ctx, floorRecord{Created: s.created}, ""); err != nil {
+			return fmt.Errorf("forget the floor of a stream that lost its end: %w", err)
+		}
+		s.floor.Store(0)
+		s.log.Error("the store of commands lost what was written last; see that its NATS servers sync always", "floor", floor, "last", state.LastSeq)
+		return nil
+	}
 	if state.Msgs == 0 || state.FirstSeq >= floor {
 		return nil
 	}

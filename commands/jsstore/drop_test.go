@@ -85,3 +85,23 @@ func wantAfterKill(t *testing.T, dir string, count int, lives func(i int) bool) 
 		t.Errorf("of %d: %d live; want %d", count, u.Live, live)
 	}
 }
+
+// A stream that lost its end, with a server that does not sync, gives
+// sequences below the floor again: what has them is new, and stays.
+func TestAFloorAboveTheStreamIsForgotten(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Conn: startNode(t, t.TempDir()).Conn(), Sole: true}
+	s := newStore(t, cfg)
+	wantCreate(t, s, aCommand("old", "d", commands.Queued))
+	if err := s.raiseFloor(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+	s = newStore(t, cfg)
+	wantCreate(t, s, aCommand("new", "d", commands.Queued))
+	s = newStore(t, cfg)
+	for _, id := range []string{"old", "new"} {
+		if _, err := s.Command(t.Context(), id); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
