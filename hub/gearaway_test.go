@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tetherline/tetherline/hub/hubtest"
 	"github.com/tetherline/tetherline/hub/mqtttest"
@@ -77,5 +79,43 @@ func TestReadingsOfGearWhileTheHubIsAway(t *testing.T) {
 		if rows := second.CountOf(t, id, kind); rows != n {
 			t.Errorf("%s: %d rows, want %d", id, rows, n)
 		}
+	}
+}
+
+// A lamp that speaks only when it is switched can be switched by a hub that
+// was started anew, and has not been heard since.
+func TestSilentGearObeysARestartedHub(t *testing.T) {
+	t.Parallel()
+	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
+	relay := broker.Dial(t, "relay")
+	told := mqtttest.Subscribe(t, relay, "c/relay/set", 1)
+	cfg := hubtest.Config(t)
+	cfg.MQTTBridge = filepath.Join(t.TempDir(), "bridge.yaml")
+	if err := os.WriteFile(cfg.MQTTBridge, fmt.Appendf(nil, "brokers:\n  - name: barn\n    url: %s\n%s", broker.URL, switchable), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := hubtest.Start(t, cfg)
+	connected(t, first.Endpoint)
+	mqtttest.Publish(t, relay, "s/relay/state", 1, false, "off")
+	hubtest.Eventually(t, "the relay is online", func() bool {
+		answer, err := first.Devices.GetDevice(t.Context(), connect.NewRequest(&operatorv1.GetDeviceRequest{Id: "relay"}))
+		return err == nil && answer.Msg.Device.Presence.GetOnline()
+	})
+	seen := getDevice(t, first.Endpoint, "relay").Presence.LastSeen.AsTime()
+	if err := first.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	second := hubtest.Start(t, cfg)
+	if _, err := second.Commands.SendCommand(t.Context(), connect.NewRequest(&operatorv1.SendCommandRequest{
+		DeviceId: "relay", Key: "on",
+		Spec: &operatorv1.CommandSpec{Name: "set", Payload: &operatorv1.CommandSpec_Json{Json: `{"to":"on"}`}, Timeout: durationpb.New(2 * time.Minute)},
+	})); err != nil {
+		t.Fatal(err)
+	}
+	if m := mqtttest.Next(t, told); string(m.Payload()) != "on" {
+		t.Errorf("told %q", m.Payload())
+	}
+	if p := getDevice(t, second.Endpoint, "relay").Presence; !p.GetOnline() || !p.LastSeen.AsTime().Equal(seen) {
+		t.Errorf("seen at %v: %v", seen, p)
 	}
 }

@@ -87,7 +87,9 @@ func (t *Table) loadEntry(stored jetstream.KeyValueEntry) {
 	e.memory.SetDroppedRows(p.Dropped)
 	if p.Online && p.Node == t.cfg.Node {
 		e.state.Online, e.state.Reason = false, hubStopped
-		e.state.Since = p.LastSeen // nothing later is known
+		if p.LastSeen.After(p.Since) {
+			e.state.Since = p.LastSeen // nothing later is known
+		}
 		t.changed(id)
 	}
 }

@@ -147,7 +147,7 @@ func (t *Table) Run(ctx context.Context) {
 
 // Attach implements session.Table.
 func (t *Table) Attach(s *session.Session) (uint64, *session.Memory, error) {
-	return t.Enter(s.ID(), s, s.RemoteAddr(), s.Firmware())
+	return t.enter(s.ID(), s, s.RemoteAddr(), s.Firmware(), time.Now())
 }
 
 // Detach implements session.Table.
@@ -156,8 +156,13 @@ func (t *Table) Detach(s *session.Session, code session.CloseCode) {
 }
 
 // Enter puts a peer into the table and ends the one before it, here or on
-// another node. The error is a *session.Violation.
+// another node. It was last seen when p was last heard; now, where p does not
+// know that. The error is a *session.Violation.
 func (t *Table) Enter(id string, p Peer, remote, firmware string) (epoch uint64, memory *session.Memory, err error) {
+	return t.enter(id, p, remote, firmware, p.LastHeard())
+}
+
+func (t *Table) enter(id string, p Peer, remote, firmware string, heard time.Time) (epoch uint64, memory *session.Memory, err error) {
 	now := time.Now()
 	t.mu.Lock()
 	if t.draining {
@@ -168,8 +173,11 @@ func (t *Table) Enter(id string, p Peer, remote, firmware string) (epoch uint64,
 	t.epoch = max(uint64(now.UnixNano()), t.epoch+1, e.state.Epoch+1)
 	older := e.peer
 	e.peer, e.epoch = p, t.epoch
+	if heard.IsZero() || heard.After(now) {
+		heard = now
+	}
 	e.state = registry.Presence{
-		Online: true, Since: now, LastSeen: now, RemoteAddr: remote, Firmware: firmware,
+		Online: true, Since: now, LastSeen: heard, RemoteAddr: remote, Firmware: firmware,
 		Epoch: e.epoch, Node: t.cfg.Node, Dropped: e.memory.DroppedRows(),
 	}
 	if older == nil {

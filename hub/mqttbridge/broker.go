@@ -66,6 +66,7 @@ type broker struct {
 	session   *link // nil: not connected
 	connected bool
 	since     time.Time // of connected
+	retained  time.Time // when a message that the broker retains was looked at last
 	failure   string    // why not connected
 
 	queue    []*arrival // decoded, in order; those before appended wait to be durable
@@ -224,7 +225,7 @@ func (b *broker) run(ctx context.Context) {
 	} else {
 		<-ctx.Done()
 	}
-	b.leaveAll("hub stopped")
+	b.leaveAll(hubStopped)
 	stop()
 	wait.Wait()
 	if err := errors.Join(b.repeats.close(), b.owntimes.close(), b.marks.close()); err != nil {

@@ -98,7 +98,7 @@ func (b *broker) refusedFilter(filter string) {
 // settleAll is the orderly end: what has come is appended, as far as there is
 // room, and acknowledged when it is durable. Nothing more is taken.
 func (b *broker) settleAll(s *link) {
-	b.leaveAll("hub stopped")
+	b.leaveAll(hubStopped)
 	b.inbox.close()
 	b.mu.Lock()
 	b.gather.hurry = true

@@ -2,7 +2,6 @@ package mqttbridge
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -79,7 +78,7 @@ func (b *broker) awaitsAnswer() bool {
 // tick looks at what goes by the clock.
 func (b *broker) tick(now time.Time) {
 	if !b.connected && now.Sub(b.since) > lossGrace {
-		b.leaveAllLocked(fmt.Sprintf("broker %s is not reachable", b.cfg.Name))
+		b.leaveAllLocked(b.notReachable())
 	}
 	b.watchFence(now)
 	if k := &b.backlog; !k.began.IsZero() && now.Sub(k.began) >= backlogTime {
@@ -87,6 +86,7 @@ func (b *broker) tick(now time.Time) {
 	}
 	b.retryEnrolment(now)
 	b.lookForSilence(now)
+	b.lookForReturns(now)
 	b.saveDescriptions(now)
 	b.lookAtEarly(now)
 	b.tidyRemembered()

@@ -132,6 +132,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (anew bool
 	if len(stale) > 0 {
 		besides.Go(func() { c.leave(network, s, stale) })
 	}
+	s.asking.Store(late != nil || s.conn.owned && !quiet)
 	c.up(s, s.resumed, known && !s.resumed)
 	var marker mqtt.Token
 	if !quiet {
@@ -145,7 +146,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (anew bool
 		}
 		select {
 		case <-late:
-			serving, c.askAt = true, time.Time{}
+			serving, late, c.askAt = true, nil, time.Time{}
 			for chunk := range c.chunks() {
 				s.client.SubscribeMultiple(chunk, nil) // lost with the connection, if at all
 			}
@@ -156,6 +157,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (anew bool
 				c.retained(s, int(s.conn.retained.Swap(0)))
 			}
 			marker = nil
+			s.asking.Store(late != nil)
 		case err = <-s.lost:
 			err = fmt.Errorf(connectionLost+"%w", plainError(err))
 		case <-again:

@@ -44,6 +44,9 @@ func (b *broker) decode(a *arrival) {
 		Topic: a.topic, Payload: a.payload, Retained: a.retained, Received: a.received, Repeated: a.dup,
 	}
 	b.queue = append(b.queue, a)
+	if m.Retained {
+		b.retained = time.Now()
+	}
 	p := b.boundFor(&m)
 	if p == nil {
 		return
@@ -207,6 +210,7 @@ func (b *broker) known(a *arrival, g *gear, m *profile.Message, r *profile.Repor
 		}
 		b.leave(g, reason)
 	case r.Status == profile.Online:
+		g.announces = true
 		b.alive(g, a.received)
 	case !r.NotAlive && !m.Retained:
 		b.alive(g, a.received)

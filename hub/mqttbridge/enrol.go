@@ -234,6 +234,9 @@ func (b *broker) deviceChanged(of registry.Gear, id string) {
 // deviceIs takes over the state of a device.
 func (b *broker) deviceIs(g *gear, d *registry.Device) {
 	g.allowing, g.again = false, false
+	if g.device == nil {
+		b.recallPresence(g, d.ID)
+	}
 	g.device, g.labels = d, ""
 	if labels := b.bridge.deps.Labels; labels != nil {
 		g.labels = labels(d)

@@ -38,8 +38,12 @@ type gear struct {
 
 	peer     *peer // nil: offline
 	firmware string
-	early    bool      // it was alive before the session with the broker counted
-	notUntil time.Time // not online before: another hub has just taken over, or this one is drained
+	early    bool // it was alive before the session with the broker counted
+	// When it was heard before it went offline for no reason of its own; zero:
+	// it does not come back by itself. See returning.go.
+	back      time.Time
+	announces bool      // it has told that it is online
+	notUntil  time.Time // not online before: another hub has just taken over, or this one is drained
 
 	description  []byte // to be saved; nil: nothing is
 	saving       []byte // handed to the registry last; nil: nothing was

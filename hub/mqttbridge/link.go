@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -85,6 +86,8 @@ type link struct {
 	begun  chan struct{} // closed when the broker has answered
 	// The broker has gone on with the session before; set when it has begun.
 	resumed bool
+	// What the hub's own broker retains is still asked for.
+	asking atomic.Bool
 
 	// The worker's.
 	crowded bool // it was told that messages were left

@@ -25,9 +25,14 @@ func (b *broker) alive(g *gear, now time.Time) {
 	case g.peer.firmware == g.firmware || now.Sub(g.peer.entered) < takenOverPause:
 		return
 	}
-	// A new peer takes the place of one whose firmware was another.
+	b.enter(g, now, now)
+}
+
+// enter takes gear online that was heard last at heard. A new peer takes the
+// place of one whose firmware was another.
+func (b *broker) enter(g *gear, now, heard time.Time) {
 	p := &peer{broker: b, gear: g, device: g.device.ID, firmware: g.firmware, entered: now}
-	p.heard.Store(now.UnixNano())
+	p.heard.Store(heard.UnixNano())
 	epoch, _, err := b.bridge.deps.Live.Enter(p.device, p, "mqtt:"+b.cfg.Name, g.firmware)
 	if err != nil {
 		g.notUntil = now.Add(takenOverPause)
@@ -37,13 +42,13 @@ func (b *broker) alive(g *gear, now time.Time) {
 		older.over.Store(true)
 		b.bridge.deps.Commands.Disconnected(older.device, older.epoch)
 	}
-	p.epoch, g.peer = epoch, p
+	p.epoch, g.peer, g.back = epoch, p, time.Time{}
 	b.bridge.deps.Commands.Connected(p.device, epoch)
 }
 
 // leave: the gear is offline, for that reason.
 func (b *broker) leave(g *gear, reason string) {
-	g.early = false
+	g.early, g.back = false, time.Time{}
 	p := g.peer
 	if p == nil {
 		return
@@ -64,6 +69,10 @@ func (b *broker) stopped(p *peer, code session.CloseCode) {
 	if code == session.CloseSuperseded || code == session.CloseDraining {
 		g.notUntil = time.Now().Add(takenOverPause)
 	}
+	if code == session.CloseDraining {
+		b.leaveForAWhile(g, code.Info().Presence)
+		return
+	}
 	b.leave(g, code.Info().Presence)
 }
 
@@ -75,7 +84,9 @@ func (b *broker) leaveAll(reason string) {
 
 func (b *broker) leaveAllLocked(reason string) {
 	for g := range b.allowed {
-		b.leave(g, reason)
+		if g.peer != nil { // what has come before the session counts is still to be looked at
+			b.leaveForAWhile(g, reason)
+		}
 	}
 }
 
