@@ -20,6 +20,7 @@ type sparkplugGear struct {
 	bdSeq    uint64
 	speed    int32
 	setpoint float64
+	said     uint64 // when: Unix milliseconds
 }
 
 // sparkplugDevice is the node's device.
@@ -59,7 +60,7 @@ type sparkplugMetric = sparkplugv1.Payload_Metric
 
 // metric by name and, with an alias, by that.
 func metric(name string, alias uint64, datatype sparkplugv1.DataType, value any) *sparkplugMetric {
-	m := &sparkplugMetric{Datatype: proto.Uint32(uint32(datatype)), Timestamp: proto.Uint64(uint64(time.Now().UnixMilli()))}
+	m := &sparkplugMetric{Datatype: proto.Uint32(uint32(datatype))}
 	if name != "" {
 		m.Name = &name
 	}
@@ -89,9 +90,14 @@ func withUnit(m *sparkplugMetric, unit string) *sparkplugMetric {
 	return m
 }
 
-// message of the node: all but deaths carry the sequence.
+// message of the node: all but deaths carry the sequence. Each has a
+// millisecond of its own: no two tell other values for one time.
 func (g *sparkplugGear) message(verb string, metrics ...*sparkplugMetric) gearMessage {
-	payload := &sparkplugv1.Payload{Timestamp: proto.Uint64(uint64(time.Now().UnixMilli())), Metrics: metrics}
+	g.said = max(g.said+1, uint64(time.Now().UnixMilli()))
+	for _, m := range metrics {
+		m.Timestamp = &g.said
+	}
+	payload := &sparkplugv1.Payload{Timestamp: &g.said, Metrics: metrics}
 	if verb != "NDEATH" {
 		if verb == "NBIRTH" {
 			g.seq = 0
