@@ -3,61 +3,21 @@ package commands_test
 import (
 	"fmt"
 	"log/slog"
-	"net/url"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tetherline/tetherline/commands"
 	"github.com/tetherline/tetherline/commands/jsstore"
+	"github.com/tetherline/tetherline/hub/natsd/natstest"
 )
-
-// startCluster starts three servers on loopback that replicate JetStream.
-func startCluster(t *testing.T) []*server.Server {
-	t.Helper()
-	var all []*server.Server
-	// A server in a cluster wants a route; the first one has nowhere to go.
-	routes := []*url.URL{{Scheme: "nats", Host: "127.0.0.1:1"}}
-	for i := range 3 {
-		s, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: -1, JetStream: true, SyncAlways: true,
-			StoreDir: t.TempDir(), NoSigs: true, NoLog: true, Routes: routes,
-			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: -1},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Start()
-		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-		if i == 0 {
-			eventually(t, "the first server listens", func() bool { return s.ClusterAddr() != nil })
-			routes = []*url.URL{{Scheme: "nats", Host: s.ClusterAddr().String()}}
-		}
-		all = append(all, s)
-	}
-	for _, s := range all {
-		if !s.ReadyForConnections(2 * time.Minute) {
-			t.Fatal("a server does not start")
-		}
-	}
-	eventually(t, "the cluster has a leader and three members", func() bool {
-		for _, s := range all {
-			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
-				return true
-			}
-		}
-		return false
-	})
-	return all
-}
 
 // Three replicas, and hubs on different servers: the same rules, also with
 // one server gone.
 func TestThreeReplicas(t *testing.T) {
 	t.Parallel()
-	servers := startCluster(t)
+	servers := natstest.Cluster(t)
 	var hubs []*hub
 	for i, name := range []string{"a", "b"} {
 		conn, err := nats.Connect(servers[i].ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))

@@ -4,57 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tetherline/tetherline/commands"
+	"github.com/tetherline/tetherline/hub/natsd/natstest"
 )
-
-// startCluster starts three servers on loopback that replicate JetStream.
-func startCluster(t *testing.T) []*server.Server {
-	t.Helper()
-	eventually := func(what string, ok func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal(what)
-			}
-		}
-	}
-	var all []*server.Server
-	// A server in a cluster wants a route; the first one has nowhere to go.
-	routes := []*url.URL{{Scheme: "nats", Host: "127.0.0.1:1"}}
-	for i := range 3 {
-		s, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: -1, JetStream: true,
-			StoreDir: t.TempDir(), NoSigs: true, NoLog: true, Routes: routes,
-			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: -1},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Start()
-		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-		if i == 0 {
-			eventually("the first server does not listen", func() bool { return s.ClusterAddr() != nil })
-			routes = []*url.URL{{Scheme: "nats", Host: s.ClusterAddr().String()}}
-		}
-		all = append(all, s)
-	}
-	eventually("the cluster has no leader with three members", func() bool {
-		for _, s := range all {
-			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
-				return true
-			}
-		}
-		return false
-	})
-	return all
-}
 
 // followWhateverFails follows a store as the dispatcher does, again and again:
 // while a server goes or a leader is chosen, JetStream is not available.
@@ -78,7 +35,7 @@ func followWhateverFails(t *testing.T, s *Store) (stop func()) {
 // ended stays on each.
 func TestHistoryMakesRoomOnThreeReplicas(t *testing.T) {
 	t.Parallel()
-	servers := startCluster(t)
+	servers := natstest.Cluster(t)
 	conn, err := nats.Connect(servers[0].ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
