@@ -88,7 +88,7 @@ func (d *draft) take(r *profile.Report) {
 // measured adds a field that has a value.
 func (g *foundGear) measured(measurement string, f *telemetry.Field) {
 	key := fieldKey{measurementName(measurement), f.Name}
-	kind := fieldKind(f.Value.Kind())
+	kind := profile.KindNumber(f.Value.Kind())
 	known := g.fields[key]
 	switch {
 	case known == nil && len(g.fields) >= telemetry.MaxFields:
@@ -156,22 +156,6 @@ func (g *foundGear) described(d *devicev1.Describe) {
 }
 
 func measurementName(m string) string { return cmp.Or(m, telemetry.DefaultMeasurement) }
-
-func fieldKind(k telemetry.Kind) devicev1.Kind {
-	switch k {
-	case telemetry.Double:
-		return devicev1.Kind_KIND_DOUBLE
-	case telemetry.Float:
-		return devicev1.Kind_KIND_FLOAT
-	case telemetry.Int:
-		return devicev1.Kind_KIND_INT
-	case telemetry.Bool:
-		return devicev1.Kind_KIND_BOOL
-	case telemetry.String:
-		return devicev1.Kind_KIND_STRING
-	}
-	return devicev1.Kind_KIND_UNSPECIFIED
-}
 
 // fieldList is the fields in the order of measurements and names.
 func (g *foundGear) fieldList() []*devicev1.FieldDescription {

@@ -39,7 +39,7 @@ func (d *description) field(name, unit string, kind telemetry.Kind, text string)
 	if len(d.of.Fields) == telemetry.MaxFields {
 		return
 	}
-	f := &devicev1.FieldDescription{Name: name, Measurement: d.measurement, Unit: unitName(unit), Kind: kindNumber(kind), Description: clean(text, maxTextBytes)}
+	f := &devicev1.FieldDescription{Name: name, Measurement: d.measurement, Unit: unitName(unit), Kind: KindNumber(kind), Description: clean(text, maxTextBytes)}
 	if d.fits(f) {
 		d.of.Fields = append(d.of.Fields, f)
 	}
@@ -64,7 +64,7 @@ func (d *description) fits(m proto.Message) bool {
 func (d *description) done() *devicev1.Describe { return &d.of }
 
 func argument(name string, kind telemetry.Kind, required bool, text string) *devicev1.ArgumentDescription {
-	return &devicev1.ArgumentDescription{Name: name, Kind: kindNumber(kind), Required: required, Description: clean(text, maxTextBytes)}
+	return &devicev1.ArgumentDescription{Name: name, Kind: KindNumber(kind), Required: required, Description: clean(text, maxTextBytes)}
 }
 
 // describeAgain is after how long a description is told again though it has
@@ -83,7 +83,8 @@ func due(told *time.Time, now time.Time) bool {
 // anyKind is for an argument that takes values of several kinds.
 const anyKind = telemetry.Kind(0)
 
-func kindNumber(kind telemetry.Kind) devicev1.Kind {
+// KindNumber is the same kind by its name in the device protocol.
+func KindNumber(kind telemetry.Kind) devicev1.Kind {
 	switch kind {
 	case telemetry.Double:
 		return devicev1.Kind_KIND_DOUBLE

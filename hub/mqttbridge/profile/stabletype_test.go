@@ -133,7 +133,7 @@ func TestSparkplugIntegersAsNumbers(t *testing.T) {
 			}
 		}
 		for _, f := range r.Describe.GetFields() {
-			if f.GetKind() != kindNumber(want) {
+			if f.GetKind() != KindNumber(want) {
 				t.Errorf("with %q %s is described as %v", settings, f.GetName(), f.GetKind())
 			}
 		}
