@@ -85,6 +85,7 @@ type broker struct {
 	enrolPause time.Duration
 	tried      *gear
 	ticked     time.Time
+	upSince    time.Time // the worker is up with what comes; zero: it is not
 
 	problems problems
 	counts   counts
@@ -107,6 +108,7 @@ type bound struct {
 	filters     []string
 	describing  profile.Describing  // profile; nil: no message of it is early
 	remembering profile.Remembering // profile; nil: it remembers nothing over a restart
+	timely      profile.Timely      // profile; nil: time tells it nothing
 	silence     time.Duration       // 0: never
 
 	gear     map[string]*gear // allowed or about to be, by name
@@ -202,6 +204,7 @@ func newBound(cfg *ProfileConfig, strangers int) (*bound, error) {
 	}
 	p.describing, _ = made.(profile.Describing)
 	p.remembering, _ = made.(profile.Remembering)
+	p.timely, _ = made.(profile.Timely)
 	p.strange.init(strangers)
 	return p, nil
 }

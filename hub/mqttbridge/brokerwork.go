@@ -87,6 +87,7 @@ func (b *broker) tick(now time.Time) {
 	b.retryEnrolment(now)
 	b.lookForSilence(now)
 	b.lookForReturns(now)
+	b.tellTime(now)
 	b.saveDescriptions(now)
 	b.lookAtEarly(now)
 	b.tidyRemembered()

@@ -106,6 +106,7 @@ func (p *sparkplug) Filters() []string { return p.filters }
 func (p *sparkplug) Connected() []Publish {
 	for _, n := range p.nodes {
 		n.doubted, n.away = true, true
+		n.count.waitAnew(p.now())
 		n.self.lacked = time.Time{}
 		for _, d := range n.devices {
 			d.lacked = time.Time{}

@@ -125,6 +125,14 @@ func (c *sparkplugCount) lost(now time.Time, over bool) uint64 {
 	return uint64(n)
 }
 
+// waitAnew: what is missing may come yet, as the broker sends again what was
+// under way when the connection was lost.
+func (c *sparkplugCount) waitAnew(now time.Time) {
+	if c.missing != (seqSet{}) {
+		c.since = now
+	}
+}
+
 // born: the node counts anew.
 func (c *sparkplugCount) born(seq uint8, timestamp uint64) {
 	*c = sparkplugCount{known: true, last: seq, time: timestamp, birth: seq}

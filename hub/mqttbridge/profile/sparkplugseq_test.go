@@ -3,6 +3,8 @@ package profile
 import (
 	"testing"
 	"time"
+
+	sparkplugv1 "github.com/tetherline/tetherline/proto/sparkplug/v1"
 )
 
 // Messages that are missing are counted once, and never more of them than
@@ -80,5 +82,43 @@ func TestSparkplugLostMessages(t *testing.T) {
 	n.take(150, 0, false, exampleReceived)
 	if lost := n.lost(exampleReceived, true); lost != 1 {
 		t.Errorf("%d are lost", lost)
+	}
+}
+
+// A node that says no more behind a gap is told as well, once, and asked once
+// more for its birth.
+func TestSparkplugLostBehindSilence(t *testing.T) {
+	p := testSparkplug()
+	p.now = func() time.Time { return exampleReceived.Add(time.Minute) }
+	say := func(seq uint64) {
+		take(t, p, message(t, topicNDATA, payloadOf(seq, metric("level", sparkplugv1.DataType_Double, 1.0))))
+	}
+	take(t, p, message(t, topicNBIRTH, birthOf(0, metric("level", sparkplugv1.DataType_Double, 0.0))))
+	say(1)
+	passed := func(after time.Duration) []Report { return p.Passed(exampleReceived.Add(after), nil) }
+	if all := passed(time.Hour); len(all) > 0 {
+		t.Fatalf("nothing is missing: %+v", all)
+	}
+	say(4)
+	if all := passed(reorderTime - time.Millisecond); len(all) > 0 {
+		t.Fatalf("too soon: %+v", all)
+	}
+	r := one(t, passed(reorderTime))
+	if r.Gear != "g/n" || r.Lost != 2 || !r.NotAlive || r.Status != Unchanged || r.Problem == "" || len(r.Rows) > 0 {
+		t.Errorf("%+v", r)
+	}
+	wantRebirth(t, r.Publish, "spBv1.0/g/NCMD/n")
+	if all := passed(time.Hour); len(all) > 0 {
+		t.Errorf("told twice: %+v", all)
+	}
+
+	// What was missing when the connection was lost may come with the next one.
+	say(7)
+	p.Connected()
+	if all := passed(time.Minute + reorderTime/2); len(all) > 0 {
+		t.Errorf("too soon after the connection: %+v", all)
+	}
+	if r := one(t, passed(time.Minute+reorderTime)); r.Lost != 2 {
+		t.Errorf("%+v", r)
 	}
 }
