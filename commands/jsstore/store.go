@@ -33,6 +33,10 @@ const (
 	MinMaxBytes      = 16 << 20
 )
 
+// openTimeout bounds the making of the streams; without a deadline the library
+// gives up after 5 s, which a slow disk may take.
+const openTimeout = 30 * time.Second
+
 // Config of a Store.
 type Config struct {
 	Conn *nats.Conn // required; stays the caller's
@@ -119,8 +123,10 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, log: cfg.Logger, js: js, checkpointChanges: 5000, checkpointEvery: time.Minute, lookEvery: 250 * time.Millisecond}
 	var state jetstream.StreamState
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	for name, subject := range map[string]string{StreamCommands: commandPrefix + ">", StreamMeta: metaPrefix + ">"} {
-		info, err := js.CreateOrUpdateStream(ctx, s.streamConfig(name, subject))
+		info, err := js.CreateOrUpdateStream(opening, s.streamConfig(name, subject))
 		if err != nil {
 			return nil, fmt.Errorf("command store: create stream %s: %w", name, err)
 		}

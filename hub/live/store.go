@@ -16,6 +16,10 @@ const (
 	keyPrefix      = "$KV." + presenceBucket + "."
 	hubStopped     = "hub stopped"
 
+	// openTimeout bounds the making of the bucket; without a deadline the library
+	// gives up after 5 s, which a slow disk may take.
+	openTimeout = 30 * time.Second
+
 	saveBatch    = 256              // writes under way at once
 	saveTimeout  = 10 * time.Second // of one batch
 	saveRetry    = time.Second      // after a batch that failed
@@ -35,7 +39,9 @@ const (
 
 // load opens the bucket and reads it.
 func (t *Table) load(ctx context.Context) error {
-	kv, err := t.cfg.JetStream.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	kv, err := t.cfg.JetStream.CreateOrUpdateKeyValue(opening, jetstream.KeyValueConfig{
 		Bucket: presenceBucket, Description: "where devices are, or were last", History: 1,
 		Storage: jetstream.FileStorage, Replicas: max(t.cfg.Replicas, 1),
 	})

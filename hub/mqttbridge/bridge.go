@@ -82,8 +82,9 @@ type Bridge struct {
 	share     int // of strangers, for each profile
 }
 
-// openTimeout bounds the opening of what the bridge keeps.
-const openTimeout = 10 * time.Second
+// openTimeout bounds the opening of what the bridge keeps: on a slow disk, and
+// with all that a hub does at its start, that takes its time.
+const openTimeout = 30 * time.Second
 
 // New checks the config and makes a Bridge that does nothing before Run. It
 // knows the devices that the registry has.

@@ -122,7 +122,13 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Registry, e
 	return r, nil
 }
 
+// openTimeout bounds the making of buckets and streams; without a deadline the
+// library gives up after 5 s, which a slow disk may take.
+const openTimeout = 30 * time.Second
+
 func (r *Registry) openStorage(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	for _, b := range []struct {
 		name, description string
 		mirror            **mirror

@@ -50,6 +50,10 @@ const (
 	DefaultMemoryBytes = 4 << 20
 )
 
+// openTimeout bounds the making of the streams; without a deadline the library
+// gives up after 5 s, which a slow disk may take.
+const openTimeout = 30 * time.Second
+
 // Config of a Buffer.
 type Config struct {
 	// MaxBytes bounds what waits on disk; 0: DefaultMaxBytes; at least
@@ -159,6 +163,8 @@ func Open(ctx context.Context, js jetstream.JetStream, nc *nats.Conn, cfg Config
 	b.nextSubj = apiPrefix(js) + "CONSUMER.MSG.NEXT." + StreamName + "." + ConsumerName
 	b.pending.init(cfg)
 	b.disk.init(cfg.MaxBytes)
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	if cfg.Sole {
 		if err := b.endLeases(ctx); err != nil {
 			return nil, err

@@ -61,6 +61,8 @@ func OpenQuarantine(ctx context.Context, js jetstream.JetStream, cfg QuarantineC
 	if cfg.MaxBytes < MinMaxBytes {
 		return nil, fmt.Errorf("quarantine: max bytes is %d; it must be at least %d", cfg.MaxBytes, MinMaxBytes)
 	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        QuarantineName,
 		Description: "Rows that the store refuses, until an operator replays or drops them",
