@@ -46,7 +46,7 @@ func TestEndsNameABarredDevice(t *testing.T) {
 	}{
 		{"disabled", disabled, commands.Spec{TTL: time.Second}, nil, commands.Expired, "it was never sent; the device is disabled by ann on 2026-03-01 12:00:00 UTC"},
 		{"removed", gone, commands.Spec{TTL: time.Second}, nil, commands.Canceled, "because the device was removed, before it was sent"},
-		{"sent", disabled, commands.Spec{TTL: time.Second}, func(v *device) { v.deafen(true) }, commands.Expired, "not sent again; the device is disabled by ann on 2026-03-01 12:00:00 UTC"},
+		{"sent", disabled, commands.Spec{TTL: soon}, func(v *device) { v.deafen(true) }, commands.Expired, "not sent again; the device is disabled by ann on 2026-03-01 12:00:00 UTC"},
 		{"delivered", disabled, commands.Spec{Timeout: 500 * time.Millisecond}, func(v *device) { v.do = only(delivered) }, commands.TimedOut, "no end within 500ms; the device is disabled by ann on 2026-03-01 12:00:00 UTC"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestResponseTimeoutAndLateResult(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, "a", newStore(t, startNATS(t)))
 	v := newDevice("d1")
 	v.do = func(c *devicev1.Command) []*devicev1.CommandUpdate {
@@ -21,12 +22,12 @@ func TestResponseTimeoutAndLateResult(t *testing.T) {
 		return []*devicev1.CommandUpdate{word(c.GetId(), delivered), at}
 	}
 	h.connect(v)
-	id := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: 200 * time.Millisecond}}).ID
+	id := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: soon}}).ID
 	c := h.want(id, commands.TimedOut)
 	if c.Message != "" || !slices.ContainsFunc(c.Events, func(e commands.Event) bool { return e.Message == "halfway" }) {
 		t.Errorf("the answer is %q\n%s", c.Message, story(c))
 	}
-	if c.Confirmed || !strings.Contains(c.Reason, "200ms") {
+	if c.Confirmed || !strings.Contains(c.Reason, soon.String()) {
 		t.Errorf("%q, confirmed %v", c.Reason, c.Confirmed)
 	}
 	late := word(id, succeeded)
@@ -48,7 +49,7 @@ func TestLateWordsAfterExpiry(t *testing.T) {
 	v := newDevice("d1")
 	v.deafen(true)
 	h.connect(v)
-	id := h.send(commands.Request{Device: "d1", Spec: commands.Spec{TTL: time.Second}}).ID
+	id := h.send(commands.Request{Device: "d1", Spec: commands.Spec{TTL: soon}}).ID
 	h.want(id, commands.Expired)
 	v.deafen(false)
 	v.say(word(id, delivered))
@@ -324,13 +325,20 @@ func TestProgressIsBoundedAndSeen(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var seen []uint32
-	watched := make(chan error, 1)
+	watching, watched := make(chan struct{}), make(chan error, 1)
 	go func() {
 		watched <- h.d.Watch(ctx, commands.WatchFilter{ID: id}, func(c commands.Command) error {
-			seen = append(seen, c.Progress)
+			if seen = append(seen, c.Progress); len(seen) == 1 {
+				close(watching)
+			}
 			return nil
 		})
 	}()
+	select {
+	case <-watching:
+	case err := <-watched:
+		t.Fatalf("the watch tells nothing: %v", err)
+	}
 	for i := range 300 {
 		u := word(id, running)
 		u.ProgressPercent = uint32(i % 101)

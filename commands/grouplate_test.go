@@ -103,7 +103,7 @@ func TestLateEndsAreCountedOnce(t *testing.T) {
 		b.connect(v)
 		all[id] = v
 	}
-	g, _, err := a.d.SendGroup(ctx, commands.GroupRequest{Selector: "a=b", Spec: commands.Spec{Name: "x", Timeout: 200 * time.Millisecond, TTL: 30 * time.Second}})
+	g, _, err := a.d.SendGroup(ctx, commands.GroupRequest{Selector: "a=b", Spec: commands.Spec{Name: "x", Timeout: 200 * time.Millisecond, TTL: 10 * time.Minute}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func TestCancelOfWhatTheHubHasEnded(t *testing.T) {
 		v := newDevice(name)
 		v.deafen(true)
 		a.connect(v)
-		id := a.send(commands.Request{Device: name, Spec: commands.Spec{TTL: time.Second}}).ID
+		id := a.send(commands.Request{Device: name, Spec: commands.Spec{TTL: soon}}).ID
 		at.want(id, commands.Expired)
 		v.deafen(false)
 		v.say(word(id, running)) // its DELIVERED is lost
