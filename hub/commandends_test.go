@@ -52,11 +52,11 @@ var scenes = []scene{
 	{name: "never-connected", flags: []string{"--ttl", "1s"}, play: func(_ *testing.T, _ *desk, _ device.Credential, send func()) { send() },
 		state: "EXPIRED", exit: 13, why: []string{"accepted", "the device was not connected within the TTL of 1s; it was never sent", "The device never got it and did nothing."}},
 
-	{name: "not-confirmed", flags: []string{"--ttl", "1s"}, play: func(t *testing.T, d *desk, c device.Credential, send func()) {
+	{name: "not-confirmed", flags: []string{"--ttl", "5s"}, play: func(t *testing.T, d *desk, c device.Credential, send func()) {
 		p := connectPeer(t, d.Endpoint, c)
 		send()
 		p.wantCommand()
-	}, state: "EXPIRED", exit: 13, why: []string{"sent to the device", "not confirmed within the TTL of 1s: it may have reached the device", "Whether the device got it is not known."}},
+	}, state: "EXPIRED", exit: 13, why: []string{"sent to the device", "not confirmed within the TTL of 5s: it may have reached the device", "Whether the device got it is not known."}},
 
 	{name: "no-answer", flags: []string{"--timeout", "300ms"}, play: silence,
 		state: "TIMED_OUT", exit: 12, why: []string{"the device has it", "delivered, but no end within 300ms", "whether it has done it is not known. Should its answer still come"}},

@@ -121,7 +121,7 @@ func TestThingsboard8712_OneUnansweredCommandBlocksNoOther(t *testing.T) {
 	c := h.CreateDevice(t, "pump")
 	p := connectPeer(t, h.Endpoint, c)
 	send(t, h.Endpoint, "pump", "unanswered", &operatorv1.CommandSpec{Name: "act"})
-	send(t, h.Endpoint, "pump", "expiring", &operatorv1.CommandSpec{Name: "act", Ttl: durationpb.New(time.Second)})
+	send(t, h.Endpoint, "pump", "expiring", &operatorv1.CommandSpec{Name: "act", Ttl: durationpb.New(5 * time.Second)}) // it is to be sent before
 	send(t, h.Endpoint, "pump", "timing-out", &operatorv1.CommandSpec{Name: "act", Timeout: durationpb.New(200 * time.Millisecond)})
 	send(t, h.Endpoint, "pump", "answered", &operatorv1.CommandSpec{Name: "act"})
 	for _, want := range []string{"unanswered", "expiring", "timing-out", "answered"} {
