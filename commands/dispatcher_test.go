@@ -75,7 +75,7 @@ func TestDeliveredOnlyOnTheDevicesWord(t *testing.T) {
 	if c.Attempts != 2 || v.runs(c.ID) != 1 {
 		t.Errorf("%d attempts, ran %d times", c.Attempts, v.runs(c.ID))
 	}
-	if !strings.Contains(story(c), "sent again on a new connection") {
+	if !strings.Contains(story(c), "attempt 2: sent again on a new connection") {
 		t.Errorf("story:\n%s", story(c))
 	}
 }

@@ -181,7 +181,10 @@ func (r *GroupRequest) check() error {
 	if r.Selector == "" {
 		return fmt.Errorf("%w: a group needs a selector", ErrInvalid)
 	}
-	if math.IsNaN(r.Rate) || r.Rate < 0 || r.Rate > MaxGroupRate {
+	if math.IsNaN(r.Rate) || math.IsInf(r.Rate, 0) {
+		return fmt.Errorf("%w: %g is no rate: it takes a number within 0 and %d a second", ErrInvalid, r.Rate, MaxGroupRate)
+	}
+	if r.Rate < 0 || r.Rate > MaxGroupRate {
 		return fmt.Errorf("%w: rate %g is not within 0 and %d a second", ErrInvalid, r.Rate, MaxGroupRate)
 	}
 	if math.IsNaN(r.StopAfterFailureShare) || r.StopAfterFailureShare < 0 || r.StopAfterFailureShare > 1 {

@@ -3,6 +3,7 @@ package commands_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,8 @@ func TestGroupRequestsAreChecked(t *testing.T) {
 		"no selector":  {func(r *commands.GroupRequest) { r.Selector = "" }, commands.ErrInvalid},
 		"bad selector": {func(r *commands.GroupRequest) { r.Selector = "!" }, commands.ErrInvalid},
 		"rate":         {func(r *commands.GroupRequest) { r.Rate = -1 }, commands.ErrInvalid},
+		"no number":    {func(r *commands.GroupRequest) { r.Rate = math.NaN() }, commands.ErrInvalid},
+		"no end":       {func(r *commands.GroupRequest) { r.Rate = math.Inf(1) }, commands.ErrInvalid},
 		"slow":         {func(r *commands.GroupRequest) { r.Rate = 1e-5 }, commands.ErrInvalid},
 		"share":        {func(r *commands.GroupRequest) { r.StopAfterFailureShare = 1.1 }, commands.ErrInvalid},
 		"spec":         {func(r *commands.GroupRequest) { r.Spec.Name = "" }, commands.ErrInvalid},
@@ -112,6 +115,9 @@ func TestGroupRequestsAreChecked(t *testing.T) {
 			t.Errorf("%s is accepted", name)
 		}
 		wantError(t, err, c.want)
+		if odd := math.IsNaN(r.Rate) || math.IsInf(r.Rate, 0); odd && !strings.Contains(err.Error(), "is no rate") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	good.Allow = func(device string) bool { return device == "d003" }
 	if g, _, err := h.d.SendGroup(context.Background(), good); err != nil || g.Total != 1 {

@@ -140,7 +140,7 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 	direct, epoch := false, d.open(q)
 	held := epoch != 0 && d.holds(q.device)
 	if epoch != 0 && !held {
-		n, err := c.sent(d.here(epoch))
+		n, err := c.sent(d.handing(q.device, epoch))
 		if err != nil {
 			return Command{}, false, err
 		}

@@ -37,7 +37,9 @@ func (c *Command) sent(a at) (*Command, error) {
 	case c.Attempts > 0 && a.keeps:
 		reason = "given to the bridge again; what was published before is not published again: the hub waits on for its answer"
 	case c.Attempts > 0:
-		reason = "sent again on a new connection, for want of a confirmation on the one before"
+		reason = fmt.Sprintf("attempt %d: sent again on a new connection, for want of a confirmation on the one before", c.Attempts+1)
+	case a.keeps:
+		reason = "given to the bridge, which publishes it to the gear"
 	}
 	d := *c
 	d.Attempts++

@@ -35,7 +35,10 @@ func (a *app) sendGroup(cmd *cobra.Command, api *connection.Clients, s *sendFlag
 			return usagef("--stop-after-failures: %w", err)
 		}
 	}
-	if !(s.rate >= 0) {
+	switch {
+	case math.IsNaN(s.rate), math.IsInf(s.rate, 0):
+		return usagef("--rate: %g is no rate; it takes a number of devices a second, as 0.5, and 0 for no limit", s.rate)
+	case s.rate < 0:
 		return usagef("--rate must not be below zero")
 	}
 	res, err := call(ctx, a, api.Commands.SendGroupCommand, &operatorv1.SendGroupCommandRequest{

@@ -42,7 +42,10 @@ func (a *app) commandSend() *cobra.Command {
 The hub keeps the command for a device that is away until its time to live is
 over. --replay says when it may be sent again after a lost connection: never
 (once), until the device has taken it (until-delivered), or until a newer
-command of that name takes its place (latest-wins).
+command of that name takes its place (latest-wins). To gear behind the MQTT
+bridge no command is published twice, whatever that says: it says only whether
+one that has not been published when the gear goes offline, as one that waits
+for an earlier one to end, is published when the gear is back (not with once).
 
 --key makes sending safe to repeat: the same key with the same command is the
 same command. Without one hubctl makes a key, and names it when the answer of

@@ -71,9 +71,6 @@ func terms(c command) string {
 // eventWords says what happened: in the hub's words, where it gave some.
 func eventWords(e *operatorv1.CommandEvent) string {
 	text := firstOf(e.Reason, plainWords(e.State))
-	if e.State == operatorv1.CommandState_COMMAND_STATE_SENT && e.Attempt > 1 {
-		text = fmt.Sprintf("attempt %d: %s", e.Attempt, text)
-	}
 	if e.NoCode {
 		return text + ", without a code" + deviceWords(0, e.Message)
 	}

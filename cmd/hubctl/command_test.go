@@ -181,7 +181,7 @@ func TestCommandWhyTellsTheStory(t *testing.T) {
 		{Time: at(0), State: queued, Node: "n1"},
 		{Time: at(2 * time.Millisecond), State: sent, Attempt: 1, Node: "n1", SessionEpoch: 42},
 		{Time: at(12 * time.Second), State: queued, Attempt: 1, Reason: "heartbeat missed"},
-		{Time: at(13 * time.Second), State: sent, Attempt: 2, Node: "n1", SessionEpoch: 43, Reason: "sent again"},
+		{Time: at(13 * time.Second), State: sent, Attempt: 2, Node: "n1", SessionEpoch: 43, Reason: "attempt 2: sent again"},
 		{Time: at(14 * time.Second), State: operatorv1.CommandState_COMMAND_STATE_DELIVERED, Attempt: 2, Node: "n1", SessionEpoch: 43},
 		{Time: at(time.Hour), State: expired, Reason: "not delivered within 1 h", Code: 4, Message: "to\ao hot"},
 	}

@@ -37,6 +37,8 @@ func (a *app) waitsFor(ctx context.Context, api *connection.Clients, c command, 
 	case err == nil && sentInVain(c, events, d.GetPresence()):
 		return "The connection that it was sent on is gone, and a command of the class once is not sent again: whether the device got it is not known. " +
 			"The hub ends it TIMED_OUT within " + span(c.GetSpec().GetTimeout().AsDuration()) + " of that, unless the device says something about it."
+	case c.State == operatorv1.CommandState_COMMAND_STATE_SENT && d.GetGear() != nil:
+		return "It waits for the answer of the gear" + strings.TrimSuffix(where, ",") + left + "."
 	case c.State == operatorv1.CommandState_COMMAND_STATE_SENT:
 		return "It waits for the word of the device" + where + " that it has it" + left + "."
 	case err != nil:

@@ -15,12 +15,15 @@ import (
 func TestFlagErrorsAreInWords(t *testing.T) {
 	p := newPeer(t)
 	for line, want := range map[string]string{
-		"device ls --limit many":          `--limit takes a whole number from 0 to 4294967295, not "many"`,
-		"device ls --limit -1":            `not "-1"`,
-		"status --request-timeout soon":   `--request-timeout takes a duration, as 500ms, 90s, 5m or 1h30m, not "soon"`,
-		"device ls --online=perhaps":      `--online takes true or false, not "perhaps"`,
-		"command send x --rate fast":      `--rate takes a number, as 0.5, not "fast"`,
-		"command send x --max-devices 1x": `--max-devices takes a whole number`,
+		"device ls --limit many":           `--limit takes a whole number from 0 to 4294967295, not "many"`,
+		"device ls --limit -1":             `not "-1"`,
+		"status --request-timeout soon":    `--request-timeout takes a duration, as 500ms, 90s, 5m or 1h30m, not "soon"`,
+		"device ls --online=perhaps":       `--online takes true or false, not "perhaps"`,
+		"command send x --rate fast":       `--rate takes a number, as 0.5, not "fast"`,
+		"command send -l a=b x --rate NaN": `--rate: NaN is no rate`,
+		"command send -l a=b x --rate Inf": `--rate: +Inf is no rate`,
+		"command send -l a=b x --rate=-1":  `--rate must not be below zero`,
+		"command send x --max-devices 1x":  `--max-devices takes a whole number`,
 	} {
 		got := p.hubctl(strings.Fields(line)...).want(t, exitUsage).stderr
 		wantContains(t, got, want)

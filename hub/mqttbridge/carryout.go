@@ -85,10 +85,22 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 		}
 		if w.plan.Match == nil {
 			b.inbox.post(func() { b.drop(w) })
-			b.endUnknown(ctx, w, "published to the broker; this gear gives no answer, so whether it acted is not known")
+			b.endUnknown(ctx, w, "published to the broker on "+w.topics()+"; this gear gives no answer, so whether it acted is not known")
 			return
 		}
 		b.inbox.post(func() { w.deadline = time.Now().Add(w.timeout) })
+	}
+}
+
+// topics that the command goes out on, in words.
+func (w *waiting) topics() string {
+	switch n := len(w.plan.Publish); n {
+	case 0:
+		return "no topic"
+	case 1:
+		return bounded(w.plan.Publish[0].Topic)
+	default:
+		return fmt.Sprintf("%s and %d more", bounded(w.plan.Publish[0].Topic), n-1)
 	}
 }
 

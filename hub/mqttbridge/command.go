@@ -196,7 +196,7 @@ func (b *broker) expire(now time.Time) {
 			if !w.until.IsZero() {
 				return !w.late(now, b.lateTime)
 			}
-			reason := fmt.Sprintf("published to the broker, but the gear did not answer within %v; whether it acted is not known", w.timeout)
+			reason := fmt.Sprintf("published to the broker on %s, but the gear did not answer within %v; whether it acted is not known", w.topics(), w.timeout)
 			switch {
 			case w.mark != "" && !w.heard && w.fenced == nil && (b.session == nil || b.session.fence.state != fenceBlind) && !w.earlier:
 				reason = fmt.Sprintf("published to the broker, but what the broker had kept for the hub was not through within %v, so that no answer could be told from it; whether the gear acted is not known", w.timeout)

@@ -148,9 +148,9 @@ func TestCommandsToGear(t *testing.T) {
 
 	// No answer, in time or at all.
 	r.send("mute", "set", `{"to":"on"}`, 300*time.Millisecond, commands.UntilDelivered)
-	r.wantEnd("mute", commands.TimedOut, "did not answer within 300ms; whether it acted is not known")
+	r.wantEnd("mute", commands.TimedOut, "published to the broker on c/lamp/set, but the gear did not answer within 300ms; whether it acted is not known")
 	r.send("shout", "shout", "", 10*time.Second, commands.UntilDelivered)
-	r.wantEnd("shout", commands.TimedOut, "this gear gives no answer, so whether it acted is not known")
+	r.wantEnd("shout", commands.TimedOut, "on c/lamp/shout; this gear gives no answer, so whether it acted is not known")
 	for range 2 {
 		mqtttest.Next(t, l.told)
 	}
@@ -180,6 +180,15 @@ func TestCommandsToGear(t *testing.T) {
 	up(t, b)
 	l.alive(t, r)
 	r.wantEnd("torn", commands.TimedOut, "not published again")
+	_, story, err := r.commands.Get(t.Context(), "torn")
+	var told []string
+	for _, e := range story {
+		told = append(told, e.Reason)
+	}
+	if text := strings.Join(told, "\n"); err != nil || !strings.Contains(text, "given to the bridge, which publishes it") ||
+		strings.Contains(text, "attempt") || strings.Contains(text, "sent to the device") {
+		t.Errorf("%s, %v", text, err)
+	}
 	l.wantNothing(t)
 }
 

@@ -8,11 +8,13 @@ import (
 	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 )
 
-// discoveryTopics are listened to whatever stateFilters says.
-const discoveryTopics = "homeassistant/#"
-
-// stateFilters is the setting of a kind whose gear may name any topic.
-const stateFilters = "state-filters"
+// The settings of a kind whose gear may name any topic: what is below the
+// discovery prefix is listened to whatever the filters say.
+const (
+	stateFilters     = "state-filters"
+	discoverySetting = "discovery"
+	defaultDiscovery = "homeassistant"
+)
 
 // narrowed are settings that take every topic cut down to those that the kind
 // makes something of: the others are left to the kinds after it.
@@ -43,7 +45,11 @@ func (s *study) narrowed(all seen, kind profile.Kind, settings map[string]any) m
 			used[topic] = true
 		}
 	}
-	maps.DeleteFunc(used, func(topic string, _ bool) bool { return profile.TopicMatches(discoveryTopics, topic) })
+	prefix, ok := settings[discoverySetting].(string)
+	if !ok {
+		prefix = defaultDiscovery
+	}
+	maps.DeleteFunc(used, func(topic string, _ bool) bool { return profile.TopicMatches(prefix+"/#", topic) })
 	cut := maps.Clone(settings)
 	cut[stateFilters] = s.filtersOf(used)
 	return cut

@@ -263,3 +263,46 @@ func TestSampledTime(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Discovery is recognised under any prefix, and what only looks like it is
+// gear as before.
+func TestSampledDiscoveryUnderAnotherPrefix(t *testing.T) {
+	for topic, prefix := range map[string]string{
+		"ha/sensor/x/config":                "ha",
+		"site/north/sensor/x/load/config":   "site/north",
+		"homeassistant/sensor/x/config":     "",
+		"ha/device/x/config":                "ha",
+		"a/sensor/switch/x/relay/config":    "a/sensor",
+		"homeassistant2/switch/x/r1/config": "homeassistant2",
+	} {
+		config := `{"~":"own/x","name":"load","stat_t":"~/load","uniq_id":"x1","dev":{"ids":["x"]}}`
+		if strings.Contains(topic, "/device/") {
+			config = `{"dev":{"ids":["x"]},"o":{"name":"x"},"cmps":{"load":{"p":"sensor","stat_t":"own/x/load","uniq_id":"x1"}}}`
+		}
+		gear, profiles, rest := studied(t, nil, heard("!"+topic+" "+config, "own/x/load 3.5", "s/attic/temp 21.5")...)
+		if len(profiles) != 2 || len(rest) > 0 || len(gear) != 2 {
+			t.Errorf("%s: %d profiles, gear %v, left %v", topic, len(profiles), gearWords(gear), rest)
+			continue
+		}
+		found := settingsOf(t, profiles[0])
+		if at, _ := found["discovery"].(string); profiles[0].Kind != "homeassistant" || at != prefix || fmt.Sprint(found["state-filters"]) != "[own/#]" {
+			t.Errorf("%s: %s %v", topic, profiles[0].Kind, found)
+		}
+		if gear[0].Name != "x" || len(gear[0].Fields) != 1 || gear[1].Name != "attic" {
+			t.Errorf("%s: gear %v", topic, gearWords(gear))
+		}
+	}
+	for _, line := range []string{
+		`ha/sensor/x/config {"interval":5,"unique_id":"x1"}`,
+		`ha/gauge/x/config {"state_topic":"own/x","unique_id":"x1"}`,
+		`sensor/x/config {"state_topic":"own/x","unique_id":"x1"}`,
+		`ha/sensor/x/config 5`,
+	} {
+		_, profiles, _ := studied(t, nil, heard(line)...)
+		for _, p := range profiles {
+			if p.Kind == "homeassistant" {
+				t.Errorf("%s is taken for discovery", line)
+			}
+		}
+	}
+}

@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// defaultDiscovery is the discovery prefix that Home Assistant has unless it is
+// told another one.
+const defaultDiscovery = "homeassistant"
+
 // homeassistantSettings are the settings of the kind.
 type homeassistantSettings struct {
 	// Discovery is the discovery prefix; "": homeassistant.
@@ -31,7 +35,7 @@ func homeassistantKind() Kind {
 		Name:    "homeassistant",
 		Summary: "gear with Home Assistant discovery: sensors, switches, lights, numbers, selects, buttons",
 		New: func(settings func(any) error) (Profile, error) {
-			s := homeassistantSettings{Discovery: "homeassistant"}
+			s := homeassistantSettings{Discovery: defaultDiscovery}
 			if err := settings(&s); err != nil {
 				return nil, err
 			}
@@ -47,12 +51,7 @@ func homeassistantKind() Kind {
 			}
 			return newHomeassistant(s)
 		},
-		Recognise: func(m Message) (map[string]any, bool) {
-			if _, ok := parseDiscovery("homeassistant", m.Topic); !ok || len(m.Payload) == 0 || m.Payload[0] != '{' {
-				return nil, false
-			}
-			return map[string]any{"state-filters": []string{"#"}}, true
-		},
+		Recognise: recogniseDiscovery,
 		// Availability topics tell sooner, where gear has them.
 		Silence: 24 * time.Hour,
 	}
