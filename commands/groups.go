@@ -59,11 +59,13 @@ func (d *Dispatcher) SendGroup(ctx context.Context, r GroupRequest) (g Group, ex
 	}
 	wctx, cancel := storeContext(ctx)
 	defer cancel()
-	if err := d.cfg.Store.CreateGroup(wctx, n, members); errors.Is(err, ErrExists) {
-		known, err := d.existingGroup(ctx, id, &r)
+	known, stored, err := createOrFind(wctx, id, func() error { return d.cfg.Store.CreateGroup(wctx, n, members) },
+		func() (*Group, error) { return d.existingGroup(ctx, id, &r) })
+	switch {
+	case stored != nil:
+		return Group{}, false, fmt.Errorf("record the group %s: %w", id, stored)
+	case err != nil || known != nil:
 		return derefGroup(known), known != nil, err
-	} else if err != nil {
-		return Group{}, false, fmt.Errorf("record the group %s: %w", id, err)
 	}
 	select {
 	case d.newGroups <- n:

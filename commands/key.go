@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A key is one command's or one group's. These are of two streams, so that the
@@ -53,4 +54,24 @@ func (d *Dispatcher) noCommandHas(ctx context.Context, key string) error {
 		return fmt.Errorf("look up the key %s: %w", key, err)
 	}
 	return nil
+}
+
+// createOrFind makes the record of a key, or finds the one that is there. A
+// cluster refuses a record while another node's of the same key is on its way,
+// and that one may come to nothing: so it tries until one of the two is there.
+// An error of create's is returned as stored.
+func createOrFind[T any](ctx context.Context, key string, create func() error, find func() (*T, error)) (known *T, stored, err error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		if stored := create(); !errors.Is(stored, ErrExists) {
+			return nil, stored, nil
+		}
+		if known, err := find(); known != nil || err != nil {
+			return known, nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("key %s is being used by another node: %w", key, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
 }

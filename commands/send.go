@@ -150,15 +150,13 @@ func (d *Dispatcher) create(ctx context.Context, q *queue, c *Command, r *Reques
 	}
 	wctx, cancel := storeContext(ctx)
 	defer cancel()
-	switch err := d.cfg.Store.Create(wctx, c); {
-	case errors.Is(err, ErrExists):
-		known, err := d.existing(ctx, c.ID, r)
-		if err == nil && known == nil {
-			err = fmt.Errorf("key %s was just used; try again", c.ID)
-		}
+	known, stored, err := createOrFind(wctx, c.ID, func() error { return d.cfg.Store.Create(wctx, c) },
+		func() (*Command, error) { return d.existing(ctx, c.ID, r) })
+	switch {
+	case stored != nil:
+		return Command{}, false, d.notCreated(c, stored)
+	case err != nil || known != nil:
 		return deref(known), known != nil, err
-	case err != nil:
-		return Command{}, false, d.notCreated(c, err)
 	}
 	d.stats.accepted.Add(1)
 	e := d.installNew(c, direct)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -63,8 +64,7 @@ func (s *Store) get(ctx context.Context, stream string, r getRequest) (*storedMe
 		switch {
 		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 			continue
-		case errors.Is(err, nats.ErrNoResponders) && ctx.Err() == nil:
-			// No leader, for the moment.
+		case noLeader(err) && ctx.Err() == nil:
 			select {
 			case <-ctx.Done():
 			case <-time.After(50 * time.Millisecond):
@@ -73,6 +73,12 @@ func (s *Store) get(ctx context.Context, stream string, r getRequest) (*storedMe
 		}
 		return m, err
 	}
+}
+
+// noLeader reports whether err says that there is none, for the moment.
+func noLeader(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, nats.ErrNoResponders) || errors.As(err, &api) && api.Code == http.StatusServiceUnavailable
 }
 
 func (s *Store) getDirect(ctx context.Context, stream string, r getRequest) (*storedMessage, error) {

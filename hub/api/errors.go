@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"net/http"
 
 	"connectrpc.com/connect"
 	"github.com/nats-io/nats.go"
@@ -118,6 +119,10 @@ func classify(err error) (code connect.Code, said bool) {
 		if errors.Is(err, row.err) {
 			return row.code, row.said
 		}
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.Code == http.StatusServiceUnavailable { // no leader, for the moment
+		return connect.CodeUnavailable, false
 	}
 	return connect.CodeInternal, false
 }
