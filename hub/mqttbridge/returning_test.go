@@ -41,10 +41,11 @@ func TestSilentGearComesBackWithTheHub(t *testing.T) {
 		for _, m := range [][2]string{
 			{"s/lamp/alive", "yes"}, {"a/gate", "online"}, {"q/quick/v", "1"},
 			{"zigbee2mqtt/bulb", `{"state":"ON"}`}, {"tele/plug/STATE", `{"Time":"2026-11-21T12:00:00","POWER":"ON"}`},
+			{"tele/fan/STATE", `{"Time":"2026-11-21T12:00:00","POWER":"ON"}`}, // the broker has lost its last will
 		} {
 			mqtttest.Publish(t, gear, m[0], 1, false, m[1])
 		}
-		devices := []string{"gate", "quick", "bulb", "plug"}
+		devices := []string{"gate", "quick", "bulb", "plug", "fan"}
 		for _, id := range append(devices, "lamp") {
 			eventually(t, id+" is there", func() bool { return r.live.Presence(id).Epoch > 0 })
 		}

@@ -34,6 +34,13 @@ func (p *homeassistant) Announced(gear string) bool {
 	return false
 }
 
-// Announced implements Announcing: nothing is there while Zigbee2MQTT is not.
-// With its availability on, the broker retains that of each device.
-func (p *zigbee) Announced(string) bool { return p.offline }
+// Announced implements Announcing: nothing is there unless Zigbee2MQTT is, of
+// which the broker retains that. With its availability on, the broker retains
+// that of each device.
+func (p *zigbee) Announced(string) bool { return !p.online }
+
+// Announced implements Announcing: the firmware always has a last will.
+func (p *tasmota) Announced(string) bool { return true }
+
+// Announced implements Announcing: either generation always has a last will.
+func (p *shelly) Announced(string) bool { return true }

@@ -50,7 +50,7 @@ type zigbee struct {
 	heard   map[string]*zigbeeHeard  // at most MaxGear, by name
 	devices map[string]*zigbeeDevice // of bridge/devices; nil: not told yet
 	groups  map[string]bool          // of bridge/groups
-	offline bool                     // as bridge/state said last
+	online  bool                     // as bridge/state said last
 }
 
 // zigbeeHeard is gear that told its state.

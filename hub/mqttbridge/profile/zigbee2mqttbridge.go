@@ -53,7 +53,7 @@ func (p *zigbee) bridgeState(m Message, reports []Report) ([]Report, error) {
 	if err != nil {
 		return reports, err
 	}
-	if p.offline = state == "offline"; !p.offline {
+	if p.online = state == "online"; p.online {
 		return append(reports, Report{Gear: zigbeeBridge, Status: Online, NotAlive: m.Retained, Describe: describeZigbeeBridge()}), nil
 	}
 	reports = append(reports, Report{Gear: zigbeeBridge, Status: Offline, Reason: "last will", NotAlive: true})
