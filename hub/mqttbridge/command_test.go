@@ -110,6 +110,7 @@ func (r *rig) wantEnd(id string, want commands.State, reason string) {
 }
 
 func TestCommandsToGear(t *testing.T) {
+	t.Parallel()
 	broker := mqtttest.StartMosquitto(t, mqtttest.MosquittoOptions{})
 	r := newRig(t)
 	b, stop := r.bridge(broker.URL, commanded)
@@ -118,7 +119,7 @@ func TestCommandsToGear(t *testing.T) {
 	eventually(t, "the lamp is a device", func() bool { _, ok := r.registry.Get("lamp"); return ok })
 
 	// Waits until the lamp is there.
-	r.send("early", "set", `{"to":"dim"}`, 10*time.Second, commands.UntilDelivered)
+	r.send("early", "set", `{"to":"dim"}`, longer, commands.UntilDelivered)
 	l.wantNothing(t)
 	l.alive(t, r)
 	m := mqtttest.Next(t, l.told)
@@ -163,7 +164,7 @@ func TestCommandsToGear(t *testing.T) {
 	l.wantNothing(t)
 
 	// Published, and then asked to be canceled: it cannot be recalled.
-	r.send("regret", "set", `{"to":"off"}`, 500*time.Millisecond, commands.UntilDelivered)
+	r.send("regret", "set", `{"to":"off"}`, 5*time.Second, commands.UntilDelivered)
 	mqtttest.Next(t, l.told)
 	if _, err := r.commands.Cancel(t.Context(), "regret", "ann"); err != nil {
 		t.Fatal(err)
@@ -203,8 +204,8 @@ func TestCommandsWaitForTheBroker(t *testing.T) {
 	l.alive(t, r)
 	broker.Stop(t)
 	eventually(t, "the broker is missed", func() bool { return !b.Brokers()[0].Connected })
-	r.send("wait", "set", `{"to":"on"}`, 20*time.Second, commands.UntilDelivered)
-	r.send("never", "set", `{"to":"off"}`, 20*time.Second, commands.UntilDelivered)
+	r.send("wait", "set", `{"to":"on"}`, longer, commands.UntilDelivered)
+	r.send("never", "set", `{"to":"off"}`, longer, commands.UntilDelivered)
 	if _, err := r.commands.Cancel(t.Context(), "never", "ann"); err != nil {
 		t.Fatal(err)
 	}
@@ -213,18 +214,23 @@ func TestCommandsWaitForTheBroker(t *testing.T) {
 	l = newLamp(t, broker)
 	up(t, b)
 	l.alive(t, r)
+	br := b.brokers[0]
+	eventually(t, "the command is published", func() bool {
+		br.mu.Lock()
+		defer br.mu.Unlock()
+		w := br.profiles[0].waiting
+		return len(w) == 1 && !w[0].deadline.IsZero()
+	})
+	mqtttest.Publish(t, l, "s/lamp/state", 0, false, "on")
+	r.wantEnd("wait", commands.Succeeded, "")
 	// Either the bridge has published it as soon as it was back, before the
 	// lamp was: then the lamp has missed it, and nobody repeats it; or after.
-	select {
-	case m := <-l.told:
-		if string(m.Payload()) != "on" {
-			t.Fatalf("told %q", m.Payload())
-		}
-		mqtttest.Publish(t, l, "s/lamp/state", 0, false, "on")
-		r.wantEnd("wait", commands.Succeeded, "")
-	case <-time.After(time.Second):
-		mqtttest.Publish(t, l, "s/lamp/state", 0, false, "on")
-		r.wantEnd("wait", commands.Succeeded, "")
+	mqtttest.Publish(t, l, "c/lamp/end", 1, false, "end")
+	m := mqtttest.Next(t, l.told)
+	if string(m.Payload()) == "on" {
+		m = mqtttest.Next(t, l.told)
 	}
-	l.wantNothing(t)
+	if m.Topic() != "c/lamp/end" {
+		t.Fatalf("told %s %q", m.Topic(), m.Payload())
+	}
 }

@@ -62,7 +62,7 @@ func TestOldMessagesAreNoAnswer(t *testing.T) {
 		told := mqtttest.Subscribe(t, gear, "cmnd/tf/POWER", 1)
 		r.full.Store(true)
 		backlog()
-		r.send("late", "power", `{"state":"off"}`, time.Minute, commands.UntilDelivered)
+		r.send("late", "power", `{"state":"off"}`, longer, commands.UntilDelivered)
 		mqtttest.Next(t, told)
 		if c, _, err := r.commands.Get(t.Context(), "late"); err != nil || c.State != commands.Sent {
 			t.Fatalf("%+v, %v", c, err)
@@ -92,7 +92,7 @@ func TestAnswerAfterARestart(t *testing.T) {
 	mqtttest.Publish(t, gear, "tele/tf/LWT", 1, true, "Online")
 	eventually(t, "the gear is online", func() bool { return r.live.Presence("lamp").Online })
 	mqtttest.Publish(t, gear, "stat/tf/RESULT", 1, false, `{"POWER":"OFF"}`)
-	r.send("away", "power", `{"state":"off"}`, time.Minute, commands.UntilDelivered)
+	r.send("away", "power", `{"state":"off"}`, longer, commands.UntilDelivered)
 	mqtttest.Next(t, told)
 	br := b.brokers[0]
 	eventually(t, "the marker has come back", func() bool {
@@ -135,7 +135,7 @@ func TestHubThatDoesNotHearItself(t *testing.T) {
 	mqtttest.Publish(t, gear, "tele/tf/LWT", 1, true, "Online")
 	eventually(t, "the gear is online", func() bool { return r.live.Presence("lamp").Online })
 	mqtttest.Publish(t, gear, "stat/tf/RESULT", 1, false, `{"POWER":"OFF"}`)
-	r.send("blind", "power", `{"state":"off"}`, time.Minute, commands.UntilDelivered)
+	r.send("blind", "power", `{"state":"off"}`, longer, commands.UntilDelivered)
 	mqtttest.Next(t, told)
 	if p := wantProblem(t, b, "own messages do not come back"); p.Topic != "tetherline/fence/tetherline-test-barn" {
 		t.Errorf("%+v", p)
@@ -176,7 +176,7 @@ func TestHubThatDoesNotHearItselfOnABusySite(t *testing.T) {
 	told := mqtttest.Subscribe(t, gear, "cmnd/tf/POWER", 1)
 	mqtttest.Publish(t, gear, "tele/tf/LWT", 1, true, "Online")
 	eventually(t, "the gear is online", func() bool { return r.live.Presence("lamp").Online })
-	r.send("blind", "power", `{"state":"off"}`, time.Minute, commands.UntilDelivered)
+	r.send("blind", "power", `{"state":"off"}`, longer, commands.UntilDelivered)
 	mqtttest.Next(t, told)
 	if p := wantProblem(t, b, "own messages do not come back"); !strings.Contains(p.Detail, "topic readwrite tetherline/fence/#") {
 		t.Errorf("%+v", p)
