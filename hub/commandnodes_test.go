@@ -129,6 +129,10 @@ func TestTwoNodesAnswerAlike(t *testing.T) {
 	for i, h := range []*hubtest.Hub{a, b} {
 		bound := h.As(ann.Msg.Token)
 		defer bound.Close()
+		hubtest.Eventually(t, "the node knows the operator, and the label of the device", func() bool {
+			_, err := bound.Devices.GetDevice(t.Context(), connect.NewRequest(&operatorv1.GetDeviceRequest{Id: "pump"}))
+			return err == nil
+		})
 		answer, err := bound.Commands.SendCommand(t.Context(), connect.NewRequest(request.Msg))
 		must(nil, err)
 		got := answer.Msg.Command

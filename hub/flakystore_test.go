@@ -187,9 +187,9 @@ func fail(status int) fault {
 // The pause that wait asks for, and the part of it for which writes may come
 // that were under way.
 const (
-	retryAfter    = 3 * time.Second
-	underWay      = time.Second
-	retryAfterFor = "3"
+	retryAfter    = 5 * time.Second
+	underWay      = 3 * time.Second
+	retryAfterFor = "5"
 )
 
 // wait answers status, asks for a pause, and notes who comes before it is

@@ -110,7 +110,7 @@ func TestHistoryIsKeptForTheRetentionAndLiveRecordsForEver(t *testing.T) {
 	live, ended := aCommand("live", "d", commands.Sent), aCommand("ended", "d", commands.Failed)
 	wantCreate(t, s, live)
 	wantCreate(t, s, ended)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		_, err := s.Command(t.Context(), "ended")
 		if errors.Is(err, commands.ErrNotFound) {

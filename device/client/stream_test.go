@@ -459,7 +459,7 @@ func TestFlushEndsWithTheClient(t *testing.T) {
 func TestBatchesBySizeAndAge(t *testing.T) {
 	hub := newPeer(t)
 	cfg := hub.config()
-	cfg.MaxBatchRows, cfg.MaxBatchAge = 3, 20*time.Millisecond
+	cfg.MaxBatchRows, cfg.MaxBatchAge = 3, 2*time.Second // in which three rows are published on any machine
 	c := start(t, cfg)
 	conn := hub.accept(t).welcome()
 	c.publish(t, 1, 2, 3, 4)

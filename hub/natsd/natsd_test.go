@@ -117,7 +117,7 @@ func TestExternalServer(t *testing.T) {
 	}
 	go srv.Start()
 	defer func() { srv.Shutdown(); srv.WaitForShutdown() }()
-	if !srv.ReadyForConnections(10 * time.Second) {
+	if !srv.ReadyForConnections(time.Minute) {
 		t.Fatal("server is not ready")
 	}
 	node := start(t, natsd.Config{URL: srv.ClientURL(), User: "hub", Password: "secret"})

@@ -26,7 +26,7 @@ func startServer(t *testing.T, dir string, port int) *server.Server {
 		t.Fatal(err)
 	}
 	srv.Start()
-	if !srv.ReadyForConnections(20 * time.Second) {
+	if !srv.ReadyForConnections(time.Minute) {
 		t.Fatal("server is not ready")
 	}
 	return srv
