@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"slices"
 	"strings"
@@ -57,6 +58,8 @@ type influx struct {
 	named     bool // the settings name the measurement, lines do not
 	precision string
 	tags      map[string]string
+	made      map[madeKey]madeOf // measurements, of all gear
+	seed      maphash.Seed       // of madeOf.hash
 }
 
 var precisions = map[string]string{"": "n", "ns": "n", "us": "u", "ms": "ms", "s": "s", "m": "m", "h": "h"}
@@ -66,7 +69,7 @@ func newInflux(s influxSettings) (Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &influx{source: src, named: s.Source.Measurement != "", tags: s.Tags}
+	p := &influx{source: src, named: s.Source.Measurement != "", tags: s.Tags, seed: maphash.MakeSeed()}
 	var ok bool
 	if p.precision, ok = precisions[s.Precision]; !ok {
 		return nil, fmt.Errorf("precision: %s is none of ns, us, ms, s, m, h", quoted(s.Precision))
@@ -137,6 +140,7 @@ func (p *influx) row(gear string, point models.Point, received time.Time, troubl
 		}
 	}
 	row.Measurement = Name(parts...)
+	p.sameMeasurement(gear, row.Measurement, parts, trouble)
 	for it := point.FieldIterator(); it.Next(); {
 		value, err := influxValue(it)
 		if err != nil {

@@ -51,7 +51,8 @@ func TestInfluxLines(t *testing.T) {
 		{"precision: s", fmt.Sprintf("m n=5 %d\nm n=6 %d\nm o=1 %d\nm n=6,o=1,p=2 %d", received, received, received, received),
 			fmt.Sprintf("m %d000000000 n=double:5\nm %d000000000 n=double:6 o=double:1 p=double:2", received, received)},
 		{"precision: s", fmt.Sprintf("m,cpu=a\\ b n=1 %d\nm,cpu=a_b n=2 %d\nm,cpu=a-b n=3 %d", received, received, received),
-			fmt.Sprintf("m_a_b %[1]d000000000 n=double:1\nm_a_b %[1]d000000000 n=double:2\nm_a_b %[1]d000000000 n=double:3", received)},
+			fmt.Sprintf("m_a_b %[1]d000000000 n=double:1\nm_a_b %[1]d000000000 n=double:2\nm_a_b %[1]d000000000 n=double:3\n"+
+				"problem: \"m a b\" and \"m a_b\" make the measurement m_a_b both: make a tag that differs a field, under tags (and 1 more)", received)},
 		{"precision: s, tags: {cpu: field}", fmt.Sprintf("m,cpu=a\\ b n=1 %d\nm,cpu=a_b n=1 %d", received, received),
 			fmt.Sprintf("m %[1]d000000000 cpu=string:a b n=double:1\nm %[1]d000000000 cpu=string:a_b n=double:1", received)},
 		{"", "m a\\ b=1,a_b=2", "m 0 a_b=double:1\nproblem: field \"a_b\": the line has another a_b, which is kept"},
