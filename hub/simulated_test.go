@@ -43,7 +43,11 @@ func runSimulated(t testing.TB, h hubtest.Endpoint, id, dir string, onCommand fu
 	}
 	d.cfg = firmwaresim.DeviceConfig{Interval: time.Second, Client: cfg, OnCommand: func(_, _, name string) { onCommand(name) }}
 	d.start()
-	t.Cleanup(func() { _ = d.stop() })
+	t.Cleanup(func() {
+		if err := d.stop(); err != nil {
+			t.Logf("the device has ended: %v", err)
+		}
+	})
 	return d
 }
 
