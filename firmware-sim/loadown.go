@@ -52,8 +52,8 @@ func loadOwnHub(ctx context.Context, cfg LoadConfig) (LoadSummary, error) {
 		cfg.HubPID = own.pid()
 	}
 	s, err := runLoad(ctx, cfg, own)
-	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errEnded) {
-		err = fmt.Errorf("%w; the hub's log ends:\n%s", cause, own.hub.log.end())
+	if ended := new(endedError); err != nil && errors.As(context.Cause(ctx), &ended) {
+		err = ended
 	}
 	return s, err
 }

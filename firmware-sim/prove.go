@@ -45,6 +45,9 @@ type proof struct {
 	verdict Verdict
 	tried   map[string]int
 	wrong   [promises]PromiseProved
+	lost    []lostRows
+
+	strangerRows uint64 // in the store
 
 	sayMu sync.Mutex
 }
@@ -62,6 +65,7 @@ type proofCounts struct {
 	revoked, revokedLate, revokedBusy  atomic.Int64 // within a second, later, and later on a busy machine
 	usurpers, lostPeers                atomic.Int64
 	refusedWrites, repeatedOrders      atomic.Int64
+	unheardOrders                      atomic.Int64 // of which the hub rightly said nothing while it could hear nothing
 	stubborn                           atomic.Int64 // answers of 500 to the row that is in quarantine for them
 	slowestRevoke, slowestLoss         highest      // ns
 	droppedByDevices, droppedByHub     uint64
@@ -164,10 +168,10 @@ func (r *proof) happened(fault string) {
 }
 
 // doubtRecent doubts the rows that were acknowledged right before now.
-func (r *proof) doubtRecent() {
+func (r *proof) doubtRecent(why doubt) {
 	now := time.Now()
 	for _, d := range r.devices {
-		d.ledger.doubtRecent(now)
+		d.ledger.doubtRecent(why, now)
 	}
 }
 

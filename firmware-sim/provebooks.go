@@ -93,7 +93,8 @@ func (r *proof) ledgerRows() {
 // as many as the hub hands out.
 func (r *proof) checkBooks(ctx context.Context) error {
 	v := &r.verdict.Rows
-	if b := &v.Books; !b.balance() {
+	// Rows that are lost have been found with the promises that they break.
+	if b := &v.Books; b.Generated != b.sum()+b.Lost || b.Lost > v.Missing+v.Unaccounted {
 		r.find(theRun, "the books do not add up: %d rows generated, %d found, %d lost", b.Generated, b.sum(), b.Lost)
 	}
 	if r.store == nil {
@@ -115,11 +116,12 @@ func (r *proof) checkBooks(ctx context.Context) error {
 // once.
 func (r *proof) judgeCounted(counted uint64) {
 	v := &r.verdict.Rows
+	handed := v.Stored + r.strangerRows
 	switch {
-	case counted > v.Stored:
-		v.Twice += counted - v.Stored
-		r.find(promiseOnce, "InfluxDB itself counts %d rows, %d more than the hub hands out: these are there twice, in other series", counted, counted-v.Stored)
-	case counted < v.Stored:
-		r.find(theRun, "InfluxDB itself counts %d rows, and the hub hands out %d", counted, v.Stored)
+	case counted > handed:
+		v.Twice += counted - handed
+		r.find(promiseOnce, "InfluxDB itself counts %d rows, %d more than the hub hands out: these are there twice, in other series", counted, counted-handed)
+	case counted < handed:
+		r.find(theRun, "InfluxDB itself counts %d rows, and the hub hands out %d", counted, handed)
 	}
 }

@@ -49,6 +49,10 @@ func (r *proof) checkRows(ctx context.Context) error {
 		return err
 	default:
 	}
+	r.judgeLost()
+	if err := r.checkStranger(ctx); err != nil {
+		return fmt.Errorf("rows of %s: %w", strangerID, err)
+	}
 	return r.checkBooks(ctx)
 }
 
@@ -67,6 +71,7 @@ type rowCheck struct {
 	strange uint64
 	changed uint64
 	foreign uint64 // rows of another device under this one's name
+	unknown uint64 // rows of somebody who had not proved himself, under this one's name
 	example string
 }
 
@@ -102,6 +107,9 @@ func (c *rowCheck) take(at int64, values map[string]*operatorv1.Value) {
 	packed := values[fieldNumber].GetIntValue()
 	row := ledgerRow{n: uint32(packed), time: at, fields: valuesSum(values)}
 	switch {
+	case packed == strangerRow:
+		c.unknown++
+		return
 	case packed>>32 != int64(c.d.index):
 		c.foreign++
 		c.example = fmt.Sprintf("row %d of device %d at %s", uint32(packed), packed>>32, time.Unix(0, at).UTC())
@@ -125,24 +133,12 @@ func (c *rowCheck) take(at int64, values map[string]*operatorv1.Value) {
 	c.sums[row.n/64] += row.sum()
 }
 
-// lossKinds are how a row can be lost, by what was wrong when it was
-// acknowledged.
-var lossKinds = [...]struct {
-	promise promise
-	when    string
-}{
-	{promiseDurable, "acknowledged right before the hub was killed, or while its disk was full"},
-	{promiseRefuses, "acknowledged while the hub's buffer was being filled"},
-	{promiseStored, "acknowledged while nothing was wrong with the hub's process, disk and buffer"},
-}
-
 // judge adds the comparison of a device to the verdict.
 func (r *proof) judge(c *rowCheck) {
 	l, id := c.d.ledger, c.d.id
-	var lost [len(lossKinds)]uint64
+	lost := lostRows{device: id}
 	var unaccounted, quarantined, innocent, rejectedStored, swallowed uint64
 	books := c.books()
-	var first [len(lossKinds)]int
 	for w := range int(l.next+63) / 64 {
 		all := ^uint64(0)
 		if rest := l.next - uint32(w)*64; rest < 64 {
@@ -151,13 +147,13 @@ func (r *proof) judge(c *rowCheck) {
 		acked, seen, shelved := l.acked.word(w), c.seen.word(w), c.shelved.word(w)
 		if missing := acked &^ seen &^ shelved; missing != 0 {
 			byHub := missing & l.doubtful[doubtHub].word(w) &^ l.poison.word(w)
-			byFull := missing & l.doubtful[doubtFull].word(w) &^ l.poison.word(w) &^ byHub
-			for i, some := range [len(lossKinds)]uint64{byHub, byFull, missing &^ byHub &^ byFull} {
-				if some != 0 && lost[i] == 0 {
-					first[i] = w*64 + bits.TrailingZeros64(some)
-				}
-				lost[i] += uint64(bits.OnesCount64(some))
-			}
+			byFull := missing & l.doubtful[doubtFull].word(w) &^ l.poison.word(w)
+			lost.add(lostHub, w, byHub&^byFull)
+			lost.add(lostFull, w, byFull&^byHub)
+			lost.add(lostEither, w, byHub&byFull)
+			poison := missing & l.poison.word(w) & (l.doubtful[doubtHub].word(w) | l.doubtful[doubtFull].word(w))
+			lost.add(lostPoison, w, poison)
+			lost.add(lostOtherwise, w, missing&^byHub&^byFull&^poison)
 		} else if sound := acked &^ l.poison.word(w); sound != 0 && sound&seen == sound && l.sums[w] != c.sums[w] {
 			c.changed++ // at least one of these 64
 		}
@@ -166,11 +162,6 @@ func (r *proof) judge(c *rowCheck) {
 		quarantined += uint64(bits.OnesCount64(shelved))
 		innocent += uint64(bits.OnesCount64(shelved &^ l.poison.word(w)))
 		rejectedStored += uint64(bits.OnesCount64(seen & l.rejected.word(w) &^ acked))
-	}
-	for i, kind := range lossKinds {
-		if lost[i] > 0 {
-			r.find(kind.promise, "%s: %d acknowledged rows are neither stored nor in quarantine, the first is number %d: %s", id, lost[i], first[i], kind.when)
-		}
 	}
 	unaccounted -= min(unaccounted, books.InSpools)
 	report := func(n uint64, p promise, what string) {
@@ -186,12 +177,14 @@ func (r *proof) judge(c *rowCheck) {
 	report(c.twice, promiseOnce, "are stored a second time, under another time")
 	report(c.strange, promiseOnce, "are stored that were never published")
 	report(c.changed, promiseOnce, "are stored with another time or other fields than the device sent")
+	report(c.unknown, promiseProofs, "are stored under its name that somebody sent who had not proved himself")
 	if c.foreign > 0 {
 		r.find(promiseOwnName, "%s: %d rows of another device are stored under its name: %s", id, c.foreign, c.example)
 	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.lost = append(r.lost, lost)
 	v := &r.verdict.Rows
 	v.Published += uint64(l.next)
 	v.Acknowledged += l.acked.count()
@@ -200,10 +193,10 @@ func (r *proof) judge(c *rowCheck) {
 	v.Unaccounted += unaccounted
 	v.Stored += c.stored
 	v.Quarantined += quarantined
-	v.Missing += lost[0] + lost[1] + lost[2]
+	v.Missing += lost.all()
 	v.Twice += c.twice
 	v.Changed += c.changed + c.wrongOnShelf()
-	v.Strange += c.strange + c.foreign
+	v.Strange += c.strange + c.foreign + c.unknown
 	v.Books.add(books)
 }
 

@@ -121,7 +121,7 @@ func TestRowsAreJudged(t *testing.T) {
 			}
 		}, []promise{promiseStored}},
 		"one missing, acknowledged right before a kill": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
-			c.d.ledger.doubtRecent(time.Now())
+			c.d.ledger.doubtRecent(doubtHub, time.Now())
 			for _, r := range rows[1:] {
 				c.takeRow(7, r)
 			}
@@ -135,7 +135,7 @@ func TestRowsAreJudged(t *testing.T) {
 			}
 		}, []promise{promiseRefuses}},
 		"one that the store must refuse, missing": {func(_ *proof, c *rowCheck, rows []ledgerRow) {
-			c.d.ledger.doubtRecent(time.Now())
+			c.d.ledger.doubtRecent(doubtHub, time.Now())
 			for _, r := range slices.Delete(rows, 150, 151) {
 				c.takeRow(7, r)
 			}
@@ -188,6 +188,7 @@ func TestRowsAreJudged(t *testing.T) {
 		c, rows := checkedRows()
 		tt.hand(r, c, rows)
 		r.judge(c)
+		r.judgeLost()
 		var got []promise
 		for p := range promises {
 			if r.wrong[p].broken() {
@@ -258,8 +259,14 @@ func TestBooksAddUp(t *testing.T) {
 		c, rows = checkedRows()
 		tt.hand(c, rows)
 		r.judge(c)
-		if err := r.checkBooks(t.Context()); err != nil || r.wrong[theRun].broken() == tt.balances {
-			t.Errorf("%s: found are %v, %v", name, r.wrong[theRun].Findings, err)
+		r.judgeLost()
+		err := r.checkBooks(t.Context())
+		found := r.wrong[theRun].broken() || r.verdict.Rows.Missing > 0
+		if err != nil || found == tt.balances {
+			t.Errorf("%s: found are %v, %v", name, r.wrong, err)
+		}
+		if name == "acknowledged and lost" && (r.wrong[theRun].broken() || !r.wrong[promiseStored].broken()) {
+			t.Errorf("%s: found are %v", name, r.wrong)
 		}
 	}
 }

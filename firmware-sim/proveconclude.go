@@ -142,7 +142,7 @@ func (r *proof) evidence(p promise, whole bool) string {
 		return fmt.Sprintf("the buffer was up to %.0f %% full%s; devices were throttled %d times; they gave up %d rows, an operator sees %d", 100*r.watch.fullest(), memory, rows.Throttles, c.droppedByDevices, c.droppedByHub)
 	case promiseCommands:
 		m := &r.verdict.Commands
-		return fmt.Sprintf("%d commands, %d ran, %d twice; %d were sent again to a device that had run them; devices restarted %d times, in good order and with their journal; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, c.repeatedOrders.Load(), r.restarts(), m.Wrong)
+		return fmt.Sprintf("%d commands, %d ran, %d twice; %d were sent again to a device that had run them, and of %d the hub was asked while it could hear nothing of their device, and did not call them delivered; devices restarted %d times, in good order and with their journal; %d with another end than the device's", m.Accepted, m.Ran, m.Twice, c.repeatedOrders.Load(), c.unheardOrders.Load(), r.restarts(), m.Wrong)
 	case promiseDeadPeers:
 		words := fmt.Sprintf("%d devices on frozen links, lost by both sides within %.1f s; at the end %.0f connections, %+.0f goroutines, %+.0f descriptors", c.lostPeers.Load(),
 			time.Duration(c.slowestLoss.Load()).Seconds(), c.connectionsLeft, c.goroutinesLeft, c.descriptorsLeft)

@@ -16,11 +16,12 @@ const (
 	muteOrders = 6                // commands that run while nobody hears of it
 	muteWait   = 6 * time.Second  // for one of them to run; shorter than a heartbeat takes
 	muteRepeat = 15 * time.Second // for the hub to send them again
+	muteAsk    = 4 * time.Second  // for the hub to be asked about all of them, before a heartbeat misses the device
 )
 
-// muteLink has devices obey commands of which the hub hears no word, and then
-// resets their connections: the hub sends the commands again, and they must
-// not run again.
+// muteLink has devices obey commands of which the hub hears no word: it must
+// not say that it has. Then their connections are reset: the hub sends the
+// commands again, and they must not run again.
 func (r *proof) muteLink(ctx context.Context, f plannedFault) error {
 	l := r.calmDevice(ctx, f.pick).link
 	l.silence(up)
@@ -53,12 +54,47 @@ func (r *proof) muteLink(ctx context.Context, f plannedFault) error {
 			unheard = append(unheard, k)
 		}
 	}
+	r.askUnheard(ctx, unheard)
 	l.cut() // what the devices have said never arrives
 	l.sound(up)
 	if r.awaitRepeats(ctx, unheard) == 0 {
 		return errNotMet
 	}
 	return nil
+}
+
+// askUnheard looks whether the hub says of commands that their device has got
+// them, has begun them or has ended them. Their devices have, and nothing of
+// that gets to the hub until it has answered here.
+func (r *proof) askUnheard(ctx context.Context, unheard []int) {
+	ctx, cancel := context.WithTimeout(ctx, muteAsk)
+	defer cancel()
+	for _, k := range unheard {
+		answer, err := call(ctx, r.hub.commands.GetCommand, &operatorv1.GetCommandRequest{Id: orderID(k)})
+		if err != nil {
+			continue // it is away, or busy
+		}
+		if said := deviceWord(answer); said != 0 {
+			r.find(promiseCommands, "the hub says %v of a command, and cannot have heard a word of it from the device: %s", said, story(answer))
+			continue
+		}
+		r.count.unheardOrders.Add(1)
+	}
+}
+
+// deviceWord is a state of a command that is set on the device's word alone; 0:
+// it has had none.
+func deviceWord(a *operatorv1.GetCommandResponse) operatorv1.CommandState {
+	byDevice := func(s operatorv1.CommandState) bool { return s >= delivered && !decidedByHub(s) }
+	for _, e := range a.Events {
+		if byDevice(e.State) {
+			return e.State
+		}
+	}
+	if byDevice(a.Command.State) {
+		return a.Command.State
+	}
+	return 0
 }
 
 func (r *proof) running(orders []int) (n int) {

@@ -118,7 +118,7 @@ func (r *proof) killHub(ctx context.Context, f plannedFault) error {
 	}
 	r.awaitAck(ctx)
 	r.hub.kill()
-	r.doubtRecent()
+	r.doubtRecent(doubtHub)
 	thaw()
 	if f.name == "torn-write" {
 		if err := tearWrite(r.hub.data, f.pick); err != nil {
@@ -160,7 +160,7 @@ func (r *proof) restartHub(ctx context.Context, f plannedFault) error {
 	defer r.hub.disturb()()
 	thaw := r.holdStore(ctx)
 	r.awaitAck(ctx)
-	r.doubtRecent()
+	r.doubtRecent(doubtHub)
 	r.doubting[doubtHub].Store(true)
 	err := r.hub.stop(programStop)
 	r.doubting[doubtHub].Store(false)
@@ -185,7 +185,7 @@ func (r *proof) stopHub(ctx context.Context, f plannedFault) error {
 // is killed then: what it has acknowledged is on the disk nevertheless.
 func (r *proof) fillDisk(ctx context.Context, f plannedFault) error {
 	defer r.hub.disturb()()
-	r.doubtRecent()
+	r.doubtRecent(doubtHub)
 	r.doubting[doubtHub].Store(true)
 	defer r.doubting[doubtHub].Store(false)
 	err := r.disk.fill()
@@ -221,18 +221,44 @@ func (r *proof) hangStore(ctx context.Context, f plannedFault) error {
 	return r.store.resume()
 }
 
+// Bounds of the time that a buffer which is to be filled, or was full, has to
+// empty itself. Then it is not waited for.
+const (
+	emptyBefore = 3 * time.Second
+	emptyAfter  = 10 * time.Second
+)
+
 // fillBuffer takes the store away, and has devices send large rows until the
-// buffer is full, and for a while longer.
+// buffer is full, and for a while longer. What it holds in that time, and until
+// it is empty again, may be what a full one drops.
 func (r *proof) fillBuffer(ctx context.Context, f plannedFault) error {
+	r.awaitEmptied(ctx, emptyBefore)
 	r.doubting[doubtFull].Store(true)
 	defer r.doubting[doubtFull].Store(false)
+	r.doubtRecent(doubtFull)
 	r.store.kill()
 	// So that the buffer is full after a third of the time.
 	size := proveBuffer / r.cfg.Rate / (f.lasts.Seconds() / 3)
 	r.ballast.Store(int32(min(max(size, 16), 4000)))
 	sleep(ctx, f.lasts)
 	r.ballast.Store(0)
-	return r.store.begin(ctx)
+	if err := r.store.begin(ctx); err != nil {
+		return err
+	}
+	r.awaitEmptied(ctx, emptyAfter)
+	return nil
+}
+
+// awaitEmptied waits until the hub's buffer holds no more than what it passes on
+// at once, for so long at most.
+func (r *proof) awaitEmptied(ctx context.Context, most time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		if chunks, err := r.buffered(ctx); err == nil && chunks <= 1 || !sleep(ctx, 50*time.Millisecond) {
+			return
+		}
+	}
 }
 
 // skewClock has a device's clock jump ahead. Its rows are rejected until it

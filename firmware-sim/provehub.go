@@ -147,10 +147,8 @@ func (h *provenHub) awaitReady(ctx context.Context, since string) error {
 		switch {
 		case err == nil:
 			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !h.running():
-			return fmt.Errorf("the hub has ended instead of getting ready; its log ends:\n%s", h.log.end())
+		case h.begun(ctx) != nil:
+			return h.begun(ctx)
 		case time.Since(began) > programStart:
 			return fmt.Errorf("the hub is not ready %v after %s: %w; its log ends:\n%s", programStart, since, err, h.log.end())
 		}

@@ -48,7 +48,7 @@ type doubt int
 
 const (
 	doubtHub  doubt = iota // the hub died right after it, or its disk was full
-	doubtFull              // its buffer was being filled
+	doubtFull              // its buffer was being filled, or full
 	doubts
 )
 
@@ -139,12 +139,12 @@ func (l *rowLedger) acknowledged(rows []ledgerRow) {
 const lastMoments = time.Second
 
 // doubtRecent doubts the rows of the last moments before t.
-func (l *rowLedger) doubtRecent(t time.Time) {
+func (l *rowLedger) doubtRecent(why doubt, t time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range l.recent {
 		if t.Sub(a.at) <= lastMoments {
-			l.doubtful[doubtHub].set(a.n)
+			l.doubtful[why].set(a.n)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package firmwaresim
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,13 +13,18 @@ import (
 // process lives, however that ends.
 const heldFile = "held"
 
-// holdFolder marks the folder as that of a living proof, until release.
+// holdFolder marks the folder as that of a living proof, until release. The
+// file has its name only when it is locked: others, who look for folders whose
+// process is gone, take one that is not for such a folder.
 func holdFolder(dir string) (release func(), err error) {
-	file, err := os.OpenFile(filepath.Join(dir, heldFile), os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.CreateTemp(dir, heldFile+"-*")
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		err = os.Rename(file.Name(), filepath.Join(dir, heldFile))
+	}
+	if err != nil {
 		_ = file.Close()
 		return nil, err
 	}
@@ -85,15 +89,12 @@ func removeLeftLoads() {
 // isLeft holds for the folder of a proof whose process is gone. One without
 // the file may be anybody's.
 func isLeft(dir string) bool {
-	if _, err := os.Stat(filepath.Join(dir, heldFile)); errors.Is(err, os.ErrNotExist) {
-		return false
-	}
-	release, err := holdFolder(dir)
+	file, err := os.OpenFile(filepath.Join(dir, heldFile), os.O_RDWR, 0)
 	if err != nil {
 		return false
 	}
-	release()
-	return true
+	defer func() { _ = file.Close() }()
+	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
 // proofDisks are the folders of a mountinfo (proc_pid_mountinfo(5)) that a

@@ -24,7 +24,7 @@ func (r *proof) revoke(ctx context.Context, f plannedFault) {
 	if !disable(false) {
 		return
 	}
-	since := began.UnixNano()
+	since, answered := began.UnixNano(), time.Now()
 	telling := func() bool { return wasOnline && r.hub.steadySince(began) && r.calmLink(d.link, began) }
 	busy := revokePace < r.paceWhile(ctx, revokeNever, func() bool {
 		return d.refused.Load() < since && (telling() || time.Since(began) < revokeLimit)
@@ -33,7 +33,7 @@ func (r *proof) revoke(ctx context.Context, f plannedFault) {
 	if telling() {
 		switch shut := d.shut.Load(); {
 		case shut >= since:
-			r.revoked(time.Unix(0, shut).Sub(began), busy)
+			r.revoked(revocationOf(began, answered, time.Unix(0, shut), busy))
 		case d.refused.Load() < since && d.online.Load() && ctx.Err() == nil:
 			r.find(promiseRevocation, "%s was disabled, and still connected after %v", d.id, revokeNever)
 		}
@@ -67,10 +67,10 @@ func (r *proof) calmDevice(ctx context.Context, pick uint64) *provenDevice {
 // revokePromise is what is promised. What is measured here is when the device
 // has heard of it, from when the operator asked: on a machine that is busy that
 // may take longer, and proves nothing. It was busy where in the same time a
-// pause of 5 ms, or a call that asks the hub for little, took over revokePace.
-// Where it was not, over revokeLimit it is the hub, and so it is where
-// lateRevokes took longer than is promised and none did not. No machine makes
-// revokeNever of it.
+// pause of 5 ms, a call that asks the hub for little, or the one that disables
+// the device took over revokePace. Where it was not, over revokeLimit it is the
+// hub, and so it is where lateRevokes took longer than is promised and none did
+// not. No machine makes revokeNever of it.
 const (
 	revokePromise = time.Second
 	revokeLimit   = 3 * time.Second
@@ -94,6 +94,22 @@ func (r *proof) paceWhile(ctx context.Context, most time.Duration, holds func() 
 		slowest = max(slowest, time.Since(began))
 	}
 	return slowest
+}
+
+// revocationOf is how long a device that was disabled had its connection, and
+// whether the machine was too busy for that to say anything. The hub answers
+// when the change is on its disk: where that takes long, on a disk that others
+// keep busy, it says nothing how long it took from when the operator asked, and
+// still something how long it took from the answer.
+func revocationOf(asked, answered, shut time.Time, wasBusy bool) (took time.Duration, busy bool) {
+	after := shut.Sub(answered)
+	switch {
+	case answered.Sub(asked) <= revokePace:
+		return shut.Sub(asked), wasBusy
+	case after > revokeLimit:
+		return after, wasBusy
+	}
+	return shut.Sub(asked), true
 }
 
 func (r *proof) revoked(took time.Duration, busy bool) {

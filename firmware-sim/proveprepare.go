@@ -54,7 +54,7 @@ func (r *proof) prepare(ctx context.Context) (*provePlan, error) {
 	if r.disk != nil {
 		data = filepath.Join(r.disk.folder, "hub")
 	}
-	if r.hub, err = newProvenHub(ctx, hubd, data, log, r.store, func(err error) { r.find(theRun, "%v; its log ends:\n%s", err, log.end()) }); err != nil {
+	if r.hub, err = newProvenHub(ctx, hubd, data, log, r.store, func(err error) { r.find(theRun, "%v", err) }); err != nil {
 		return nil, err
 	}
 	r.later(func() { r.hub.kill() })
@@ -70,7 +70,7 @@ func (r *proof) prepare(ctx context.Context) (*provePlan, error) {
 	if err := r.enrolDevices(ctx); err != nil {
 		return nil, err
 	}
-	r.watch = &hubWatch{hub: r.hub, began: r.began}
+	r.watch = &hubWatch{hub: r.hub, began: r.began, full: func() { r.doubtRecent(doubtFull) }}
 	if _, err := r.watch.sample(ctx); err != nil {
 		return nil, fmt.Errorf("metrics of the hub: %w", err)
 	}
@@ -153,7 +153,7 @@ func (r *proof) startStore(ctx context.Context) error {
 		return err
 	}
 	r.later(log.close)
-	r.store, err = newProvenStore(ctx, r.influxd, dir, log, func(err error) { r.find(theRun, "%v; its log ends:\n%s", err, log.end()) })
+	r.store, err = newProvenStore(ctx, r.influxd, dir, log, func(err error) { r.find(theRun, "%v", err) })
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 package firmwaresim
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,7 +24,9 @@ type program struct {
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when it is gone
 	meant  atomic.Bool   // it was told to end
-	onExit func(error)   // it has ended by itself
+	onExit func(error)   // it has ended by itself: an endedError
+
+	ended atomic.Pointer[endedError] // the newest that ended by itself
 }
 
 // start does not wait for more than the process.
@@ -37,18 +39,54 @@ func (p *program) start() error {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.meant.Store(false)
+	p.ended.Store(nil)
 	done, cmd := make(chan struct{}), p.cmd
 	p.done = done
 	go func() {
 		defer close(done)
-		if err := cmd.Wait(); !p.meant.Load() {
-			p.onExit(fmt.Errorf("%s has ended by itself: %w", p.name, errors.Join(err, errEnded)))
+		err := cmd.Wait()
+		if p.meant.Load() {
+			return
 		}
+		how := cmd.ProcessState.String() // "exit status 1", "signal: killed"
+		if cmd.ProcessState == nil {
+			how = fmt.Sprint(err)
+		}
+		e := &endedError{name: p.name, how: how, said: p.log.end()}
+		p.ended.Store(e)
+		p.onExit(e)
 	}()
 	return nil
 }
 
-var errEnded = errors.New("nobody told it to")
+// endedError says that a program has ended by itself.
+type endedError struct {
+	name, how string
+	said      string // the last of its log
+}
+
+func (e *endedError) Error() string {
+	return e.name + " has ended by itself (" + e.how + ")" + e.words()
+}
+
+func (e *endedError) words() string {
+	if strings.TrimSpace(e.said) == "" {
+		return ", and has said nothing"
+	}
+	return "; its log ends:\n" + strings.TrimRight(e.said, "\n")
+}
+
+// begun is what has become of a program that was started, while it is not
+// ready: nil where it runs, and may still be. ctx may end because it has ended.
+func (p *program) begun(ctx context.Context) error {
+	if e := p.ended.Load(); e != nil {
+		return fmt.Errorf("%s ended before it was ready (%s)%s", e.name, e.how, e.words())
+	}
+	if !p.running() {
+		return fmt.Errorf("%s was ended before it was ready", p.name)
+	}
+	return context.Cause(ctx)
+}
 
 func (p *program) running() bool {
 	if p.done == nil {

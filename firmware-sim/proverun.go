@@ -81,7 +81,7 @@ func (r *proof) run(ctx context.Context, plan *provePlan) error {
 		r.verdict.Leaks, err = r.weighSessions(ctx)
 	}
 	if err != nil {
-		r.find(theRun, "%v", err)
+		r.find(brokenBy(err), "%v", err)
 		r.hub.dump() // where it is stuck stands in its log
 		return err
 	}
@@ -133,12 +133,13 @@ func (r *proof) settle(ctx context.Context, sent <-chan struct{}) error {
 	var suspects []int
 	asked := false
 	for _, step := range []struct {
-		what string
-		left func() (int, error)
+		broken promise // where nothing changes any more, and the hub answers
+		what   string
+		left   func() (int, error)
 	}{
-		{"devices have rows that are not acknowledged", r.unsettled},
-		{"chunks wait in the hub's buffer", func() (int, error) { return r.buffered(ctx) }},
-		{"requests for commands are not answered", func() (int, error) {
+		{theRun, "devices have rows that are not acknowledged", r.unsettled},
+		{promiseStored, "chunks wait in the hub's buffer", func() (int, error) { return r.buffered(ctx) }},
+		{theRun, "requests for commands are not answered", func() (int, error) {
 			select {
 			case <-sent:
 				return 0, nil
@@ -146,7 +147,7 @@ func (r *proof) settle(ctx context.Context, sent <-chan struct{}) error {
 				return 1, nil
 			}
 		}},
-		{"commands have no end", func() (int, error) {
+		{promiseCommands, "commands have no end", func() (int, error) {
 			s, err := call(ctx, r.hub.status.GetStatus, &operatorv1.GetStatusRequest{})
 			for _, c := range s.GetChecks() {
 				if c.Name == "commands" && !c.Ok {
@@ -155,7 +156,7 @@ func (r *proof) settle(ctx context.Context, sent <-chan struct{}) error {
 			}
 			return int(s.GetCommandsPending()), err
 		}},
-		{"commands wait for the word of their device", func() (n int, err error) {
+		{promiseCommands, "commands wait for the word of their device", func() (n int, err error) {
 			if !asked {
 				if suspects, err = r.suspects(ctx); err != nil {
 					return 0, err
@@ -167,10 +168,42 @@ func (r *proof) settle(ctx context.Context, sent <-chan struct{}) error {
 		}},
 	} {
 		if err := r.await(ctx, step.what, step.left); err != nil {
+			var stuck *stuckError
+			if errors.As(err, &stuck) {
+				stuck.broken = step.broken
+			}
 			return err
 		}
 	}
 	return nil
+}
+
+// stuckError says of what something is left, and does not get less.
+type stuckError struct {
+	broken promise // by that
+	what   string
+	left   int
+	err    error // of the last look; nil: the hub has answered it
+}
+
+func (e *stuckError) Error() string {
+	words := fmt.Sprintf("%d %s, and nothing has changed for %v", e.left, e.what, stuckAfter)
+	if e.err != nil {
+		words += "\n" + e.err.Error()
+	}
+	return words
+}
+
+func (e *stuckError) Unwrap() error { return e.err }
+
+// brokenBy is the promise that is broken where a run ends early with err. A hub
+// that does not answer has not come back.
+func brokenBy(err error) promise {
+	var stuck *stuckError
+	if errors.As(err, &stuck) && stuck.err == nil {
+		return stuck.broken
+	}
+	return theRun
 }
 
 func (r *proof) unsettled() (n int, err error) {
@@ -198,7 +231,7 @@ func (r *proof) await(ctx context.Context, what string, left func() (int, error)
 			least, since = n, time.Now()
 		}
 		if time.Since(since) > stuckAfter {
-			return errors.Join(fmt.Errorf("%d %s, and nothing has changed for %v", least, what, stuckAfter), err)
+			return &stuckError{what: what, left: least, err: err}
 		}
 		if !sleep(ctx, 50*time.Millisecond) {
 			return ctx.Err()

@@ -58,6 +58,10 @@ func (r *proof) readQuarantine(ctx context.Context) (map[string]shelf, error) {
 		for _, row := range answer.Rows {
 			i, ok := index[row.DeviceId]
 			packed := row.Values[fieldNumber].GetIntValue()
+			if packed == strangerRow {
+				r.find(promiseProofs, "a row of somebody who had not proved himself is in quarantine under the name %s", row.DeviceId)
+				continue
+			}
 			if !ok || packed>>32 != int64(i) || uint32(packed) >= r.devices[i].ledger.next {
 				r.find(promiseOwnName, "row %d of device %d is in quarantine under the name %s", uint32(packed), packed>>32, row.DeviceId)
 				continue

@@ -124,10 +124,8 @@ func (s *provenStore) begin(ctx context.Context) error {
 		switch {
 		case err == nil:
 			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !s.running():
-			return fmt.Errorf("InfluxDB has ended instead of answering; its log ends:\n%s", s.log.end())
+		case s.begun(ctx) != nil:
+			return s.begun(ctx)
 		case time.Since(began) > programStart:
 			return fmt.Errorf("InfluxDB does not answer after %v: %w", programStart, err)
 		}

@@ -24,6 +24,13 @@ import (
 // middleman stands in.
 const strangerID = "proof-stranger"
 
+// Numbers of rows that no device of the fleet has sent: of somebody who has not
+// proved himself, and of a device that has and speaks for another.
+const (
+	strangerRow = -1
+	usurperRow  = -2
+)
+
 // strangerPatience is how long a stranger tries.
 const strangerPatience = 10 * time.Second
 
@@ -80,7 +87,7 @@ func (r *proof) tryStranger(ctx context.Context, config client.Config, who strin
 	}
 	ctx, cancel := context.WithTimeout(ctx, strangerPatience)
 	defer cancel()
-	_ = c.Publish(ctx, client.Reading(client.Int(fieldNumber, -1)))
+	_ = c.Publish(ctx, client.Reading(client.Int(fieldNumber, strangerRow)))
 	err = c.Run(ctx)
 	st := c.Stats()
 	switch {
@@ -94,6 +101,27 @@ func (r *proof) tryStranger(ctx context.Context, config client.Config, who strin
 		r.find(promiseProofs, "%s was sent away with %v; want %v", who, err, client.ErrUnauthorized)
 	default: // the hub was away all the time
 		r.count.strangersUnheard.Add(1)
+	}
+}
+
+// checkStranger looks for rows under the name of the stranger, which has sent
+// none that the hub may take.
+func (r *proof) checkStranger(ctx context.Context) error {
+	c := &rowCheck{d: &provenDevice{id: strangerID, index: -1, ledger: new(rowLedger)}}
+	if err := c.readStore(ctx, r.hub); err != nil {
+		return err
+	}
+	r.judgeStranger(c)
+	return nil
+}
+
+func (r *proof) judgeStranger(c *rowCheck) {
+	r.strangerRows = c.stored
+	if c.unknown > 0 {
+		r.find(promiseProofs, "%d rows are stored under the name %s that were sent without a proof, or through a middleman", c.unknown, strangerID)
+	}
+	if others := c.stored - c.unknown; others > 0 {
+		r.find(promiseOwnName, "%d rows are stored under the name %s that named another device", others, strangerID)
 	}
 }
 

@@ -100,7 +100,7 @@ func usurp(l *loadLink, command, victim string) (accepted bool, err error) {
 		}}},
 		{Frame: &devicev1.DeviceFrame_Telemetry{Telemetry: &devicev1.Telemetry{Seq: 1, Series: []*devicev1.Series{{
 			BaseTimeUnixNs: time.Now().UnixNano(),
-			Columns:        []*devicev1.Column{{Name: fieldNumber, Ints: []int64{-1}}, {Name: "device", Strings: []string{victim}}},
+			Columns:        []*devicev1.Column{{Name: fieldNumber, Ints: []int64{usurperRow}}, {Name: "device", Strings: []string{victim}}},
 		}}}}},
 	} {
 		data, err := proto.Marshal(frame)

@@ -34,7 +34,7 @@ var promiseNames = [promises]struct{ says, tests string }{
 	promiseDurable:    {"an acknowledged reading is durable", "loss of power: hub, TestPowerLoss…"},
 	promiseStored:     {"it ends in the store, or in quarantine with a reason", ""},
 	promiseOnce:       {"redelivery makes no duplicate", ""},
-	promiseRefuses:    {"a full buffer refuses, it never drops", ""},
+	promiseRefuses:    {"a full buffer refuses, it never drops", "a stream that is full while the hub counts on room: telemetry/jsbuffer, TestRefusedByTheServer"},
 	promiseCommands:   {"a command runs at most once, and its end is known", "a device that is killed, or loses power: hub, TestChaos and TestPowerLossOfADevice…"},
 	promiseDeadPeers:  {"a dead peer is found, and leaves nothing behind", ""},
 	promiseProofs:     {"only mutually proven peers exchange data", "forged hubs and frames: hub, TestMiddleman…"},

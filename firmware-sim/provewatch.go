@@ -34,6 +34,7 @@ func sampleOf(m map[string]float64) hubSample {
 type hubWatch struct {
 	hub   *provenHub
 	began time.Time
+	full  func() // the buffer was nearly full in a sample; nil: nobody hears of it
 
 	mu         sync.Mutex
 	samples    []hubSample
@@ -42,6 +43,10 @@ type hubWatch struct {
 }
 
 const maxHubSamples = 8000
+
+// nearlyFull is the share of its bound from which on the hub's buffer may be
+// full before the next sample.
+const nearlyFull = 0.8
 
 // run samples until ctx ends.
 func (w *hubWatch) run(ctx context.Context) {
@@ -70,14 +75,19 @@ func (w *hubWatch) sample(ctx context.Context) (map[string]float64, error) {
 	}
 	s := sampleOf(m)
 	s.life, s.at = life, time.Since(w.began)
+	share := 0.0
+	if bound := m["tetherline_buffer_max_bytes"]; bound > 0 {
+		share = m["tetherline_buffer_bytes"] / bound
+	}
+	if share > nearlyFull && w.full != nil {
+		w.full()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.samples = append(w.samples, s)
 	w.peak.rss, w.peak.heap = max(w.peak.rss, s.rss), max(w.peak.heap, s.heap)
 	w.peak.goroutines, w.peak.descriptors = max(w.peak.goroutines, s.goroutines), max(w.peak.descriptors, s.descriptors)
-	if bound := m["tetherline_buffer_max_bytes"]; bound > 0 {
-		w.bufferPeak = max(w.bufferPeak, m["tetherline_buffer_bytes"]/bound)
-	}
+	w.bufferPeak = max(w.bufferPeak, share)
 	return m, nil
 }
 
