@@ -71,7 +71,9 @@ type Config struct {
 	Replicas    int // of the stream; 0: 1
 	// Sole says that no other Buffer uses the stream, as on an embedded
 	// server. What a process that was killed had fetched is then handed out
-	// at once, not when its leases have run out.
+	// at once, not when its leases have run out, and leases are kept in memory
+	// alone: Open ends them, and after a restart of the server below a running
+	// Buffer a Chunk that is held is handed out again.
 	Sole bool
 
 	// Quarantine takes chunks that cannot be decoded. Required.
@@ -220,6 +222,7 @@ func (b *Buffer) makeStream(ctx context.Context) error {
 		AckWait:       telemetry.ChunkLease,
 		MaxDeliver:    -1,
 		MaxAckPending: maxLeased,
+		MemoryStorage: b.cfg.Sole,
 	})
 	if err != nil {
 		return fmt.Errorf("make the consumer %s of the stream %s: %w", ConsumerName, StreamName, err)

@@ -61,6 +61,10 @@ func TestSoleBufferTakesOverLeases(t *testing.T) {
 	}
 
 	second, _ := openOn(t, node, jsbuffer.Config{Sole: true})
+	consumer, err := node.JetStream().Consumer(testContext(t), jsbuffer.StreamName, jsbuffer.ConsumerName)
+	if err != nil || !consumer.CachedInfo().Config.MemoryStorage {
+		t.Errorf("leases that nobody reads again are written down: %v", err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), telemetry.ChunkLease/2)
 	defer cancel()
 	chunks, err = second.Fetch(ctx, 10)
