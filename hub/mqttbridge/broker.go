@@ -128,7 +128,7 @@ func newBroker(b *Bridge, cfg *BrokerConfig) (*broker, error) {
 		return nil, err
 	}
 	br.conn = connection{
-		dialer: dialer, clientID: cfg.ClientID, take: br.inbox.put, up: br.up, down: br.down, failed: br.failed,
+		dialer: dialer, clientID: cfg.ClientID, take: br.inbox.put, fills: br.inbox.fills, up: br.up, down: br.down, failed: br.failed,
 		before: subscribed{filepath.Join(b.deps.Dir, cfg.Name+".subscriptions")}, odd: br.odd,
 		retained: br.inbox.retainedCame, heldUp: br.inbox.heldUp,
 		refused: br.refusedFilter, pauses: [2]time.Duration{firstPause, lastPause},

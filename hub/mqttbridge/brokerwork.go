@@ -30,13 +30,14 @@ func (b *broker) step(now time.Time) time.Duration {
 		f()
 	}
 	b.settle()
+	more := false
 	if b.room() {
 		b.taken = b.inbox.takeMessages(b.taken[:0], turn)
 		for i, a := range b.taken {
 			b.decode(a)
 			b.taken[i] = nil
 		}
-		if len(b.taken) == turn {
+		if more = len(b.taken) == turn; more {
 			b.inbox.signal()
 		}
 		if len(b.taken) > 0 {
@@ -44,7 +45,7 @@ func (b *broker) step(now time.Time) time.Duration {
 		}
 	}
 	b.offerRipe(now)
-	if b.appended < len(b.queue) && b.gather.enough(now, b.inbox.full(), b.encoded) {
+	if b.appended < len(b.queue) && b.gather.enough(now, more, b.inbox.full(), b.encoded) {
 		b.drain(now)
 		b.gather.appended = now
 	}

@@ -40,7 +40,8 @@ type connection struct {
 	heldUp   func(s *link) bool
 	// take gets the messages of a session, and says whether the broker may
 	// wait for acknowledgements.
-	take func(s *link, batch []*arrival) (full bool)
+	take  func(s *link, batch []*arrival) (full bool)
+	fills func(messages int) bool // full would be true with so many more
 	// up and down are told of each session, up with whether the broker goes
 	// on with one or has forgotten it, down with why. refused hears what the
 	// broker does not allow, odd what went wrong besides.
@@ -93,7 +94,8 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (anew bool
 	s.acks.wake = make(chan struct{}, 1)
 	handler := func(_ mqtt.Client, m mqtt.Message) { c.take(s, []*arrival{fromClient(m)}) }
 	options, err := c.dialer.optionsWith(network, c.clientID, handler, func(conn *packetConn) {
-		s.conn, conn.wanted, conn.owned, conn.take = conn, c.wanted, c.dialer.endpoint != nil, func(batch []*arrival) bool { return c.take(s, batch) }
+		s.conn, conn.wanted, conn.owned, conn.fills = conn, c.wanted, c.dialer.endpoint != nil, c.fills
+		conn.take = func(batch []*arrival) bool { return c.take(s, batch) }
 	})
 	if err != nil {
 		return false, err

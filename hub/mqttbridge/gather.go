@@ -7,7 +7,7 @@ import "time"
 // steady flow what is decoded waits up to gatherTime for company before it is
 // appended, and so do acknowledgements. The time of arrival is taken before.
 const (
-	gatherTime  = 50 * time.Millisecond
+	gatherTime  = 45 * time.Millisecond // less than the reader holds and looks once more
 	gatherQuiet = 15 * time.Millisecond // longer than the reader gathers
 	gatherBytes = 128 << 10             // half a chunk of the buffer
 )
@@ -20,9 +20,10 @@ type gather struct {
 }
 
 // enough reports whether what waits has waited enough. full: the broker may
-// wait for acknowledgements.
-func (g *gather) enough(now time.Time, full bool, bytes int) bool {
-	return g.hurry || full || now.Sub(g.appended) >= gatherTime || now.Sub(g.heard) >= gatherQuiet || bytes >= gatherBytes
+// wait for acknowledgements. more: the next message waits to be decoded.
+func (g *gather) enough(now time.Time, more, full bool, bytes int) bool {
+	return g.hurry || full || bytes >= gatherBytes ||
+		!more && (now.Sub(g.appended) >= gatherTime || now.Sub(g.heard) >= gatherQuiet)
 }
 
 // wait is how long until enough holds by the clock alone.

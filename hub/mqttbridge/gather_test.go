@@ -17,22 +17,24 @@ func TestGatherEnough(t *testing.T) {
 	for _, tc := range []struct {
 		what  string
 		g     gather
+		more  bool
 		full  bool
 		bytes int
 		want  bool
 	}{
-		{"the first after a pause", gather{appended: at(-100), heard: at(100)}, false, 100, true},
-		{"one in a steady flow", gather{appended: at(95), heard: at(100)}, false, 100, false},
-		{"long enough in a steady flow", gather{appended: at(50), heard: at(100)}, false, 100, true},
-		{"quiet", gather{appended: at(80), heard: at(85)}, false, 100, true},
-		{"much", gather{appended: at(95), heard: at(100)}, false, gatherBytes, true},
-		{"nearly all that a broker sends ahead", gather{appended: at(95), heard: at(100)}, true, 100, true},
-		{"the end", gather{appended: at(95), heard: at(100), hurry: true}, false, 100, true},
+		{"the first after a pause", gather{appended: at(-100), heard: at(100)}, false, false, 100, true},
+		{"one in a steady flow", gather{appended: at(95), heard: at(100)}, false, false, 100, false},
+		{"long enough in a steady flow", gather{appended: at(50), heard: at(100)}, false, false, 100, true},
+		{"the next ones wait", gather{appended: at(50), heard: at(100)}, true, false, 100, false},
+		{"quiet", gather{appended: at(80), heard: at(85)}, false, false, 100, true},
+		{"much", gather{appended: at(95), heard: at(100)}, false, false, gatherBytes, true},
+		{"nearly all that a broker sends ahead", gather{appended: at(95), heard: at(100)}, false, true, 100, true},
+		{"the end", gather{appended: at(95), heard: at(100), hurry: true}, false, false, 100, true},
 	} {
-		if got := tc.g.enough(at(100), tc.full, tc.bytes); got != tc.want {
+		if got := tc.g.enough(at(100), tc.more, tc.full, tc.bytes); got != tc.want {
 			t.Errorf("%s: enough is %v", tc.what, got)
 		}
-		if wait := tc.g.wait(at(100)); !tc.want && (wait <= 0 || wait > gatherTime) {
+		if wait := tc.g.wait(at(100)); !tc.want && !tc.more && (wait <= 0 || wait > gatherTime) {
 			t.Errorf("%s: waits %v", tc.what, wait)
 		}
 	}
@@ -43,13 +45,97 @@ func TestGatherEnough(t *testing.T) {
 func TestReaderGathers(t *testing.T) {
 	const packets, most = 600, 60
 	gathered := func() bool {
-		slow, batches := readsGathered(t, packets)
+		slow, batches := readsGathered(t, packets, nil)
 		t.Logf("%d batches for the first half of %d messages, %d in all", slow, packets, batches)
 		return slow > 0 && slow <= most
 	}
 	if !eachOf(20, gathered) {
 		t.Errorf("never %d batches or fewer for half of %d messages", most, packets)
 	}
+}
+
+// What a look brings waits in the reader for what the next ones bring, and not
+// where the broker may wait, an answer is awaited, or it has waited enough.
+func TestReaderHolds(t *testing.T) {
+	start := time.Now()
+	for _, tc := range []struct {
+		what   string
+		change func(c *packetConn)
+		want   bool
+	}{
+		{"in a steady flow", func(*packetConn) {}, true},
+		{"one that was waited for", func(c *packetConn) { c.looked = false }, false},
+		{"the flow has ended", func(c *packetConn) { c.steady = false }, false},
+		{"an answer is awaited", func(c *packetConn) { c.urgent.Store(true) }, false},
+		{"the broker may wait", func(c *packetConn) { c.fills = func(n int) bool { return n == 2 } }, false},
+		{"the broker may have waited", func(c *packetConn) { c.full = true }, false},
+		{"nobody knows whether it waits", func(c *packetConn) { c.fills = nil }, false},
+		{"acknowledgements wait", func(c *packetConn) { c.acks = []byte{1} }, false},
+		{"long enough", func(c *packetConn) { c.last = start.Add(holdTime) }, false},
+		{"much", func(c *packetConn) { c.bytes = mostLooked }, false},
+		{"nothing has come", func(c *packetConn) { c.batch = nil }, false},
+	} {
+		c := newPacketConn(nil)
+		c.urgent, c.looked, c.steady, c.last = new(atomic.Bool), true, true, start.Add(holdTime-1)
+		c.batch, c.fills = []*arrival{{received: start}, {received: c.last}}, func(int) bool { return false }
+		if tc.change(c); c.holds() != tc.want {
+			t.Errorf("%s: holds is %v", tc.what, !tc.want)
+		}
+	}
+}
+
+// What is held is whole and in order, and nothing of it stays when no more
+// comes.
+func TestReaderHoldsNothingBack(t *testing.T) {
+	const packets = 600
+	if _, batches := readsGathered(t, packets, func(int) bool { return false }); batches < 1 {
+		t.Errorf("%d batches", batches)
+	}
+	near, far := tcpPair(t)
+	c := newPacketConn(near)
+	defer func() { _ = c.Close() }()
+	var taken atomic.Int64
+	c.urgent, c.let = new(atomic.Bool), true
+	c.fills = func(int) bool { return false }
+	c.take = func(batch []*arrival) bool { taken.Add(int64(len(batch))); return false }
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		ended <- err
+	}()
+	for i := range packets {
+		if _, err := far.Write([]byte{0x32, 6, 0, 1, 'a', byte(i >> 8), byte(i), 'x'}); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			time.Sleep(100 * time.Microsecond) // a steady flow
+		}
+		if i%200 == 199 {
+			eventually(t, "all that has come is taken", func() bool { return taken.Load() == int64(i)+1 })
+		}
+	}
+	_ = far.Close()
+	if err := <-ended; !errors.Is(err, io.EOF) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// tcpPair is both ends of a connection.
+func tcpPair(t *testing.T) (near, far net.Conn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	if near, err = net.Dial("tcp", listener.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if far, err = listener.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = far.Close() })
+	return near, far
 }
 
 // eachOf tries until something succeeds: a busy machine makes a flow unsteady.
@@ -64,7 +150,7 @@ func eachOf(tries int, try func() bool) bool {
 
 // readsGathered is in how many batches the first half of the messages of a
 // steady flow was taken, and all of them.
-func readsGathered(t *testing.T, packets int) (slow, batches int) {
+func readsGathered(t *testing.T, packets int, fills func(int) bool) (slow, batches int) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,7 +177,7 @@ func readsGathered(t *testing.T, packets int) (slow, batches int) {
 	}
 	c := newPacketConn(near)
 	defer func() { _ = c.Close() }()
-	c.urgent = &urgent
+	c.urgent, c.fills = &urgent, fills
 	taken := 0
 	c.let = true
 	c.take = func(batch []*arrival) bool {

@@ -219,6 +219,13 @@ func (i *inbox) full() bool {
 	return i.count >= window(i.most)
 }
 
+// fills reports whether full would be true with so many messages more.
+func (i *inbox) fills(messages int) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.count+messages >= window(max(i.most, i.count+messages))
+}
+
 // begun: it is another session, with what the broker sends ahead in it.
 func (i *inbox) begun() {
 	i.mu.Lock()

@@ -62,8 +62,11 @@ type packetConn struct {
 	// take gets the messages; nil: the client does. full: the broker may
 	// wait for acknowledgements before it sends more.
 	take func(batch []*arrival) (full bool)
-	let  bool // the broker has let the client in: before that it may send no message
-	full bool
+	// fills reports whether the broker may wait for acknowledgements when so
+	// many messages more are taken. nil: nothing waits here.
+	fills func(messages int) bool
+	let   bool // the broker has let the client in: before that it may send no message
+	full  bool
 	// wanted says of which topics the messages are of use. Of others those of
 	// QoS 1, which want to be acknowledged, are taken without their payload, and
 	// those of QoS 0 are not. nil: all are of use.
@@ -77,6 +80,7 @@ type packetConn struct {
 	acks     []byte       // to be sent
 	batch    []*arrival   // not taken yet
 	bytes    int          // that those take in memory
+	came     int          // messages in the batch since the last await
 	room     []arrival    // for the next ones
 	name     []byte       // scratch
 	known    map[string]string
@@ -188,13 +192,16 @@ func (c *packetConn) next() error {
 // Gathering by the reader, so that one wake-up of all who handle messages is
 // for several of them: in a steady flow it looks every readGather for all that
 // has come, and waits for the next byte as soon as that was one message or
-// none. The time of arrival is up to readGather later.
+// none. The time of arrival is up to readGather later. What a look has brought
+// waits here for that of the next ones, up to holdTime, unless the broker may
+// wait for its acknowledgement.
 const (
 	readGather = 10 * time.Millisecond
+	holdTime   = 4 * readGather
 	readLook   = 200 * time.Microsecond
 	steadyGap  = 5 * time.Millisecond // between reads, at most
 	aloneReads = 16                   // without gathering, where it brought nothing
-	mostLooked = 128 << 10            // bytes in memory that are taken together, of many records
+	mostLooked = 512 << 10            // bytes in memory that wait here, or are taken together, of many records
 )
 
 // await reads what comes next, and gathers.
@@ -204,10 +211,16 @@ func (c *packetConn) await() error {
 			return err
 		}
 	}
-	c.deliver() // which says whether the broker waits
+	if c.looked && c.came == 1 {
+		c.steady, c.alone = false, aloneReads
+	}
+	if !c.holds() {
+		c.deliver() // which says whether the broker waits
+	}
+	c.came = 0
 	before := c.last
 	c.looked = false
-	if c.steady && !c.full && c.urgent != nil && !c.urgent.Load() {
+	if c.gathers() {
 		c.wake(readBuffer / 2)
 		time.Sleep(readGather)
 		if came, err := c.look(); came {
@@ -225,6 +238,17 @@ func (c *packetConn) await() error {
 		c.steady = c.last.Sub(before) < steadyGap
 	}
 	return nil
+}
+
+// gathers reports whether it looks later for what comes next.
+func (c *packetConn) gathers() bool {
+	return c.steady && !c.full && c.urgent != nil && !c.urgent.Load()
+}
+
+// holds reports whether the batch waits for what the next look brings.
+func (c *packetConn) holds() bool {
+	return c.looked && len(c.batch) > 0 && len(c.acks) == 0 && c.gathers() &&
+		c.last.Sub(c.batch[0].received) < holdTime && c.bytes < mostLooked && c.fills != nil && !c.fills(len(c.batch))
 }
 
 // look reads what has come, if something has, or the end.

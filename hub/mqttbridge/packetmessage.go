@@ -65,6 +65,7 @@ func (c *packetConn) message(first byte, length int) error {
 		return nil
 	}
 	c.room, c.batch = c.room[1:], append(c.batch, a)
+	c.came++
 	c.bytes += len(a.topic) + len(a.payload) + arrivalBytes
 	return nil
 }
@@ -124,9 +125,6 @@ func (c *packetConn) deliver() {
 	}
 	if len(c.batch) == 0 {
 		return
-	}
-	if len(c.batch) == 1 && c.looked {
-		c.steady, c.alone = false, aloneReads
 	}
 	c.full = c.take(c.batch)
 	clear(c.batch)

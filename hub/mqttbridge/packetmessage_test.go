@@ -192,6 +192,9 @@ func TestInboxTellsOfAFullWindow(t *testing.T) {
 		i.settled(all[:n])
 		all = all[n:]
 	}
+	if i.fills(leastWindow-1) || !i.fills(leastWindow) {
+		t.Errorf("%d messages do not fill a window of which nothing is known", leastWindow)
+	}
 	if put(leastWindow-1) || i.full() {
 		t.Error("a few are enough to fill a window")
 	}
@@ -199,8 +202,11 @@ func TestInboxTellsOfAFullWindow(t *testing.T) {
 		t.Error("the most that there ever was does not fill it")
 	}
 	settle(26)
-	if i.full() {
+	if i.full() || i.fills(0) {
 		t.Error("74 of 100 fill it")
+	}
+	if !i.fills(1) {
+		t.Error("75 of 100 would not fill it")
 	}
 	settle(74)
 	i.begun()
