@@ -188,7 +188,7 @@ func (d *Dispatcher) end(ctx context.Context, e *entry) error {
 	barred := barring(d.cfg.Devices.CheckDevice(ctx, e.queue.device))
 	if c := d.look(e); c != nil && c.State == Sent && !time.Now().Before(c.Expires) && e.unsent == "" {
 		if h, ok := d.cfg.Sender.(Holder); ok {
-			e.unsent, _ = h.Recall(e.queue.device, e.id)
+			e.unsent = d.recall(ctx, h, e)
 		}
 	}
 	_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
@@ -207,6 +207,15 @@ func (d *Dispatcher) end(ctx context.Context, e *entry) error {
 		return c.expire(d.here(0), e.unsent, barred)
 	})
 	return err
+}
+
+// recall says why nothing of a command has left, nor will; "": that is not
+// known.
+func (d *Dispatcher) recall(ctx context.Context, h Holder, e *entry) string {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	why, _ := h.Recall(ctx, e.queue.device, e.id)
+	return why
 }
 
 // flush stores the words that are not stored yet; the caller holds e.step.

@@ -56,14 +56,15 @@ type Sender interface {
 
 // Holder is a Sender some of whose sessions keep a command that they have
 // taken until they can put it on the wire, as a bridge to gear does. The same
-// holds for its methods.
+// holds for its methods, but that Recall may write durably.
 type Holder interface {
 	// Holds reports whether the device's session would keep a command now for
 	// want of a connection: it stays QUEUED meanwhile.
 	Holds(device string) bool
 	// Recall takes back a command of which nothing has left, and says why not;
-	// then nothing will. ok false: that is not known.
-	Recall(device, id string) (why string, ok bool)
+	// then nothing will, by no node and after no crash. ok false: that is not
+	// known.
+	Recall(ctx context.Context, device, id string) (why string, ok bool)
 	// Keeps reports whether the device's session is such a one. It puts a
 	// command on the wire once at most, however often it is handed over.
 	Keeps(device string) bool

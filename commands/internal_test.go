@@ -200,3 +200,21 @@ func TestASlowWatcherIsTold(t *testing.T) {
 		t.Errorf("%v, want ErrSlowWatcher", err)
 	}
 }
+
+// What its sender knows not to have left was never sent, however often it was
+// handed to the sender.
+func TestExpireOfWhatNeverLeft(t *testing.T) {
+	c := newCommand("x", &Request{Device: "d", Spec: Spec{Name: "x", TTL: time.Hour}}, "", "a", time.Now())
+	for range 2 {
+		var err error
+		if c, err = c.sent(at{node: "a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for unsent, want := range map[string]string{"it waited": "it was never sent", "": "it may have reached the device"} {
+		e, err := c.expire(at{node: "a"}, unsent, "")
+		if err != nil || e.State != Expired || !strings.Contains(e.Reason, want) || (e.Attempts == 0) != (unsent != "") {
+			t.Errorf("%q, %d attempts, %v; want %q", e.Reason, e.Attempts, err, want)
+		}
+	}
+}

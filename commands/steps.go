@@ -69,8 +69,10 @@ func (c *Command) expire(a at, unsent, barred string) (*Command, error) {
 	switch {
 	case c.State == Queued:
 		return c.step(Expired, a, fmt.Sprintf("the device was not connected within the TTL of %s; it was never sent", ttl)+barred)
-	case unsent != "" && c.Attempts <= 1:
-		return c.step(Expired, a, fmt.Sprintf("not sent within the TTL of %s: %s; it was never sent", ttl, unsent)+barred)
+	case unsent != "":
+		d := *c
+		d.Attempts, d.SentNode, d.SentEpoch, d.SentAt = 0, "", 0, time.Time{}
+		return d.step(Expired, a, fmt.Sprintf("not sent within the TTL of %s: %s; it was never sent", ttl, unsent)+barred)
 	case c.CancelRequested:
 		return c.step(Expired, a, fmt.Sprintf("sent, and its cancellation asked for, but not confirmed within the TTL of %s: it may have reached the device", ttl)+barred)
 	}

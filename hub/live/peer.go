@@ -1,6 +1,8 @@
 package live
 
 import (
+	"context"
+
 	"github.com/tetherline/tetherline/device"
 	"github.com/tetherline/tetherline/hub/session"
 	devicev1 "github.com/tetherline/tetherline/proto/device/v1"
@@ -31,15 +33,15 @@ func (t *Table) Keeps(device string) bool {
 }
 
 // Recall implements commands.Holder.
-func (t *Table) Recall(device, id string) (why string, ok bool) {
+func (t *Table) Recall(ctx context.Context, device, id string) (why string, ok bool) {
 	p, _ := t.peer(device)
 	r, ok := p.(interface {
-		Recall(id string) (why string, ok bool)
+		Recall(ctx context.Context, id string) (why string, ok bool)
 	})
 	if !ok {
 		return "", false
 	}
-	return r.Recall(id)
+	return r.Recall(ctx, id)
 }
 
 // Disconnect ends the device's session on this node; false where there is

@@ -41,7 +41,7 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 			b.inbox.post(func() { b.drop(w) })
 			return
 		}
-		first, revision, at, err := b.bridge.published.claim(step, w.id, w.device)
+		claim, err := b.bridge.published.claim(step, w.id, w.device)
 		switch {
 		case err != nil:
 			b.update(ctx, w.device, w.epochNow(b), &devicev1.CommandUpdate{
@@ -50,12 +50,15 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 			}, nil)
 			b.inbox.post(func() { b.drop(w) })
 			return
-		case !first:
+		case claim.never:
+			b.inbox.post(func() { b.drop(w) }) // recalled: the dispatcher ends it
+			return
+		case !claim.first:
 			w.stage.Store(publishes)
 			b.unsent.take(w.id)
 			b.inbox.post(func() {
-				w.deadline, w.earlier = at.Add(w.timeout), true
-				w.mark, w.published = markOf(w.id, revision), at
+				w.deadline, w.earlier = claim.at.Add(w.timeout), true
+				w.mark, w.published = markOf(w.id, claim.revision), claim.at
 				if b.catchUp(w) {
 					b.remark(w)
 				}
@@ -69,14 +72,14 @@ func (b *broker) carryOut(w *waiting, p *peer, c *devicev1.Command) func(ctx con
 			b.inbox.post(func() { b.drop(w) }) // recalled: the dispatcher has ended it
 			return
 		}
-		b.markCommand(w, revision)
+		b.markCommand(w, claim.revision)
 		for i, m := range w.plan.Publish {
 			err = b.publish(m.Topic, m.Payload, 0, false)
 			if err == nil {
 				continue
 			}
 			if i == 0 && errors.Is(err, errNotSent) {
-				b.takeBack(step, w, p, c, revision)
+				b.takeBack(step, w, p, c, claim.revision)
 				return
 			}
 			b.inbox.post(func() { b.drop(w) })
@@ -147,11 +150,11 @@ func (b *broker) neverPublished(p *peer, id string) {
 	b.desk.do(device, func(ctx context.Context) {
 		step, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
-		first, _, _, err := b.bridge.published.claim(step, id, device)
+		never, err := b.bridge.published.bar(step, id, device)
 		switch {
 		case err != nil:
 			b.log.Warn("a cancellation could not be carried out", "device", device, "command", id, "error", err)
-		case first:
+		case never:
 			b.update(ctx, device, epoch, &devicev1.CommandUpdate{
 				Id: id, Phase: devicev1.CommandPhase_COMMAND_PHASE_CANCELED, Message: "not published",
 			}, nil)
@@ -169,7 +172,7 @@ func (b *broker) reject(p *peer, c *devicev1.Command, why error) {
 		if c.GetAttempt() > 1 {
 			step, cancel := context.WithTimeout(ctx, stepTimeout)
 			defer cancel()
-			if first, _, _, err := b.bridge.published.claim(step, c.GetId(), device); err == nil && !first {
+			if never, err := b.bridge.published.bar(step, c.GetId(), device); err == nil && !never {
 				b.end(ctx, device, epoch, c.GetId(), "published to the broker before the hub was restarted; whether the gear acted is not known")
 				return
 			}

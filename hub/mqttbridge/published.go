@@ -33,6 +33,16 @@ type published struct {
 type claim struct {
 	Device string    `json:"device"`
 	At     time.Time `json:"at"`
+	// Never: it was not published, and never will be.
+	Never bool `json:"never,omitempty"`
+}
+
+// claimed is what has become of the wish to claim a command.
+type claimed struct {
+	first    bool // it is the caller's; else somebody had claimed it
+	never    bool // the claim that stands bars the command from being published
+	revision uint64
+	at       time.Time // of the claim that stands
 }
 
 func (p *published) open(ctx context.Context) error {
@@ -47,32 +57,40 @@ func (p *published) open(ctx context.Context) error {
 	return nil
 }
 
-// claim the right to publish a command. first: it is the caller's; else
-// somebody has claimed it at that time. revision is that of the claim. After an error it may
-// be claimed.
-func (p *published) claim(ctx context.Context, id, device string) (first bool, revision uint64, at time.Time, err error) {
-	at = time.Now().UTC()
-	value, err := json.Marshal(claim{device, at})
+// claim the right to publish a command. After an error it may be claimed.
+func (p *published) claim(ctx context.Context, id, device string) (claimed, error) {
+	return p.write(ctx, id, claim{Device: device, At: time.Now().UTC()})
+}
+
+// bar a command that nobody has claimed from ever being published. It is false
+// where it was published, or was about to be. After an error that is not known.
+func (p *published) bar(ctx context.Context, id, device string) (bool, error) {
+	c, err := p.write(ctx, id, claim{Device: device, At: time.Now().UTC(), Never: true})
+	return err == nil && c.never, err
+}
+
+func (p *published) write(ctx context.Context, id string, c claim) (claimed, error) {
+	value, err := json.Marshal(c)
 	if err != nil {
-		return false, 0, at, err
+		return claimed{}, err
 	}
 	key := publishedKey(id)
-	revision, err = p.kv.Create(ctx, key, value)
+	revision, err := p.kv.Create(ctx, key, value)
 	if err == nil {
-		return true, revision, at, nil
+		return claimed{first: true, never: c.Never, revision: revision, at: c.At}, nil
 	}
 	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return false, 0, at, fmt.Errorf("write down that the command is published: %w", err)
+		return claimed{}, fmt.Errorf("write down whether the command is published: %w", err)
 	}
 	known, err := p.kv.Get(ctx, key)
 	if err != nil {
-		return false, 0, at, fmt.Errorf("read whether the command was published: %w", err)
+		return claimed{}, fmt.Errorf("read whether the command was published: %w", err)
 	}
-	var c claim
-	if json.Unmarshal(known.Value(), &c) == nil && !c.At.IsZero() {
-		at = c.At
+	var stands claim
+	if json.Unmarshal(known.Value(), &stands) != nil || stands.At.IsZero() {
+		stands = claim{At: c.At}
 	}
-	return false, known.Revision(), at, nil
+	return claimed{never: stands.Never, revision: known.Revision(), at: stands.At}, nil
 }
 
 // unclaim gives the claim back: nothing was published.

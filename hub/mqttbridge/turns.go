@@ -1,6 +1,7 @@
 package mqttbridge
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -74,40 +75,58 @@ func (w *waiting) late(now time.Time, keep time.Duration) bool {
 // why not, by id. All methods may run at once.
 type unsentCommands struct {
 	mu  sync.Mutex
-	why map[string]string
+	all map[string]unsentCommand
+}
+
+type unsentCommand struct {
+	why string
+	// again: it was sent before, and may have left then. Whether it has, the
+	// claims tell.
+	again bool
 }
 
 // Why a command has not left.
 const (
 	waitsForBroker = "it waited for the broker"
 	waitsForTurn   = "it waited for the end of an earlier command, whose answer could not be told from its own"
+	waitsForBridge = "it waited for the bridge to publish it"
 )
 
-// keep a command. One that was sent before may have left then.
 func (u *unsentCommands) keep(c *devicev1.Command, why string) {
-	if c.GetAttempt() > 1 {
-		return
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.why == nil {
-		u.why = make(map[string]string)
+	if u.all == nil {
+		u.all = make(map[string]unsentCommand)
 	}
-	u.why[c.GetId()] = why
+	u.all[c.GetId()] = unsentCommand{why, c.GetAttempt() > 1}
 }
 
 // take a command out. It is false where it is not there.
-func (u *unsentCommands) take(id string) (why string, ok bool) {
+func (u *unsentCommands) take(id string) (c unsentCommand, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	why, ok = u.why[id]
-	delete(u.why, id)
-	return why, ok
+	c, ok = u.all[id]
+	delete(u.all, id)
+	return c, ok
 }
 
 // Holds reports whether a command would wait for the broker: better in the
 // dispatcher, where it is not recorded as sent.
 func (p *peer) Holds() bool { return p.broker.away.Load() }
 
-// Recall takes back a command of which nothing has left; then nothing will.
-func (p *peer) Recall(id string) (why string, ok bool) { return p.broker.unsent.take(id) }
+// Recall takes back a command of which nothing has left; then nothing will. Of
+// one that this process has not taken first, as after a restart, it goes by the
+// claims, which are on disk before anything leaves: it bars what none is of.
+func (p *peer) Recall(ctx context.Context, id string) (why string, ok bool) {
+	c, taken := p.broker.unsent.take(id)
+	if taken && !c.again {
+		return c.why, true
+	}
+	if never, err := p.broker.bridge.published.bar(ctx, id, p.device); err != nil || !never {
+		return "", false
+	}
+	if !taken {
+		return waitsForBridge, true
+	}
+	return c.why, true
+}
