@@ -179,25 +179,24 @@ func (d *Dispatcher) handing(device string, epoch uint64) at {
 	return a
 }
 
-// resend hands over once more what is recorded as SENT. That it was sent
-// again goes to disk soon, with what the device answers: losing that loses
-// nothing but a line of the story. What another node has sent is recorded
-// first: that node may be about to find that its session took nothing, and
-// must not take back what the device then has from this one.
+// resend hands over once more what is recorded as SENT, when it is recorded
+// that it was sent again, or the record was looked at where it says so: it may
+// have changed since this node has read it, and the command may have its end.
+// It also tells another node, which may be about to find that its session took
+// nothing, and must not take back what the device then has from this one.
 func (d *Dispatcher) resend(ctx context.Context, e *entry, epoch uint64) error {
 	w := word{at: d.handing(e.queue.device, epoch), state: Sent}
-	if c := d.look(e); c != nil && c.SentNode != d.cfg.Node {
-		_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
-			if c.State != Sent {
-				return c, nil
-			}
-			return c.hear(w)
-		})
-		if err != nil && !errors.Is(err, errGone) {
-			return err
-		}
-	} else if err := d.soften(e, w); err != nil {
-		return nil // it has moved on
+	recorded := false
+	_, err := d.change(ctx, e, func(c *Command) (*Command, error) {
+		n, err := c.hear(w)
+		recorded = err == nil && n != c
+		return n, err
+	})
+	if err == nil && !recorded {
+		err = d.refresh(ctx, e)
+	}
+	if err != nil && !errors.Is(err, errGone) {
+		return err
 	}
 	c := d.look(e)
 	if c == nil || c.State != Sent || c.SentEpoch != epoch {

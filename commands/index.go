@@ -1,8 +1,6 @@
 package commands
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +28,7 @@ type entry struct {
 	lost     time.Time // class once: since when its session is known to be gone
 	flushAt  time.Time // when words are to be stored; zero: none
 	backoff  time.Time // no deadline before this: the store did not take the last one
+	missed   time.Time // since when the store has no record of it; zero: it has
 
 	due   time.Time // in the heap
 	place int       // in the heap; -1: not in it
@@ -120,6 +119,9 @@ func (d *Dispatcher) install(c *Command, own bool) *entry {
 			}
 			return nil
 		}
+		if d.ends.revision[c.ID] >= c.Revision {
+			return nil // it has ended since it was read
+		}
 		e = &entry{id: c.ID, queue: d.queueLocked(c.Device), place: -1, view: c}
 		d.entries[c.ID] = e
 		e.queue.insert(e)
@@ -127,6 +129,7 @@ func (d *Dispatcher) install(c *Command, own bool) *entry {
 		return e
 	}
 	before := e.view
+	e.missed = time.Time{}
 	switch {
 	case own && c.Revision >= before.Revision:
 		e.words, e.flushAt = nil, time.Time{}
@@ -218,68 +221,4 @@ func (q *queue) insert(e *entry) {
 		i--
 	}
 	q.pending = slices.Insert(q.pending, i, e)
-}
-
-// errGone says that a command has ended and must be looked up in the store.
-var errGone = errors.New("command is no longer pending")
-
-// change makes one durable step with a command; the caller holds e.step. fn
-// is called with the command as it stands, again when another node was
-// faster; it returns the command itself to leave it. errGone: it has ended.
-func (d *Dispatcher) change(ctx context.Context, e *entry, fn func(*Command) (*Command, error)) (*Command, error) {
-	ctx, cancel := storeContext(ctx)
-	defer cancel()
-	for {
-		c := d.look(e)
-		if c == nil {
-			return nil, errGone
-		}
-		n, err := fn(c)
-		if err != nil || n == c {
-			return n, err
-		}
-		err = d.cfg.Store.Update(ctx, n)
-		if err == nil {
-			d.install(n, true)
-			return n, nil
-		}
-		if !errors.Is(err, ErrStale) {
-			return nil, err
-		}
-		fresh, err := d.cfg.Store.Command(ctx, e.id)
-		if errors.Is(err, ErrNotFound) {
-			d.drop(e)
-			return nil, errGone
-		}
-		if err != nil {
-			return nil, err
-		}
-		d.install(fresh, false)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// recentEnds remembers the revisions of the last commands that ended, so that
-// hearing of them again from the store is nothing new.
-type recentEnds struct {
-	revision map[string]uint64
-	ring     [4096]string
-	next     int
-}
-
-// note reports whether that revision is new.
-func (r *recentEnds) note(c *Command) bool {
-	known, ok := r.revision[c.ID]
-	if ok && known >= c.Revision {
-		return false
-	}
-	if !ok {
-		delete(r.revision, r.ring[r.next])
-		r.ring[r.next] = c.ID
-		r.next = (r.next + 1) % len(r.ring)
-	}
-	r.revision[c.ID] = c.Revision
-	return true
 }
