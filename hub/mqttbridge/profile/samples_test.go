@@ -72,7 +72,7 @@ func TestSamplesOfEveryKindAreRecognised(t *testing.T) {
 `},
 		{"tasmota", []string{"tele/tasmota/POWER_LOW"}, ` air:14 pow:11 sht:4 tasmota:14
 `},
-		{"shelly", []string{"shellies/announce"}, ` shelly1-B929CC:5 shellyem-B9E4A1:2 shellyflood-A1B2C3:1 shellyht-F3A1B2:2 shellyplug-s-C18B12:9 shellyplus1pm-a8032abe54dc:7 shellypro4pm-f008d1d8b8b8:4
+		{"shelly", []string{"shellies/announce"}, ` shelly1-B929CC:11 shellydimmer2-C8C9A3708E3A:11 shellyem-B9E4A1:2 shellyflood-A1B2C3:1 shellyht-F3A1B2:2 shellyplug-s-C18B12:9 shellyplus1pm-a8032abe54dc:7 shellypro4pm-f008d1d8b8b8:4 shellyrgbw2-11ABD9:9 shellyrgbw2-2B8361:5
 `},
 		{"homeassistant", []string{
 			"homeassistant/binary_sensor/garden/config", // taken away

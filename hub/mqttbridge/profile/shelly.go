@@ -190,7 +190,7 @@ func (p *shelly) Decode(m Message, reports []Report) ([]Report, error) {
 	case t.rpc:
 		err = p.status(d, t, m, &report)
 	default:
-		unit, err = d.reading(t, m, &report)
+		unit, err = d.reading(&p.flat, t, m, &report)
 	}
 	if err != nil {
 		return reports, at(err, t.gear)

@@ -47,11 +47,22 @@ shellyem-B9E4A1: emeter_0_total_returned=double:9311.5
 shellyht-F3A1B2: sensor_temperature=double:22.25
 shellyht-F3A1B2: sensor_battery=double:100
 shellyflood-A1B2C3: sensor_flood=bool:false
+shellydimmer2-C8C9A3708E3A: light_0=bool:false
+shellydimmer2-C8C9A3708E3A: light_0_power=double:0
+shellydimmer2-C8C9A3708E3A: light_0_ison=bool:false light_0_source=string:mqtt light_0_has_timer=bool:false light_0_timer_started=double:0 light_0_timer_duration=double:0 light_0_timer_remaining=double:0 light_0_mode=string:white light_0_brightness=double:100 light_0_transition=double:0
+shellyrgbw2-11ABD9: color_0_ison=bool:true color_0_red=double:34 color_0_green=double:34 color_0_blue=double:34 color_0_white=double:34 color_0_gain=double:5 color_0_effect=double:0 color_0_power=double:0 color_0_overpower=bool:false
+shellyrgbw2-2B8361: white_1_ison=bool:true white_1_mode=string:white white_1_brightness=double:33 white_1_power=double:1.2 white_1_overpower=bool:false
+shelly1-B929CC: sensor_ext_temperatures_0_hwID=string:28ce46aa3c2001ba sensor_ext_temperatures_0_tC=double:20.75 sensor_ext_temperatures_0_tF=double:69.35 sensor_ext_temperatures_1_hwID=string:28d7d9bbcc20010d sensor_ext_temperatures_1_tC=double:21 sensor_ext_temperatures_1_tF=double:69.8
 shellyplug-s-C18B12 offline last will
 `)
 	const plug = "describes relay_0[]bool relay_0_power[W]double relay_0_energy[W.min]double temperature[Cel]double relay() announce()\n"
 	if !strings.Contains(got, plug) {
 		t.Errorf("not there: %s in\n%s", plug, got)
+	}
+	for _, want := range []string{"light_0_power[W]double", "light_0_brightness[%]double", "sensor_ext_temperatures_1_tC[Cel]double", "light() announce()", "white() announce()", "color() announce()"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("not there: %s in\n%s", want, got)
+		}
 	}
 
 	p := testShelly()

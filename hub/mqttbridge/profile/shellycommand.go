@@ -11,7 +11,7 @@ import (
 )
 
 // Command plans "rpc" and "relay" from generation 2 on, "relay", "light",
-// "roller" and "announce" before.
+// "white", "color", "roller" and "announce" before.
 func (p *shelly) Command(gear string, c Command) (Plan, error) {
 	d := p.devices[gear]
 	switch {
@@ -19,7 +19,12 @@ func (p *shelly) Command(gear string, c Command) (Plan, error) {
 		return Plan{}, Refuse("not heard yet", "which generation the gear is of is known when it was heard")
 	case d.rpc:
 		return p.call(gear, c)
-	case c.Name == "relay", c.Name == "light":
+	case c.Name == "light" || c.Name == "white":
+		if _, dims := c.Args["brightness"]; dims {
+			return shellyDim(gear, c)
+		}
+		return d.turn(gear, c)
+	case c.Name == "relay", c.Name == "color":
 		return d.turn(gear, c)
 	case c.Name == "roller":
 		return d.roll(gear, c)
@@ -39,7 +44,7 @@ func (p *shelly) Command(gear string, c Command) (Plan, error) {
 			},
 		}, nil
 	}
-	return Plan{}, unknownCommand(c.Name, "relay", "light", "roller", "announce")
+	return Plan{}, unknownCommand(c.Name, "relay", "light", "white", "color", "roller", "announce")
 }
 
 // maxShellyResult is how long a result may be to be handed on.

@@ -9,13 +9,13 @@ import (
 	"github.com/tetherline/tetherline/telemetry"
 )
 
-// shellyUnits are the units of fields from generation 2 on, by their last
-// words.
+// shellyUnits are the units of fields from JSON documents, by their last words.
 var shellyUnits = []struct{ suffix, unit string }{
 	{"_apower", "W"}, {"_act_power", "W"}, {"_aprt_power", "V.A"}, {"_voltage", "V"}, {"_current", "A"}, {"_freq", "Hz"},
 	{"_aenergy_total", "W.h"}, {"_ret_aenergy_total", "W.h"}, {"_total_act_energy", "W.h"}, {"_total_act_ret_energy", "W.h"},
 	{"_tC", "Cel"}, {"_tF", "[degF]"}, {"_rh", "%"}, {"_current_pos", "%"}, {"_target_pos", "%"}, {"_brightness", "%"},
 	{"_percent", "%"}, {"_lux", "lx"}, {"_V", "V"}, {"wifi_rssi", "dB[mW]"}, {"uptime", "s"}, {"ram_free", "By"}, {"_fs_free", "By"},
+	{"_power", "W"}, {"_gain", "%"}, {"_temp", "K"}, {"_hum", "%"}, {"_transition", "ms"}, {"_timer_duration", "s"}, {"_timer_remaining", "s"}, // of generation 1
 }
 
 // shellyFields are all fields of all gear, kept once: 10,000 devices of a few
@@ -54,10 +54,11 @@ func (p *shelly) see(d *shellyDevice, name, unit string, kind telemetry.Kind) {
 func (p *shelly) describe(d *shellyDevice, unit string, rows []telemetry.Row, now time.Time) *devicev1.Describe {
 	for _, row := range rows {
 		for _, f := range row.Fields {
-			if d.rpc {
-				unit = shellyUnit(f.Name)
+			of := unit
+			if of == "" && f.Value.Kind() == telemetry.Double {
+				of = shellyUnit(f.Name)
 			}
-			p.see(d, f.Name, unit, f.Value.Kind())
+			p.see(d, f.Name, of, f.Value.Kind())
 		}
 	}
 	if len(rows) == 0 || !due(&d.described, now) && !d.changed {
@@ -103,8 +104,16 @@ func (d *shellyDevice) commands(of *description, known []shellyField) {
 	if has["relay"] {
 		of.command("relay", "switch an output", channel, turn)
 	}
+	state := argument("turn", telemetry.String, false, "on, off or toggle; on or off beside a brightness")
+	brightness := argument("brightness", telemetry.Int, false, "0 to 100; it needs no turn")
 	if has["light"] {
-		of.command("light", "switch a light", channel, turn)
+		of.command("light", "switch or dim a light", channel, state, brightness)
+	}
+	if has["white"] {
+		of.command("white", "switch or dim a white channel", channel, state, brightness)
+	}
+	if has["color"] {
+		of.command("color", "switch a coloured light", channel, turn)
 	}
 	if has["roller"] {
 		of.command("roller", "move a roller", channel,

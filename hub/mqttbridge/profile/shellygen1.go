@@ -61,13 +61,15 @@ func shellyChannel(levels []string) string {
 
 // reading decodes a topic of generation 1. A topic that is not known is a
 // sign of life.
-func (d *shellyDevice) reading(t shellyTopic, m Message, report *Report) (unit string, err error) {
+func (d *shellyDevice) reading(flat *Flattener, t shellyTopic, m Message, report *Report) (unit string, err error) {
 	topic := strings.Join(t.rest, "/")
 	switch general := shellyChannel(t.rest); {
 	case general == "announce" || general == "info":
 		return "", shellyInfo(general, m, report)
 	case general == "input_event/+":
 		return "", shellyInput(t.rest, m, report)
+	case shellyDocuments[general]:
+		return "", shellyDocument(flat, t.rest, m, report)
 	default:
 		form, known := shellyForms[general]
 		if !known || len(topic) > maxTextBytes || len(m.Payload) == 0 {
