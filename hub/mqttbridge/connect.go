@@ -89,7 +89,7 @@ func (c *connection) once(ctx context.Context, closing func(s *link)) (anew bool
 	network, cut := context.WithCancel(context.Background())
 	defer cut()
 	s := &link{
-		lost: make(chan error, 1), again: make(chan struct{}, 1), begun: make(chan struct{}), unsettled: make(map[uint16]bool),
+		lost: make(chan error, 1), again: make(chan struct{}, 1), begun: make(chan struct{}),
 	}
 	s.acks.wake = make(chan struct{}, 1)
 	handler := func(_ mqtt.Client, m mqtt.Message) { c.take(s, []*arrival{fromClient(m)}) }

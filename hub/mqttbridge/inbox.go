@@ -29,6 +29,7 @@ type arrival struct {
 	first   int64         // when it came first; 0: not asked yet
 	stamped int64         // rows that have got that time, or a little more
 	entries []entry       // that wait to be appended
+	entry   [1]entry      // room for the first of those
 	held    []held        // reports of gear that is being allowed
 	last    uint64        // seq of the last entry that was appended; 0: none was
 	rows    uint64        // appended
@@ -105,7 +106,7 @@ func (i *inbox) take(s *link, a *arrival) {
 	case a.kept:
 		i.takeKept(s, a)
 		return
-	case a.id != 0 && (s.missed || s.unsettled[a.id]):
+	case a.id != 0 && (s.missed || s.unsettled.has(a.id)):
 		return // unsettled: sent again, though the first is still on its way
 	case i.closed || i.bytes+a.bytes > i.roomFor(a):
 		if a.id == 0 && a.topic != i.own {
@@ -119,8 +120,8 @@ func (i *inbox) take(s *link, a *arrival) {
 		return
 	}
 	if a.id != 0 {
-		s.unsettled[a.id] = true
-		s.most = max(s.most, len(s.unsettled))
+		s.unsettled.add(a.id)
+		s.most = max(s.most, s.unsettled.n)
 	}
 	i.hold(a)
 }
@@ -179,7 +180,7 @@ func (i *inbox) settled(done []*arrival) {
 		i.bytes -= a.bytes
 		i.count--
 		if a.id != 0 {
-			delete(a.session.unsettled, a.id)
+			a.session.unsettled.remove(a.id)
 		}
 		if a.kept {
 			a.session.kept--
@@ -201,7 +202,7 @@ func (i *inbox) close() {
 func (i *inbox) missed(s *link) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return s.missed && !i.closed && len(s.unsettled) == 0 && s.kept == 0
+	return s.missed && !i.closed && s.unsettled.n == 0 && s.kept == 0
 }
 
 // left reports whether messages of the session were left for want of room.

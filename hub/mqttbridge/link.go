@@ -94,12 +94,34 @@ type link struct {
 	fence   fence
 
 	// Guarded by the inbox's mu.
-	missed    bool            // messages of QoS 1 were left for want of room
-	unsettled map[uint16]bool // packet identifiers on their way
-	most      int             // of those at once
-	kept      int             // messages that the hub's own broker retains, on their way
+	missed    bool  // messages of QoS 1 were left for want of room
+	unsettled idSet // on their way
+	most      int   // of those at once
+	kept      int   // messages that the hub's own broker retains, on their way
 	// missed not for want of room: the broker holds messages up.
 	heldUp bool
+}
+
+// idSet is a set of packet identifiers. Its zero value is empty.
+type idSet struct {
+	bits [packetIDs / 64]uint64
+	n    int
+}
+
+func (s *idSet) has(id uint16) bool { return s.bits[id/64]&(1<<(id%64)) != 0 }
+
+func (s *idSet) add(id uint16) {
+	if !s.has(id) {
+		s.bits[id/64] |= 1 << (id % 64)
+		s.n++
+	}
+}
+
+func (s *idSet) remove(id uint16) {
+	if s.has(id) {
+		s.bits[id/64] &^= 1 << (id % 64)
+		s.n--
+	}
 }
 
 // acked reports whether every acknowledgement has gone out, or never will.

@@ -178,7 +178,7 @@ func TestAcknowledgements(t *testing.T) {
 func TestInboxTellsOfAFullWindow(t *testing.T) {
 	var i inbox
 	i.init(1 << 20)
-	s := &link{unsettled: make(map[uint16]bool)}
+	s := &link{}
 	var all []*arrival
 	put := func(n int) (full bool) {
 		var batch []*arrival

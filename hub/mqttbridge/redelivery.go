@@ -146,6 +146,12 @@ func (r *redelivery) awaited(s *slot) bool {
 
 // messageHash is never 0.
 func messageHash(topic string, payload []byte) uint64 {
+	var room [512]byte
+	if len(topic)+1+len(payload) <= len(room) {
+		all := append(append(append(room[:0], topic...), 0), payload...) // 0 is in no topic
+		sum := sha256.Sum256(all)
+		return max(binary.LittleEndian.Uint64(sum[:]), 1)
+	}
 	h := sha256.New()
 	_, _ = io.WriteString(h, topic)
 	_, _ = h.Write([]byte{0}) // in no topic

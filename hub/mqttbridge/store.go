@@ -36,6 +36,9 @@ func (b *broker) encode(a *arrival, g *gear, m *profile.Message, rows []telemetr
 	}
 	if err == nil {
 		b.encoded += len(msg)
+		if a.entries == nil {
+			a.entries = a.entry[:0]
+		}
 		a.entries = append(a.entries, entry{g, a.received.UnixNano(), info.Rows, msg})
 		return
 	}

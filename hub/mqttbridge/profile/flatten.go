@@ -37,6 +37,7 @@ type Leaf struct {
 	Value telemetry.Value
 	// number as it was written, in the payload; nil for other values.
 	number []byte
+	known  *knownPath // of Path
 }
 
 // Int is the leaf as an integer, where it is one that an int64 holds: 21,
@@ -84,8 +85,10 @@ type Flattener struct {
 
 	// Of the document in hand.
 	scanner
-	document uint64 // its number
-	path     []byte // down to the value in hand
+	document uint64     // its number
+	path     []byte     // down to the value in hand
+	first    *knownPath // of the document before
+	last     *knownPath // of the value before; nil: it is the first
 	leaves   []Leaf
 	problems int
 	problem  string // the first
@@ -98,7 +101,10 @@ type Flattener struct {
 type knownPath struct {
 	path string
 	name *knownName
-	in   uint64 // the last document that had it
+	in   uint64     // the last document that had it
+	next *knownPath // that stood behind it then
+	// What the kind json makes of it; nil: that has not been asked.
+	field *jsonField
 }
 
 type knownName struct {
@@ -120,8 +126,9 @@ type knownName struct {
 // many fields" (over telemetry.MaxFields).
 func (f *Flattener) Flatten(payload []byte) (leaves []Leaf, problem string, err error) {
 	if f.paths == nil || len(f.paths) > maxPaths {
-		f.paths, f.names = map[string]*knownPath{}, map[string]*knownName{}
+		f.paths, f.names, f.first = map[string]*knownPath{}, map[string]*knownName{}, nil
 	}
+	f.last = nil
 	f.document++
 	f.path, f.leaves = f.path[:0], f.leaves[:0]
 	f.problem, f.problems = "", 0
@@ -173,11 +180,25 @@ func (f *Flattener) leaf(value telemetry.Value, number []byte) error {
 		return Refuse("too many fields", "the document has over %d values, as many as a device may have fields: it is not stored, whatever the settings leave out; let the gear send fewer", telemetry.MaxFields)
 	}
 	p.in, p.name.in = f.document, f.document
-	f.leaves = append(f.leaves, Leaf{Path: p.path, Name: p.name.name, Value: value, number: number})
+	f.leaves = append(f.leaves, Leaf{Path: p.path, Name: p.name.name, Value: value, number: number, known: p})
 	return nil
 }
 
+// known is the path in hand. Documents of the same gear have the same paths in
+// the same order, so that it is mostly the one that is expected.
 func (f *Flattener) known() *knownPath {
+	expected := &f.first
+	if f.last != nil {
+		expected = &f.last.next
+	}
+	if *expected == nil || (*expected).path != string(f.path) {
+		*expected = f.find()
+	}
+	f.last = *expected
+	return f.last
+}
+
+func (f *Flattener) find() *knownPath {
 	if p, ok := f.paths[string(f.path)]; ok {
 		return p
 	}

@@ -60,8 +60,8 @@ type jsonProfile struct {
 	rules     []jsonRule
 	only      bool
 	time      *timeField // nil: arrival
-	known     map[string]jsonField
 	flattener Flattener
+	fields    []telemetry.Field // scratch
 }
 
 // jsonRule is what the settings say of the paths that match.
@@ -156,18 +156,19 @@ func (p *jsonProfile) Decode(m Message, reports []Report) ([]Report, error) {
 	if err != nil {
 		return reports, refusedOf(c.gear, err)
 	}
-	row := telemetry.Row{Measurement: p.measurementOf(c), Fields: make([]telemetry.Field, 0, len(leaves))}
+	row := telemetry.Row{Measurement: p.measurementOf(c), Fields: p.fields[:0]}
 	trouble := troubles{}
 	if problem != "" {
 		trouble.add(problem)
 	}
 	renamed := len(p.rules) > 0
-	for _, l := range leaves {
+	for i := range leaves {
+		l := &leaves[i]
 		f := p.field(l)
 		switch {
 		case f.omit:
 		case f.time:
-			if row.Time, err = p.time.of(l, m.Received); err != nil {
+			if row.Time, err = p.time.of(*l, m.Received); err != nil {
 				trouble.add(err.Error())
 			}
 		default:
@@ -183,6 +184,7 @@ func (p *jsonProfile) Decode(m Message, reports []Report) ([]Report, error) {
 			row.Fields = append(row.Fields, telemetry.Field{Name: f.name, Value: value})
 		}
 	}
+	p.fields = row.Fields
 	if p.time != nil && row.Time == 0 && trouble.n == 0 {
 		trouble.add("there is no time at " + p.time.path + ": the time of arrival is used")
 	}
@@ -190,16 +192,12 @@ func (p *jsonProfile) Decode(m Message, reports []Report) ([]Report, error) {
 }
 
 // field finds what the settings say of a leaf.
-func (p *jsonProfile) field(l Leaf) jsonField {
-	if f, ok := p.known[l.Path]; ok {
-		return f
+func (p *jsonProfile) field(l *Leaf) *jsonField {
+	if l.known.field == nil {
+		f := p.newField(*l)
+		l.known.field = &f
 	}
-	if p.known == nil || len(p.known) > maxPaths {
-		p.known = map[string]jsonField{}
-	}
-	f := p.newField(l)
-	p.known[l.Path] = f
-	return f
+	return l.known.field
 }
 
 func (p *jsonProfile) newField(l Leaf) jsonField {
@@ -235,7 +233,7 @@ func (r jsonRule) matches(keys []string) bool {
 }
 
 // of is the value that a leaf has by the settings.
-func (f jsonField) of(l Leaf) (telemetry.Value, error) {
+func (f *jsonField) of(l *Leaf) (telemetry.Value, error) {
 	switch {
 	case f.kind == "":
 		return l.Value, nil

@@ -152,7 +152,7 @@ type Profile interface {
 	// Decode appends to reports what a message says. Several reports may
 	// come of one message; none means that it says nothing of interest. On
 	// an error (a *Refusal says why) nothing of the message is used, but for
-	// an *Early.
+	// an *Early. The rows are good until the next Decode.
 	Decode(m Message, reports []Report) ([]Report, error)
 	// Command plans a command. Errors: a *Refusal for a name or arguments
 	// that the gear does not know; the command ends REJECTED with its text.

@@ -41,6 +41,7 @@ type source struct {
 	commands     []*command
 	filters      []string
 	describe     *devicev1.Describe // what the settings say of every piece of gear; nil: nothing
+	rows         []telemetry.Row    // scratch
 }
 
 type availability struct {
@@ -216,7 +217,8 @@ func (a *availability) text(payload []byte) (string, error) {
 func (s *source) stored(c captured, m Message, row telemetry.Row, problem string) Report {
 	r := Report{Gear: c.gear, Describe: s.describe, NotAlive: m.Retained, Problem: problem}
 	if len(row.Fields) > 0 && (!m.Retained || row.Time != 0) {
-		r.Rows = []telemetry.Row{row}
+		s.rows = append(s.rows[:0], row)
+		r.Rows = s.rows
 	}
 	return r
 }
