@@ -104,6 +104,25 @@ func TestADeviceSpeaksOnlyForItself(t *testing.T) {
 		}
 	}
 	h.want(id, commands.Delivered)
+
+	// Of a command that has ended, as the hub has decided, a late word of its
+	// own device would count.
+	over := h.send(commands.Request{Device: "d1", Spec: commands.Spec{Timeout: 100 * time.Millisecond}}).ID
+	before := h.want(over, commands.TimedOut)
+	for _, phase := range []devicev1.CommandPhase{delivered, running, failed, succeeded} {
+		final, err := h.d.Update(ctx, "d2", 1, word(over, phase))
+		if want := phase == failed || phase == succeeded; final != want || err != nil {
+			t.Errorf("%s of what has ended: %v, %v", phase, final, err)
+		}
+	}
+	after, events, err := h.d.Get(ctx, over)
+	if after.Events = events; err != nil || after.State != commands.TimedOut || after.Confirmed || len(events) != len(before.Events) {
+		t.Fatalf("another device's word counts: %s, confirmed %v, %v:\n%s", after.State, after.Confirmed, err, story(after))
+	}
+	if final, err := h.d.Update(ctx, "d1", 1, word(over, succeeded)); !final || err != nil {
+		t.Errorf("its own device's word: %v, %v", final, err)
+	}
+	h.want(over, commands.Succeeded)
 	queued := h.send(commands.Request{Device: "d3"}).ID
 	claim := func(state commands.State) {
 		t.Helper()
@@ -126,7 +145,7 @@ func TestADeviceSpeaksOnlyForItself(t *testing.T) {
 	if c := h.want(queued, commands.Succeeded); !strings.Contains(c.Reason, "ended it as CANCELED; this hub has no record of having sent it") {
 		t.Errorf("reason %q", c.Reason)
 	}
-	if s := h.d.Stats(); s.Unknown != 8 {
+	if s := h.d.Stats(); s.Unknown != 12 {
 		t.Errorf("%d unknown", s.Unknown)
 	}
 }

@@ -185,10 +185,24 @@ func TestOnlyTheDeviceItselfAnswers(t *testing.T) {
 	pump, thief := h.CreateDevice(t, "pump"), h.CreateDevice(t, "thief")
 	send(t, h.Endpoint, "pump", "k", &operatorv1.CommandSpec{Name: "act"})
 	p := connectPeer(t, h.Endpoint, thief)
-	p.say(&devicev1.CommandUpdate{Id: "k", Phase: phaseSucceeded})
-	for p.next().GetCommandAck().GetId() != "k" { // so that it does not say it for ever
+	claim := func(id string) {
+		p.say(&devicev1.CommandUpdate{Id: id, Phase: phaseSucceeded})
+		for p.next().GetCommandAck().GetId() != id { // so that it does not say it for ever
+		}
 	}
+	claim("k")
 	await(t, h.Endpoint, "k", "QUEUED")
+	// What has ended without a word of its device takes one, and no other's.
+	send(t, h.Endpoint, "pump", "CANCELED", &operatorv1.CommandSpec{Name: "act"})
+	cancel(t, h.Endpoint, "CANCELED")
+	send(t, h.Endpoint, "pump", "EXPIRED", &operatorv1.CommandSpec{Name: "act", Ttl: durationpb.New(time.Second)})
+	for _, id := range []string{"CANCELED", "EXPIRED"} {
+		await(t, h.Endpoint, id, id)
+		claim(id)
+		if now := command(t, h.Endpoint, id).Command; stateName(now) != id {
+			t.Errorf("%s: the thief is believed: %v", id, now)
+		}
+	}
 	obeying(t, h.Endpoint, pump, "act", client.Handler{Run: nothing})
 	if now := await(t, h.Endpoint, "k", "SUCCEEDED"); now.Attempts != 1 {
 		t.Errorf("%v", now)
