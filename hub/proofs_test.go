@@ -204,12 +204,22 @@ func TestAnotherHubGetsNothing(t *testing.T) {
 	c := home.CreateDevice(t, "dev-1")
 	theirs := other.CreateDevice(t, "dev-1")
 	honest := other.Client(c)
-	credulous := other.Client(c)
-	credulous.URL = startCredulous(t, issueCertificate(t, stealCA(t, cfg.Data), time.Hour), theirs.Secret)
+	certificate := issueCertificate(t, stealCA(t, cfg.Data), time.Hour)
+	credulous := func(proof func([]byte) []byte) client.Config {
+		cfg := other.Client(c)
+		cfg.URL = startCredulous(t, certificate, theirs.Secret, proof)
+		return cfg
+	}
+	itsOwn := credulous(func(proof []byte) []byte { return proof })
 	for name, tt := range map[string]struct {
 		hub  client.Config
 		want error
-	}{"it asks for the proof": {honest, client.ErrUnauthorized}, "it believes any proof": {credulous, client.ErrHubProof}} {
+	}{
+		"it asks for the proof":                       {honest, client.ErrUnauthorized},
+		"it believes any proof":                       {itsOwn, client.ErrHubProof},
+		"it believes any proof, and gives none":       {credulous(func([]byte) []byte { return nil }), client.ErrHubProof},
+		"it believes any proof, and gives half a one": {credulous(func(proof []byte) []byte { return proof[:16] }), client.ErrHubProof},
+	} {
 		sdk, errs, switched := wary(t, tt.hub)
 		awaitDoubt(t, name, sdk, errs, tt.want)
 		if st := sdk.Stats(); st.FramesSent != 0 || st.RowsAcked != 0 || st.Sessions != 0 || len(switched) != 0 {
@@ -221,14 +231,14 @@ func TestAnotherHubGetsNothing(t *testing.T) {
 	}
 	// It is the proof that the device does not believe: its own device would.
 	mine := other.Client(theirs)
-	mine.URL = credulous.URL
+	mine.URL = itsOwn.URL
 	sdk, _, _ := wary(t, mine)
 	hubtest.Eventually(t, "the other hub's own device is online there", func() bool { return sdk.Stats().Sessions > 0 })
 }
 
-// startCredulous is the handshake of a hub that welcomes any device, with the
-// proof of its own secret for it, and then sends a command.
-func startCredulous(t *testing.T, certificate tls.Certificate, secret device.Secret) (url string) {
+// startCredulous is the handshake of a hub that welcomes any device, with what
+// proof makes of the proof of its own secret for it, and then sends a command.
+func startCredulous(t *testing.T, certificate tls.Certificate, secret device.Secret, proof func([]byte) []byte) (url string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := (&websocket.Upgrader{Subprotocols: []string{device.Protocol}}).Upgrade(w, r, nil)
@@ -257,9 +267,9 @@ func startCredulous(t *testing.T, certificate tls.Certificate, secret device.Sec
 		transcript := device.Transcript{DeviceID: hello.DeviceId, Generation: hello.Generation, Binding: binding}
 		copy(transcript.BootID[:], hello.BootId)
 		copy(transcript.DeviceNonce[:], hello.DeviceNonce)
-		proof := secret.HubProof(&transcript)
+		own := secret.HubProof(&transcript)
 		send(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Welcome{Welcome: &devicev1.Welcome{
-			HubProof: proof[:], HeartbeatIntervalS: 25, WindowFrames: 64, WindowBytes: 1 << 20, MaxFrameBytes: 64 << 10,
+			HubProof: proof(own[:]), HeartbeatIntervalS: 25, WindowFrames: 64, WindowBytes: 1 << 20, MaxFrameBytes: 64 << 10,
 		}}})
 		send(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Command{Command: &devicev1.Command{Id: "c-1", Name: "switch", Attempt: 1}}})
 		_, _, _ = ws.ReadMessage() // whatever it says then

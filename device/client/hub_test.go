@@ -186,6 +186,11 @@ func (c *peerConn) challenge() {
 	c.t.Helper()
 	var nonce [device.NonceBytes]byte
 	_, _ = rand.Read(nonce[:])
+	c.challengeWith(nonce)
+}
+
+func (c *peerConn) challengeWith(nonce [device.NonceBytes]byte) {
+	c.t.Helper()
 	c.send(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Challenge{Challenge: &devicev1.Challenge{
 		HubNonce: nonce[:], ServerTimeUnixNs: uint64(time.Now().UnixNano()), Protocol: device.Protocol,
 	}}})

@@ -38,25 +38,6 @@ func wantReason(t *testing.T, reasons <-chan error, want error) {
 	}
 }
 
-func TestNothingLeavesBeforeTheHubHasProvedItself(t *testing.T) {
-	hub := newPeer(t)
-	cfg := hub.config()
-	reasons := states(&cfg)
-	c := start(t, cfg)
-	c.publish(t, 1)
-	conn := hub.accept(t)
-	conn.challenge()
-	conn.send(&devicev1.HubFrame{Frame: &devicev1.HubFrame_Welcome{Welcome: &devicev1.Welcome{
-		HubProof: make([]byte, 32), HeartbeatIntervalS: 25, WindowFrames: 9, WindowBytes: 1 << 20, MaxFrameBytes: MaxFrameBytes,
-	}}})
-	conn.wantClose(websocket.ClosePolicyViolation)
-	wantReason(t, reasons, ErrHubProof)
-	if got := c.Stats(); got.Sessions != 0 || got.FramesSent != 0 {
-		t.Fatalf("a session with an impostor: %+v", got)
-	}
-	hub.accept(t).welcome().telemetry(1) // the reading is not lost
-}
-
 // An Ack, a command or a Throttle in the place of the Welcome gets nothing.
 func TestHandshakeTakesNoOtherFrame(t *testing.T) {
 	hub := newPeer(t)

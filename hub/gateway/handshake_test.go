@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tetherline/tetherline/device"
@@ -133,13 +135,25 @@ func TestTLS12WithExtendedMasterSecretBinds(t *testing.T) {
 	}
 }
 
-// A Hello that was good on one connection is worthless on another.
+// A Hello that was good on one connection is worthless on another: where it
+// covers the TLS channel, and where the hub's nonce alone tells the two apart.
 func TestReplayedHelloIsRefused(t *testing.T) {
 	h := startHub(t, options{})
-	first := h.connect(h.create("dev-1"), 1)
-	second := h.dial()
-	second.sendRaw(first.hello)
-	second.wantClose(4500)
+	c := h.create("dev-1")
+	h.update("dev-1", func(d *registry.Device) { d.AllowUnbound = true })
+	for _, bound := range []bool{true, false} {
+		first := h.dial()
+		if !bound {
+			first.binding = nil
+		}
+		first.handshake(c, 1)
+		second := h.dial()
+		second.sendRaw(first.hello)
+		f, err := second.read()
+		if closed := new(websocket.CloseError); !errors.As(err, &closed) || closed.Code != 4500 || closed.Text != "unauthorized" {
+			t.Fatalf("bound %v: the hub answers a recorded Hello with %v, %v; want close code 4500", bound, f, err)
+		}
+	}
 }
 
 // A middleman that terminates TLS with a certificate the device trusts fails
