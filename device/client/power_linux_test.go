@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tetherline/tetherline/hub/powertest"
 )
 
@@ -60,6 +62,38 @@ func TestFileSpoolOnALyingDiskIsSeen(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A device tells no end that a loss of power could take back: what the hub may
+// have heard it says again afterwards, with its result, and not that the
+// command was interrupted.
+func TestAnEndThatWasToldSurvivesPowerLoss(t *testing.T) {
+	disk := powertest.New(t, powertest.Options{Forgetful: true})
+	hub, cfg, relay := commandPeer(t, Handler{})
+	cfg.JournalPath = filepath.Join(disk.Dir(), "commands")
+	c := start(t, cfg)
+	conn := hub.accept(t).welcome()
+	conn.command("c1", "relay", `{"on":true}`)
+	conn.wantUpdate("c1", phaseDelivered, 0)
+	relay.wantRun(t, "c1")
+	relay.proceed <- struct{}{}
+	told := conn.wantUpdate("c1", phaseSucceeded, 0)
+	// The hub goes without having recorded it, and the power goes: nothing that
+	// the process does from here on reaches the medium.
+	disk.Lie(true)
+	conn.ws.Close()
+	_ = c.stop(t)
+	disk.Cut(t)
+	disk.Lie(false)
+
+	start(t, cfg)
+	conn = hub.accept(t).welcome()
+	if again := conn.update(); !proto.Equal(again, told) {
+		t.Errorf("after the loss of power the device says %v; before it said %v", again, told)
+	}
+	if len(relay.runs) != 0 {
+		t.Error("the command runs again")
 	}
 }
 
