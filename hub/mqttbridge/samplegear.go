@@ -20,6 +20,7 @@ type foundGear struct {
 	name     string
 	id       string // that it would get
 	fields   map[fieldKey]*devicev1.FieldDescription
+	sent     map[fieldKey]bool // fields of which a value came; the others are described
 	commands []string
 	status   string
 	problem  string
@@ -39,7 +40,7 @@ func (d *draft) of(name string) *foundGear {
 	if d.gear == nil {
 		d.gear = make(map[string]*foundGear)
 	}
-	g = &foundGear{name: name, fields: make(map[fieldKey]*devicev1.FieldDescription)}
+	g = &foundGear{name: name, fields: make(map[fieldKey]*devicev1.FieldDescription), sent: make(map[fieldKey]bool)}
 	d.gear[name] = g
 	return g
 }
@@ -90,6 +91,9 @@ func (g *foundGear) measured(measurement string, f *telemetry.Field) {
 	key := fieldKey{measurementName(measurement), f.Name}
 	kind := profile.KindNumber(f.Value.Kind())
 	known := g.fields[key]
+	if known != nil || len(g.fields) < telemetry.MaxFields {
+		g.sent[key] = true
+	}
 	switch {
 	case known == nil && len(g.fields) >= telemetry.MaxFields:
 		g.problem = fmt.Sprintf("it has over %d fields: others would be refused", telemetry.MaxFields)

@@ -185,7 +185,7 @@ func (s *study) tellMixed() {
 			for _, key := range slices.SortedFunc(maps.Keys(g.fields), func(a, b fieldKey) int { return strings.Compare(a.name, b.name) }) {
 				m := s.mixed[d.key][key.name]
 				switch {
-				case m != nil && d.proposed:
+				case m != nil && d.proposed && g.sent[key]:
 					g.fields[key].Description = "mixed"
 					g.problem = m.words(key.name)
 				case g.mixed[key] != "":

@@ -179,6 +179,11 @@ func TestSampledMixedTypes(t *testing.T) {
 			}
 		})
 	}
+	// Gear that did not send the field is not told that it is mixed.
+	others, _, _ := studied(t, nil, heard("s/a/relay true", "s/a/relay on", "s/a/temp 1", "s/b/temp 2")...)
+	if len(others) != 2 || !strings.Contains(others[0].Problem, "field relay is mixed") || others[1].Problem != "" {
+		t.Errorf("%v", others)
+	}
 	// Profiles whose fields are at odds do not share a measurement.
 	gear, profiles, _ := studied(t, nil, heard("a/one/relay on", "a/one/temp 1", "b/c/two/relay true")...)
 	if len(profiles) != 2 || settingsOf(t, profiles[0])["measurement"] != nil || settingsOf(t, profiles[1])["measurement"] != "raw_2" ||

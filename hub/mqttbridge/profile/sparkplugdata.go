@@ -23,6 +23,9 @@ func (p *sparkplug) data(t sparkplugTopic, payload *sparkplugMessage, m Message,
 	report := Report{Gear: t.gear(), Lost: n.sequence(payload, m, &wrong)}
 	if !n.born || !g.born {
 		n.doubted, report.Problem = true, wrong.String()
+		// In a session that is known a device is online by its birth only
+		// (Sparkplug 3.0.0, 6.4.21): it may be one that has died.
+		report.NotAlive = n.born
 		return p.early(n, g, t, payload, m, report, reports)
 	}
 	return p.values(t, g, n, payload, m, report, &wrong, reports), nil

@@ -170,3 +170,32 @@ func TestSparkplugTransientValuesAndDescriptions(t *testing.T) {
 		}
 	}
 }
+
+// What a device says after its death, or before its birth, in a session that
+// is known does not bring it online: only a birth does.
+func TestSparkplugDataAfterDeath(t *testing.T) {
+	p := testSparkplug()
+	level := metric("level", sparkplugv1.DataType_Double, 1.0)
+	data := func(seq uint64) Report { return one(t, take(t, p, message(t, topicDDATA, payloadOf(seq, level)))) }
+	if r := data(9); r.NotAlive || !r.Awaited {
+		t.Errorf("data of a node that is not known: %+v", r)
+	}
+	take(t, p, message(t, topicNBIRTH, birthOf(0, level)))
+	if r := data(1); !r.NotAlive || !r.Awaited {
+		t.Errorf("data before the birth: %+v", r)
+	}
+	take(t, p, message(t, topicDBIRTH, payloadOf(2, level)))
+	if r := data(3); r.NotAlive || len(r.Rows) != 1 {
+		t.Errorf("data after the birth: %+v", r)
+	}
+	if r := one(t, take(t, p, message(t, "spBv1.0/g/DDEATH/n/d", payloadOf(4)))); r.Status != Offline {
+		t.Errorf("death: %+v", r)
+	}
+	r := data(5)
+	if !r.NotAlive || r.Status != Unchanged || len(r.Rows) > 0 {
+		t.Errorf("data after the death: %+v", r)
+	}
+	if r := one(t, take(t, p, message(t, topicDBIRTH, payloadOf(6, level)))); r.Status != Online || r.NotAlive {
+		t.Errorf("birth: %+v", r)
+	}
+}
