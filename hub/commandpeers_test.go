@@ -178,7 +178,7 @@ func TestHono1632_CommandGoesToTheLivingSession(t *testing.T) {
 	}
 }
 
-// Nobody ends a command but its own device.
+// Nobody ends a command but its own device, nor another way what has ended.
 func TestOnlyTheDeviceItselfAnswers(t *testing.T) {
 	t.Parallel()
 	h := hubtest.Start(t, hubtest.Config(t))
