@@ -61,7 +61,7 @@ func (d *Dispatcher) refresh(ctx context.Context, e *entry) error {
 			d.drop(e)
 			return errGone
 		}
-		return fmt.Errorf("command %s is not found in the store, which had it; trying again", e.id)
+		return fmt.Errorf("command %s is not found in the store, which had it: %w", e.id, ErrUnsettled)
 	}
 	if err != nil {
 		return err

@@ -39,6 +39,9 @@ var (
 	ErrSlowWatcher = errors.New("watcher is too slow")
 	// ErrClosed: the dispatcher has stopped.
 	ErrClosed = errors.New("dispatcher has stopped")
+	// ErrUnsettled: the store does not say yet what became of a record, as
+	// while a cluster changes its leader; the call may be made again.
+	ErrUnsettled = errors.New("the command store is not settled")
 
 	// ErrExists is returned by a Store that holds the id already.
 	ErrExists = errors.New("exists already")

@@ -70,7 +70,7 @@ func createOrFind[T any](ctx context.Context, key string, create func() error, f
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("key %s is being used by another node: %w", key, ctx.Err())
+			return nil, nil, fmt.Errorf("key %s is being used by another node: %w", key, ErrUnsettled)
 		case <-time.After(pause):
 		}
 	}

@@ -88,6 +88,7 @@ var errorTable = []struct {
 	{commands.ErrBadPageToken, connect.CodeInvalidArgument, true},
 	{commands.ErrSlowWatcher, connect.CodeUnavailable, true},
 	{commands.ErrClosed, connect.CodeUnavailable, false},
+	{commands.ErrUnsettled, connect.CodeUnavailable, false},
 
 	{context.Canceled, connect.CodeCanceled, false},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, false},
