@@ -7,11 +7,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/tetherline/tetherline/hub/hubtest"
+	"github.com/tetherline/tetherline/hub/mqttbridge/profile"
 	"github.com/tetherline/tetherline/hub/mqtttest"
 )
 
@@ -39,6 +41,16 @@ func recipes(t *testing.T) (found []recipe) {
 	}
 	if marks := strings.Count(string(page), "<!-- recipe -->"); len(found) != marks || marks < 9 {
 		t.Fatalf("%d recipes are understood of %d; want at least 9", len(found), marks)
+	}
+	for _, kind := range profile.Kinds() {
+		if !slices.ContainsFunc(found, func(r recipe) bool { return strings.Contains(r.config, "- kind: "+kind.Name+"\n") }) {
+			t.Errorf("no recipe is for gear of kind %s", kind.Name)
+		}
+	}
+	for _, kind := range []string{"shelly1", "shelly2"} {
+		if !slices.ContainsFunc(found, func(r recipe) bool { return strings.Contains(r.block, "--kind "+kind+" ") }) {
+			t.Errorf("no recipe is for %s", kind)
+		}
 	}
 	return found
 }

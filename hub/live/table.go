@@ -232,6 +232,23 @@ func (t *Table) Leave(id string, p Peer, reason string) {
 	t.publish(id, state)
 }
 
+// Explain gives a device that is offline, of this node last, another reason for
+// that in the place of was: one that was learned later. It does nothing where
+// the reason is not that.
+func (t *Table) Explain(id, was, reason string) {
+	t.mu.Lock()
+	e := t.entries[id]
+	if e == nil || e.peer != nil || e.state.Online || e.state.Node != t.cfg.Node || e.state.Reason != was {
+		t.mu.Unlock()
+		return
+	}
+	e.state.Reason = reason
+	state := e.state
+	t.changed(id)
+	t.mu.Unlock()
+	t.publish(id, state)
+}
+
 // entry of a device, made where it is missing. mu is held.
 func (t *Table) entry(id string) *entry {
 	e := t.entries[id]

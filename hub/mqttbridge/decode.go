@@ -208,7 +208,7 @@ func (b *broker) known(a *arrival, g *gear, m *profile.Message, r *profile.Repor
 		if reason == "" {
 			reason = "last will"
 		}
-		b.leave(g, reason)
+		b.died(g, reason)
 	case r.Status == profile.Online:
 		g.announces = true
 		b.alive(g, a.received)

@@ -60,6 +60,17 @@ func (b *broker) leave(g *gear, reason string) {
 	b.dropParked(p)
 }
 
+// died: the gear is offline by its own word, or the broker's, which also tells
+// why gear is that went offline with the hub or the broker.
+func (b *broker) died(g *gear, reason string) {
+	if g.peer == nil {
+		for _, was := range []string{hubStopped, b.notReachable(), session.CloseDraining.Info().Presence} {
+			b.bridge.deps.Live.Explain(g.device.ID, was, reason)
+		}
+	}
+	b.leave(g, reason)
+}
+
 // stopped: the table of live devices wants the peer to go.
 func (b *broker) stopped(p *peer, code session.CloseCode) {
 	g := p.gear
