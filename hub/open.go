@@ -67,7 +67,7 @@ func (h *Hub) openNATS(ctx context.Context) error {
 
 func (h *Hub) openRegistry(ctx context.Context) error {
 	r, err := registry.Open(ctx, h.node.JetStream(), registry.Config{
-		Replicas: h.node.Replicas(), Grace: h.cfg.RotationGrace, Logger: h.log,
+		Replicas: h.node.Replicas(), Grace: h.cfg.RotationGrace, Sole: h.cfg.NATSURL == "", Logger: h.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open registry: %w", err)

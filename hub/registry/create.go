@@ -74,7 +74,7 @@ func (r *Registry) CreateMany(ctx context.Context, all []NewDevice) []Created {
 			}
 		}
 	}
-	if err := r.deviceMirror.wait(ctx, last); err != nil {
+	if err := r.deviceMirror.wrote(ctx, last); err != nil {
 		for i := range out {
 			if out[i].Device != nil {
 				out[i] = Created{Err: fmt.Errorf("device %s: %w", all[i].ID, err)}

@@ -2,41 +2,57 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// mirror keeps a copy of one KV bucket up to date. There is one writer, the
-// goroutine of run: it hands every change to the owner in the order of the
-// bucket, and wakes those who wait for their own.
+// mirror keeps a copy of one KV bucket up to date. It hands every change to the
+// owner once, in the order of the bucket, and wakes those who wait for their
+// own. Changes come from a watch (run), and where that is silent, from the
+// leader of the bucket's stream (keepUp): a watch lives on one server, and when
+// that one dies, its library takes 10 s to notice and may take half a minute to
+// have another.
 type mirror struct {
+	conn   *nats.Conn
 	kv     jetstream.KeyValue
+	shared bool // other hubs write to the bucket too
 	owner  mirrored
 	logger *slog.Logger
 
+	pollEvery time.Duration
+
 	synced chan struct{} // closed once the first copy is complete
 	lost   chan struct{} // asks for a new watch
+	behind chan struct{} // told has risen above applied
 
-	mu      sync.Mutex
-	applied uint64    // revision of the bucket that the owner has seen
-	heard   time.Time // when that was
-	waiting []waiter
-	broken  error // why the watch is down; nil while it is up
-	closed  bool
+	taking sync.Mutex // held where the owner is written to; before mu
+
+	mu        sync.Mutex
+	created   time.Time // when the stream below was made
+	applied   uint64    // every change up to this revision is with the owner
+	told      uint64    // newest revision that is said to exist
+	brought   uint64    // newest revision that the watch has brought
+	missed    uint64    // newest revision that the leader had to be asked for
+	heard     time.Time // when the watch last brought something or was given up
+	complete  time.Time // when the leader last had nothing that is missing here
+	listening bool      // the watch has brought a whole copy
+	waiting   []waiter
+	broken    error // why the watch is down; nil while it is up
+	closed    bool
 }
 
-// mirrored is what a mirror writes to, from one goroutine.
+// mirrored is what a mirror writes to, one call at a time.
 type mirrored interface {
 	// apply takes a key's new value; nil: the key is gone.
 	apply(key string, value []byte, revision uint64)
 	// loaded says that the copy of the whole bucket is complete.
 	loaded()
-	// keys that the owner holds.
+	// keys that the owner holds. It may be called at any time.
 	keys() []string
 }
 
@@ -45,166 +61,39 @@ type waiter struct {
 	done     chan error
 }
 
-// Pauses between attempts to watch again.
-const (
-	minWatchPause = 100 * time.Millisecond
-	maxWatchPause = 5 * time.Second
-	statusTimeout = 5 * time.Second
-)
-
-// lostAfter is how long a writer waits for its own change before the watch is
-// taken for dead. A server that was restarted forgets the watch, and the
-// client notices that by itself only after missed heartbeats.
+// lostAfter is how long a change that exists may be missing from the watch
+// before the watch is taken for dead, and how often one who waits for a change
+// has it looked for.
 const lostAfter = time.Second
 
-func newMirror(kv jetstream.KeyValue, owner mirrored, logger *slog.Logger) *mirror {
+func newMirror(conn *nats.Conn, kv jetstream.KeyValue, shared bool, owner mirrored, logger *slog.Logger) *mirror {
 	return &mirror{
-		kv: kv, owner: owner, synced: make(chan struct{}), lost: make(chan struct{}, 1),
+		conn: conn, kv: kv, shared: shared, owner: owner, pollEvery: pollEvery,
+		synced: make(chan struct{}), lost: make(chan struct{}, 1), behind: make(chan struct{}, 1),
 		logger: logger.With("bucket", kv.Bucket()),
 	}
 }
 
-// run watches until ctx ends. A watch that breaks is begun again with a fresh
-// copy, so that nothing is missed.
-func (m *mirror) run(ctx context.Context) {
-	pause := minWatchPause
-	for first := true; ; first = false {
-		err := m.watch(ctx, first, func() { pause = minWatchPause })
-		if ctx.Err() != nil {
-			m.close()
-			return
-		}
-		m.setBroken(err)
-		m.logger.Warn("watch of the registry broke; watching again", "error", err, "pause", pause)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, maxWatchPause)
+// take hands a change to the owner unless it has that one or a later one of the
+// bucket: what the watch brings and what the leader is asked for overlap, and a
+// new watch brings everything again.
+func (m *mirror) take(c change) bool {
+	m.taking.Lock()
+	defer m.taking.Unlock()
+	if c.revision <= m.revision() {
+		return false
 	}
+	m.owner.apply(c.key, c.value, c.revision)
+	m.advance(c.revision)
+	return true
 }
 
-// watch applies changes until the watch breaks or ctx ends.
-func (m *mirror) watch(ctx context.Context, first bool, healthy func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	last, err := m.lastRevision(ctx)
-	if err != nil {
-		return err
-	}
-	w, err := m.kv.WatchAll(ctx)
-	if err != nil {
-		return fmt.Errorf("watch: %w", err)
-	}
-	// The end of ctx ends the subscription; its last callback may still be
-	// waiting for room in the channel.
-	defer func() {
-		cancel()
-		for range w.Updates() {
-		}
-	}()
-	var seen map[string]struct{}
-	if !first {
-		seen = make(map[string]struct{})
-	}
-	// The library counts values to know when all have come: where keys change
-	// meanwhile it says so too early, and a device that is still to come
-	// would be taken for deleted and turned away for good. So the copy is
-	// complete when nothing more is pending.
-	marked, complete, pending := false, false, uint64(0)
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-m.lost:
-			return errors.New("a change that was made here did not come")
-		case entry, ok := <-w.Updates():
-			if !ok {
-				return errors.New("the subscription was closed")
-			}
-			if entry == nil {
-				marked = true
-			} else {
-				m.applyEntry(entry)
-				pending = entry.Delta()
-				if seen != nil {
-					seen[entry.Key()] = struct{}{}
-				}
-			}
-			if complete || !marked || pending > 0 {
-				continue
-			}
-			complete = true
-			if err := m.copied(ctx, seen); err != nil {
-				return err
-			}
-			m.advance(max(last, m.revision()))
-			seen = nil
-			healthy()
-		}
-	}
-}
-
-// lastRevision is that of the last write to the bucket, which may have been
-// purged since: then no watch ever brings it.
-func (m *mirror) lastRevision(ctx context.Context) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	status, err := m.kv.Status(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("read the state of bucket %s: %w", m.kv.Bucket(), err)
-	}
-	bucket, ok := status.(*jetstream.KeyValueBucketStatus)
-	if !ok {
-		return 0, fmt.Errorf("bucket %s has an unknown kind of state", m.kv.Bucket())
-	}
-	return bucket.StreamInfo().State.LastSeq, nil
-}
-
-func (m *mirror) applyEntry(entry jetstream.KeyValueEntry) {
-	value := entry.Value()
-	if entry.Operation() != jetstream.KeyValuePut {
-		value = nil
-	}
-	m.owner.apply(entry.Key(), value, entry.Revision())
-	m.advance(entry.Revision())
-}
-
-// copied ends a copy of the whole bucket. seen is nil for the first. A key that
-// the copy has not brought is asked for by itself: a device that is taken for
-// deleted is turned away for good, and what is pending is only counted by the
-// server.
-func (m *mirror) copied(ctx context.Context, seen map[string]struct{}) error {
-	if seen != nil {
-		for _, key := range m.owner.keys() {
-			if _, ok := seen[key]; ok {
-				continue
-			}
-			entry, err := m.kv.Get(ctx, key)
-			switch {
-			case err == nil:
-				m.owner.apply(key, entry.Value(), entry.Revision())
-			case errors.Is(err, jetstream.ErrKeyNotFound):
-				m.owner.apply(key, nil, 0)
-			default:
-				return fmt.Errorf("read key %s: %w", key, err)
-			}
-		}
-	}
-	m.owner.loaded()
-	m.setBroken(nil)
-	select {
-	case <-m.synced:
-	default:
-		close(m.synced)
-	}
-	return nil
-}
-
+// advance notes that every change up to the revision is with the owner. taking
+// is held.
 func (m *mirror) advance(revision uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.applied, m.heard = revision, time.Now()
+	m.applied = revision
 	kept := m.waiting[:0]
 	for _, w := range m.waiting {
 		if w.revision <= revision {
@@ -231,6 +120,7 @@ func (m *mirror) wait(ctx context.Context, revision uint64) error {
 	w := waiter{revision: revision, done: make(chan error, 1)}
 	m.waiting = append(m.waiting, w)
 	m.mu.Unlock()
+	m.note(revision)
 	overdue := time.NewTicker(lostAfter)
 	defer overdue.Stop()
 	for {
@@ -238,25 +128,11 @@ func (m *mirror) wait(ctx context.Context, revision uint64) error {
 		case err := <-w.done:
 			return err
 		case <-overdue.C:
-			m.watchAgain()
+			m.note(revision)
 		case <-ctx.Done():
 			m.forget(w)
 			return fmt.Errorf("the change is saved, but this node has not seen it yet: %w", ctx.Err())
 		}
-	}
-}
-
-// watchAgain begins the watch again, unless changes do come.
-func (m *mirror) watchAgain() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if time.Since(m.heard) < lostAfter {
-		return
-	}
-	m.heard = time.Now()
-	select {
-	case m.lost <- struct{}{}:
-	default:
 	}
 }
 
@@ -293,9 +169,13 @@ func (m *mirror) setBroken(err error) {
 	m.broken = err
 }
 
-// check is nil while the copy is kept up to date.
+// check is nil while the copy is kept up to date: by the watch, or by asking
+// the leader.
 func (m *mirror) check() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if time.Since(m.complete) < 3*m.pollEvery {
+		return nil
+	}
 	return m.broken
 }

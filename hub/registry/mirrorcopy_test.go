@@ -129,7 +129,7 @@ func TestCopyIsComplete(t *testing.T) {
 		if !tt.first {
 			owner.present = map[string]bool{"late": true, "later": true, "deleted": true}
 		}
-		m := newMirror(tt.bucket, owner, quiet)
+		m := newMirror(node.Conn(), tt.bucket, false, owner, quiet)
 		watching, stop := context.WithCancel(ctx)
 		if err := m.watch(watching, tt.first, stop); watching.Err() == nil {
 			t.Fatalf("%s: the watch ended with %v", tt.name, err)

@@ -109,7 +109,7 @@ func (r *Registry) changeOperators(ctx context.Context, name string, msg *nats.M
 		}
 		ack, err := r.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequence(seen))
 		if err == nil {
-			return ack.Sequence, m.wait(ctx, ack.Sequence)
+			return ack.Sequence, m.wrote(ctx, ack.Sequence)
 		}
 		if !isMismatch(err) {
 			return 0, fmt.Errorf("save operator %s: %w", name, err)

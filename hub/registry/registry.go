@@ -36,7 +36,10 @@ type Config struct {
 	AuditMaxBytes int64
 	// Grace is how long a rotated credential goes on working unless the new
 	// one is proved sooner; 0: 24 h; at most MaxGrace.
-	Grace  time.Duration
+	Grace time.Duration
+	// Sole says that no other Registry writes to the buckets, as on an embedded
+	// server: there is nobody to be told of changes, or to be heard.
+	Sole   bool
 	Logger *slog.Logger // nil: slog.Default()
 }
 
@@ -106,12 +109,11 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Registry, e
 	if err := r.openStorage(ctx); err != nil {
 		return nil, err
 	}
-	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
-	for _, m := range []*mirror{r.deviceMirror, r.operatorsMirror} {
-		r.running.Go(func() { m.run(runCtx) })
+	if err := r.follow(context.WithoutCancel(ctx)); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("open registry: %w", err)
 	}
-	for _, m := range []*mirror{r.deviceMirror, r.operatorsMirror} {
+	for _, m := range r.mirrors() {
 		select {
 		case <-m.synced:
 		case <-ctx.Done():
@@ -120,6 +122,26 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Registry, e
 		}
 	}
 	return r, nil
+}
+
+func (r *Registry) mirrors() []*mirror { return []*mirror{r.deviceMirror, r.operatorsMirror} }
+
+// follow keeps the mirrors up to date until Close.
+func (r *Registry) follow(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	r.stop = stop
+	for _, m := range r.mirrors() {
+		unlisten, err := m.listen()
+		if err != nil {
+			return err
+		}
+		r.running.Go(func() { defer unlisten(); m.run(ctx) })
+		r.running.Go(func() { m.keepUp(ctx) })
+		if !r.cfg.Sole {
+			r.running.Go(func() { m.poll(ctx) })
+		}
+	}
+	return nil
 }
 
 // openTimeout bounds the making of buckets and streams; without a deadline the
@@ -144,7 +166,7 @@ func (r *Registry) openStorage(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("open registry bucket %s: %w", b.name, err)
 		}
-		*b.mirror = newMirror(kv, b.owner, r.logger)
+		*b.mirror = newMirror(r.js.Conn(), kv, !r.cfg.Sole, b.owner, r.logger)
 	}
 	audit, err := r.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: auditStream, Description: "what operators changed", Subjects: []string{auditSubject},
@@ -171,7 +193,7 @@ func (r *Registry) Close() {
 // Check is nil while this node follows every change; otherwise it says why
 // it does not.
 func (r *Registry) Check() error {
-	for _, m := range []*mirror{r.deviceMirror, r.operatorsMirror} {
+	for _, m := range r.mirrors() {
 		if err := m.check(); err != nil {
 			return fmt.Errorf("registry bucket %s is not followed: %w", m.kv.Bucket(), err)
 		}

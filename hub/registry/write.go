@@ -129,7 +129,7 @@ func (r *Registry) save(ctx context.Context, rec *record, over uint64) (uint64, 
 	if err != nil {
 		return 0, fmt.Errorf("save device %s: %w", rec.ID, err)
 	}
-	return revision, r.deviceMirror.wait(ctx, revision)
+	return revision, r.deviceMirror.wrote(ctx, revision)
 }
 
 // Refresh waits until Get answers what the registry holds of a device, which
@@ -138,14 +138,14 @@ func (r *Registry) Refresh(ctx context.Context, id string) error { return r.catc
 
 // catchUp waits until this node has seen the newest revision of a device.
 func (r *Registry) catchUp(ctx context.Context, id string) error {
-	entry, err := r.deviceMirror.kv.Get(ctx, id)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	newest, err := r.deviceMirror.newest(ctx, id)
+	if errors.Is(err, errNoChange) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read device %s: %w", id, err)
 	}
-	return r.deviceMirror.wait(ctx, entry.Revision())
+	return r.deviceMirror.wait(ctx, newest.revision)
 }
 
 // isMismatch reports whether a write was refused because its key or stream
