@@ -11,18 +11,25 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tetherline/tetherline/commands"
 )
 
-// The consumer lives on one server. When that one goes, two heartbeats are
-// missed, and the next consumer goes on where it was: until then this node
-// does not hear of commands that others accept.
+// A follower has no consumer: that would live on one server of a cluster, and
+// when this one dies, JetStream may put the next one there, too, and say
+// nothing until it is back. It reads when it has heard a write, and otherwise
+// asks the leader once in askEvery whether it has missed one.
 const (
-	followExpiry    = 10 * time.Second
-	followHeartbeat = time.Second
+	askEvery = time.Second
+	// heardPause is the first pause between hearing a write and reading it,
+	// which may come before it is stored; the next ones are each four times as
+	// long, to heardPauseMax.
+	heardPause    = time.Millisecond
+	heardPauseMax = 256 * time.Millisecond
+	// unansweredFor is how long nobody may answer before Follow gives up.
+	unansweredFor = 15 * time.Second
 )
 
 // follower is one Follow.
@@ -57,66 +64,112 @@ func (s *Store) Follow(ctx context.Context, fn func(commands.Change)) error {
 	if err != nil {
 		return fmt.Errorf("follow commands: read the checkpoint: %w", err)
 	}
-	first, err := s.get(ctx, StreamCommands, getRequest{Sequence: f.at + 1, Next: commandPrefix + ">"})
-	if err != nil && !errors.Is(err, errNoMessage) {
+	heard := make(chan struct{}, 1)
+	if !s.cfg.Sole {
+		sub, err := s.cfg.Conn.Subscribe(commandPrefix+">", func(*nats.Msg) {
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("follow commands: %w", err)
+		}
+		defer func() { _ = sub.Unsubscribe() }()
+	}
+	if err := f.settle(ctx, records); err != nil {
 		return fmt.Errorf("follow commands: %w", err)
 	}
+	f.begin(records)
 	house, leave := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
 	defer func() { leave(); keeping.Wait(); s.follower.CompareAndSwap(f, nil) }()
-	if first == nil {
-		f.begin(records)
-	}
 	keeping.Go(func() { f.keepHouse(house) })
-	consumer, err := s.js.OrderedConsumer(ctx, StreamCommands, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{commandPrefix + ">"},
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:    f.at + 1,
-	})
-	if err != nil {
-		return fmt.Errorf("follow commands: %w", err)
-	}
-	messages, err := consumer.Messages(jetstream.PullExpiry(followExpiry), jetstream.PullHeartbeat(followHeartbeat))
-	if err != nil {
-		return fmt.Errorf("follow commands: %w", err)
-	}
-	defer messages.Stop()
 	defer f.farewell()
+	if s.cfg.Sole {
+		return f.look(ctx)
+	}
+	return f.listen(ctx, heard)
+}
+
+// listen takes the changes in when they are heard, until ctx ends.
+func (f *follower) listen(ctx context.Context, heard <-chan struct{}) error {
+	ask := time.NewTicker(askEvery)
+	defer ask.Stop()
+	var read <-chan time.Time // nil: nothing was heard
+	var pause time.Duration   // before it
+	answered := time.Now()
 	for {
-		if f.synced && s.cfg.Sole {
-			messages.Stop()
-			if info := consumer.CachedInfo(); info != nil {
-				_ = s.js.DeleteConsumer(ctx, StreamCommands, info.Name) // or it goes by itself, later
-			}
-			return f.look(ctx)
-		}
-		m, err := f.next(ctx, messages)
-		if ctx.Err() != nil {
+		before, err := f.at, error(nil)
+		select {
+		case <-ctx.Done():
 			return ctx.Err()
+		case <-heard:
+			if read == nil || pause > heardPause {
+				pause = heardPause
+				read = time.After(pause)
+			}
+			continue
+		case <-read:
+			err = f.catchUpSoon(ctx, nil)
+			if f.at > before {
+				pause = heardPause
+			} else {
+				pause *= 4
+			}
+			if read = nil; pause <= heardPauseMax {
+				read = time.After(pause)
+			}
+		case <-ask.C:
+			err = f.settle(ctx, nil)
 		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			answered = time.Now()
+		case errors.Is(err, errAnotherStream) || time.Since(answered) > unansweredFor:
 			return fmt.Errorf("follow commands: %w", err)
 		}
-		if m == nil {
-			f.checkpoint(ctx)
+		f.checkpointWhenDue(ctx)
+	}
+}
+
+// errAnotherStream says that the stream is not the one that was followed.
+var errAnotherStream = errors.New("the stream was made anew, or an older one was put back")
+
+// settle takes in all changes that the stream's leader knows of. The servers
+// that answer catchUp may be behind it.
+func (f *follower) settle(ctx context.Context, records map[string]*storedMessage) error {
+	once, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	st, err := f.s.js.Stream(once, StreamCommands)
+	if err != nil {
+		return err
+	}
+	info := st.CachedInfo()
+	last := info.State.LastSeq
+	if !info.Created.Equal(f.created) || last < f.at {
+		return errAnotherStream
+	}
+	for f.at < last {
+		before := f.at
+		if err := f.catchUpSoon(ctx, records); err != nil && ctx.Err() != nil {
+			return err
+		}
+		if f.at > before {
 			continue
 		}
-		meta, err := m.Metadata()
+		m, err := f.s.get(ctx, StreamCommands, getRequest{Sequence: f.at + 1, Next: commandPrefix + ">"})
+		if errors.Is(err, errNoMessage) {
+			return nil // the last ones are not there any more, or not there yet
+		}
 		if err != nil {
-			return fmt.Errorf("follow commands: %w", err)
+			return err
 		}
-		got := &storedMessage{
-			Subject: m.Subject(), Sequence: meta.Sequence.Stream, Data: m.Data(), Header: m.Headers(), Time: meta.Timestamp,
-		}
-		f.take(got, records)
-		if f.synced && f.changes >= s.checkpointChanges {
-			f.checkpoint(ctx)
-		}
-		if !f.synced && (meta.NumPending == 0 || got.Sequence >= info.State.LastSeq) {
-			f.begin(records)
-			records = nil
-		}
+		f.take(m, records)
 	}
+	return nil
 }
 
 // look takes the changes in now and then, until ctx ends.
@@ -133,21 +186,27 @@ func (f *follower) look(ctx context.Context) error {
 		// too, less often.
 		if quiet++; f.s.last.Load() > f.at || quiet >= quietLooks {
 			quiet = 0
-			if err := f.catchUp(ctx); err != nil {
+			if err := f.catchUp(ctx, nil); err != nil {
 				return fmt.Errorf("follow commands: %w", err)
 			}
 		}
-		if f.changes >= f.s.checkpointChanges || f.changes > 0 && time.Since(f.written) >= f.s.checkpointEvery {
-			f.checkpoint(ctx)
-		}
+		f.checkpointWhenDue(ctx)
 	}
 }
 
 // quietLooks is how many looks are left out while nothing was written here.
 const quietLooks = 4
 
-// catchUp takes in all changes that there are.
-func (f *follower) catchUp(ctx context.Context) error {
+// catchUpSoon is catchUp, or as much of it as comes soon: the server that is
+// asked may have stopped.
+func (f *follower) catchUpSoon(ctx context.Context, records map[string]*storedMessage) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	return f.catchUp(ctx, records)
+}
+
+// catchUp takes in all changes that the server knows of which answers.
+func (f *follower) catchUp(ctx context.Context, records map[string]*storedMessage) error {
 	for done := false; !done; {
 		var part []*storedMessage
 		var err error
@@ -159,24 +218,10 @@ func (f *follower) catchUp(ctx context.Context) error {
 			return err
 		}
 		for _, m := range part {
-			f.take(m, nil)
+			f.take(m, records)
 		}
 	}
 	return nil
-}
-
-// next waits for a message; nil when a checkpoint is due before one comes.
-func (f *follower) next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
-	if f.changes == 0 || !f.synced {
-		return messages.Next(jetstream.NextContext(ctx))
-	}
-	until, cancel := context.WithDeadline(ctx, f.written.Add(f.s.checkpointEvery))
-	defer cancel()
-	m, err := messages.Next(jetstream.NextContext(until))
-	if err != nil && until.Err() != nil {
-		return nil, nil
-	}
-	return m, err
 }
 
 // take one message in.
@@ -270,6 +315,12 @@ func (f *follower) restore(ctx context.Context, last uint64) (map[string]*stored
 	}
 	f.at = c.At
 	return records, nil
+}
+
+func (f *follower) checkpointWhenDue(ctx context.Context) {
+	if f.changes >= f.s.checkpointChanges || f.changes > 0 && time.Since(f.written) >= f.s.checkpointEvery {
+		f.checkpoint(ctx)
+	}
 }
 
 // checkpoint is written now and then, and at the end of Follow. It only
