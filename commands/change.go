@@ -42,6 +42,13 @@ func (d *Dispatcher) change(ctx context.Context, e *entry, fn func(*Command) (*C
 	}
 }
 
+// refreshNow is refresh for a caller without a deadline of its own.
+func (d *Dispatcher) refreshNow(ctx context.Context, e *entry) error {
+	ctx, cancel := storeContext(ctx)
+	defer cancel()
+	return d.refresh(ctx, e)
+}
+
 // missedFor is for how long the store must have had no record of a command
 // that it had: a leader of a cluster that was just elected may not know all
 // that was stored.

@@ -193,7 +193,7 @@ func (d *Dispatcher) resend(ctx context.Context, e *entry, epoch uint64) error {
 		return n, err
 	})
 	if err == nil && !recorded {
-		err = d.refresh(ctx, e)
+		err = d.refreshNow(ctx, e)
 	}
 	if err != nil && !errors.Is(err, errGone) {
 		return err

@@ -86,3 +86,37 @@ func TestARequestBesideTheFirstBringsNoEndedCommandBack(t *testing.T) {
 	}
 	h.want("k", commands.Succeeded)
 }
+
+// deafStore hears nothing of what is written once it has caught up.
+type deafStore struct {
+	commands.Store
+}
+
+func (s *deafStore) Follow(ctx context.Context, fn func(commands.Change)) error {
+	caughtUp := false
+	return s.Store.Follow(ctx, func(c commands.Change) {
+		if !caughtUp {
+			fn(c)
+		}
+		caughtUp = caughtUp || c.ID == ""
+	})
+}
+
+// A device that goes to another node with the end of a command is believed,
+// though that node has not heard yet that the command was sent.
+func TestAnEndIsTakenBeforeItsSendingWasHeardOf(t *testing.T) {
+	t.Parallel()
+	store := newStore(t, startNATS(t))
+	a, b := startHub(t, "a", store), startHub(t, "b", &deafStore{store})
+	id := b.send(commands.Request{Device: "d1"}).ID
+	b.want(id, commands.Queued)
+	v := newDevice("d1")
+	v.do = only(delivered)
+	a.connect(v)
+	a.want(id, commands.Delivered)
+	a.disconnect("d1")
+	if final, err := b.d.Update(t.Context(), "d1", 1_000_000, word(id, succeeded)); err != nil || !final {
+		t.Fatalf("final %v, %v", final, err)
+	}
+	a.want(id, commands.Succeeded)
+}

@@ -60,16 +60,29 @@ func (d *Dispatcher) hear(ctx context.Context, device, id string, w word) (final
 		return d.unknown(device, id, w)
 	}
 	e.step.Lock()
-	if w.state.Ended() {
-		_, err = d.change(ctx, e, func(c *Command) (*Command, error) { return c.hear(w) })
-	} else {
-		err = d.soften(e, w)
+	err = d.hearWith(ctx, e, w)
+	var illegal *TransitionError
+	if errors.As(err, &illegal) {
+		// Another node may have sent it, of which this one has not heard yet.
+		if err = d.refreshNow(ctx, e); err == nil {
+			err = d.hearWith(ctx, e, w)
+		}
 	}
 	e.step.Unlock()
 	if errors.Is(err, errGone) {
 		return d.hearEnded(ctx, device, id, w)
 	}
 	return err == nil && w.state.Ended(), err
+}
+
+// hearWith takes a word in by what this node knows of the command; the caller
+// holds e.step.
+func (d *Dispatcher) hearWith(ctx context.Context, e *entry, w word) error {
+	if !w.state.Ended() {
+		return d.soften(e, w)
+	}
+	_, err := d.change(ctx, e, func(c *Command) (*Command, error) { return c.hear(w) })
+	return err
 }
 
 // soften takes a word in that is not stored at once; the caller holds e.step.

@@ -22,8 +22,10 @@
 //
 // # What a start costs
 //
-// A hub needs the commands that have not ended. The follower, one ordered
-// consumer per node, keeps their sequences and writes them as a checkpoint
+// A hub needs the commands that have not ended. The follower, one per node,
+// reads the stream on when it hears a write, and asks the leader once a second
+// whether it has missed one; it keeps their sequences and writes them as a
+// checkpoint
 // (stream COMMANDS_META) every 5,000 changes, every minute in which there were
 // any, and when it stops. A start reads the records that the checkpoint names
 // and the stream from there on: the live commands and at most some thousand

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/tetherline/tetherline/commands"
 )
@@ -59,6 +58,9 @@ func (s *Store) Follow(ctx context.Context, fn func(commands.Change)) error {
 	}
 	info := st.CachedInfo()
 	s.bytes.Store(int64(info.State.Bytes))
+	if made := s.last.Load(); made > info.State.LastSeq {
+		s.last.CompareAndSwap(made, info.State.LastSeq) // an older stream was put back
+	}
 	f := &follower{s: s, fn: fn, created: info.Created, live: map[string]uint64{}, written: time.Now()}
 	records, err := f.restore(ctx, info.State.LastSeq)
 	if err != nil {
@@ -136,7 +138,7 @@ func (f *follower) listen(ctx context.Context, heard <-chan struct{}) error {
 }
 
 // errAnotherStream says that the stream is not the one that was followed.
-var errAnotherStream = errors.New("the stream was made anew, or an older one was put back")
+var errAnotherStream = errors.New("the stream was made anew")
 
 // settle takes in all changes that the stream's leader knows of. The servers
 // that answer catchUp may be behind it.
@@ -149,8 +151,11 @@ func (f *follower) settle(ctx context.Context, records map[string]*storedMessage
 	}
 	info := st.CachedInfo()
 	last := info.State.LastSeq
-	if !info.Created.Equal(f.created) || last < f.at {
+	if !info.Created.Equal(f.created) {
 		return errAnotherStream
+	}
+	if last < f.at {
+		return commands.ErrUnsettled // the leader is new, or an older stream was put back
 	}
 	for f.at < last {
 		before := f.at
@@ -279,65 +284,4 @@ func (f *follower) tell(m *storedMessage) {
 		ID: id, Device: device, Revision: m.Sequence,
 		Load: func() (*commands.Command, error) { return decode(m) },
 	})
-}
-
-// restore reads the checkpoint and the records that it names.
-func (f *follower) restore(ctx context.Context, last uint64) (map[string]*storedMessage, error) {
-	records := map[string]*storedMessage{}
-	c, err := f.s.readCheckpoint(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if c == nil || !c.Created.Equal(f.created) || c.At > last {
-		return records, nil // none, or of another stream: all of the stream is read
-	}
-	found := make([]*storedMessage, len(c.Live))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
-	for i, seq := range c.Live {
-		g.Go(func() error {
-			m, err := f.s.get(gctx, StreamCommands, getRequest{Sequence: seq})
-			if errors.Is(err, errNoMessage) {
-				return nil // it has changed since: it is read from the stream
-			}
-			found[i] = m
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	for _, m := range found {
-		if m != nil {
-			records[m.Subject] = m
-			f.live[m.Subject] = m.Sequence
-		}
-	}
-	f.at = c.At
-	return records, nil
-}
-
-func (f *follower) checkpointWhenDue(ctx context.Context) {
-	if f.changes >= f.s.checkpointChanges || f.changes > 0 && time.Since(f.written) >= f.s.checkpointEvery {
-		f.checkpoint(ctx)
-	}
-}
-
-// checkpoint is written now and then, and at the end of Follow. It only
-// bounds what the next Follow has to read; not having one loses nothing.
-func (f *follower) checkpoint(ctx context.Context) {
-	f.changes, f.written = 0, time.Now()
-	c := &checkpoint{Created: f.created, At: f.at, Live: slices.Sorted(maps.Values(f.live))}
-	if err := f.s.writeCheckpoint(ctx, c); err != nil && ctx.Err() == nil {
-		f.s.log.Warn("the checkpoint of the command store was not written", "error", err)
-	}
-}
-
-func (f *follower) farewell() {
-	if !f.synced || f.changes == 0 || !f.s.cfg.Conn.IsConnected() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	f.checkpoint(ctx)
 }

@@ -267,27 +267,3 @@ func (s *Store) publish(ctx context.Context, m *nats.Msg, mismatch error) (uint6
 // codeMaximumBytes is what a full stream with discard new answers. nats.go
 // has no name for it.
 const codeMaximumBytes jetstream.ErrorCode = 10077
-
-// Command implements commands.Store.
-func (s *Store) Command(ctx context.Context, id string) (*commands.Command, error) {
-	m, err := s.get(ctx, StreamCommands, getRequest{Last: commandPrefix + escape(id) + ".*"})
-	if errors.Is(err, errNoMessage) {
-		if s.dropped.Load() > 0 {
-			return nil, fmt.Errorf("%w; if there was one and it has ended, it may have been dropped to make room for newer ones (command-bytes)", commands.ErrNotFound)
-		}
-		return nil, commands.ErrNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read command %s: %w", id, err)
-	}
-	return decode(m)
-}
-
-// LastRevision implements commands.Store.
-func (s *Store) LastRevision(ctx context.Context) (uint64, error) {
-	st, err := s.js.Stream(ctx, StreamCommands)
-	if err != nil {
-		return 0, fmt.Errorf("read the state of the stream: %w", err)
-	}
-	return st.CachedInfo().State.LastSeq, nil
-}
