@@ -150,6 +150,8 @@ func endWords(c command, events []*operatorv1.CommandEvent, waits string) string
 		return "Whether the device did it is not known. Should its answer still come, it is recorded here."
 	case operatorv1.CommandState_COMMAND_STATE_EXPIRED, operatorv1.CommandState_COMMAND_STATE_CANCELED:
 		switch {
+		case stoppedByDevice(events) && strings.Contains(events[len(events)-1].GetReason(), bridgeKeptIt):
+			return "It was not published: the gear never got it and did nothing."
 		case stoppedByDevice(events):
 			return "The device did not go on with it; what it had done by then, if it had begun, stays done."
 		case takenByDevice(events):
@@ -168,6 +170,10 @@ func takenByDevice(events []*operatorv1.CommandEvent) bool {
 		return e.GetSessionEpoch() > 0 && (e.GetState() == operatorv1.CommandState_COMMAND_STATE_DELIVERED || e.GetState() == operatorv1.CommandState_COMMAND_STATE_RUNNING)
 	})
 }
+
+// bridgeKeptIt is what the bridge says for gear, in quotes, of a command that
+// was canceled before it was published.
+const bridgeKeptIt = `"not published"`
 
 // stoppedByDevice reports whether a cancellation was the device's own word.
 func stoppedByDevice(events []*operatorv1.CommandEvent) bool {
