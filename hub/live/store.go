@@ -20,6 +20,11 @@ const (
 	// gives up after 5 s, which a slow disk may take.
 	openTimeout = 30 * time.Second
 
+	// What is saved is read again where nothing has come for readTimeout.
+	readTimeout  = 5 * time.Second
+	readPause    = 200 * time.Millisecond
+	readAttempts = 20
+
 	saveBatch    = 256              // writes under way at once
 	saveTimeout  = 10 * time.Second // of one batch
 	saveRetry    = time.Second      // after a batch that failed
@@ -49,15 +54,44 @@ func (t *Table) load(ctx context.Context) error {
 		return fmt.Errorf("open bucket %s: %w", presenceBucket, err)
 	}
 	t.kv = kv
-	w, err := kv.WatchAll(ctx)
+	for left := readAttempts; ; left-- {
+		err := t.read(ctx)
+		if err == nil || ctx.Err() != nil || left == 1 {
+			return err
+		}
+		t.logger.Warn("presence is not read; reading it again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(readPause):
+		}
+	}
+}
+
+// read takes in what the bucket has. A cluster may give the watch to a server
+// that has just died: that one never answers.
+func (t *Table) read(ctx context.Context) error {
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silent := time.AfterFunc(readTimeout, cancel)
+	defer silent.Stop()
+	w, err := t.kv.WatchAll(reading)
 	if err != nil {
 		return fmt.Errorf("read bucket %s: %w", presenceBucket, err)
 	}
-	defer func() { _ = w.Stop() }()
+	// The end of reading ends the watch; its last callback may still be
+	// waiting for room in the channel.
+	defer func() {
+		cancel()
+		for range w.Updates() {
+		}
+	}()
 	for {
 		select {
-		case <-ctx.Done():
-			return fmt.Errorf("read bucket %s: %w", presenceBucket, ctx.Err())
+		case <-reading.Done():
+			if ctx.Err() != nil {
+				return fmt.Errorf("read bucket %s: %w", presenceBucket, ctx.Err())
+			}
+			return fmt.Errorf("read bucket %s: nothing has come for %v", presenceBucket, readTimeout)
 		case stored, ok := <-w.Updates():
 			if !ok {
 				return fmt.Errorf("read bucket %s: the subscription was closed", presenceBucket)
@@ -65,6 +99,7 @@ func (t *Table) load(ctx context.Context) error {
 			if stored == nil {
 				return nil
 			}
+			silent.Reset(readTimeout)
 			t.loadEntry(stored)
 		}
 	}
