@@ -178,19 +178,18 @@ func (m *mirror) copied(ctx context.Context, last uint64, before []string, seen 
 	return nil
 }
 
-// recheck gives the owner what the leader has of a key. Nothing else is handed
-// to the owner meanwhile: it would be newer.
+// recheck takes a key from the owner that the leader has nothing of: it was
+// purged. What the leader does have the owner has too, or it comes in its turn.
+// Nothing is handed to the owner meanwhile: it would be newer.
 func (m *mirror) recheck(ctx context.Context, key string) error {
 	m.taking.Lock()
 	defer m.taking.Unlock()
-	c, err := m.newest(ctx, key)
+	_, err := m.newest(ctx, key)
 	switch {
 	case errors.Is(err, errNoChange):
 		m.owner.apply(key, nil, 0)
 	case err != nil:
 		return fmt.Errorf("read key %s: %w", key, err)
-	default:
-		m.owner.apply(key, c.value, c.revision)
 	}
 	return nil
 }
