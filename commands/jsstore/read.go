@@ -146,50 +146,6 @@ func direct(m *nats.Msg) (*storedMessage, error) {
 	return &storedMessage{Subject: m.Header.Get(nats.JSSubject), Sequence: seq, Data: m.Data, Header: m.Header, Time: at}, nil
 }
 
-// batchSize is the messages asked for at once, and the widest step of a scan.
-const batchSize = 512
-
-// batch reads messages forward from r.Sequence, up to r.Batch of them and to
-// the sequence high. done: there are no more.
-func (s *Store) batch(ctx context.Context, stream string, r getRequest, high uint64) (out []*storedMessage, done bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	r.MaxBytes = 4 << 20
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, false, err
-	}
-	inbox := s.cfg.Conn.NewInbox()
-	sub, err := s.cfg.Conn.SubscribeSync(inbox)
-	if err != nil {
-		return nil, false, err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := s.cfg.Conn.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
-		return nil, false, err
-	}
-	for {
-		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, false, err
-		}
-		if m.Header.Get("Status") == "204" {
-			return out, len(out) == 0, nil
-		}
-		got, err := direct(m)
-		if errors.Is(err, errNoMessage) {
-			return out, true, nil
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		if got.Sequence > high {
-			return out, true, nil
-		}
-		out = append(out, got)
-	}
-}
-
 // Scan implements commands.Store: it reads windows of sequences forward, and
 // goes through them and within them backward.
 //

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -170,7 +171,7 @@ func plainError(err error) error {
 		return errors.New("the broker refuses the client id")
 	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
 		return errors.New("the broker is not available")
-	case err.Error() == "EOF":
+	case err.Error() == "EOF", errors.Is(err, syscall.EPIPE), strings.HasSuffix(err.Error(), syscall.EPIPE.Error()):
 		return errors.New("closed by the broker, which gives no reason: its log may have one. Another client with the same client id is one, a broker that stops or cannot keep up are others")
 	}
 	if text, ok := strings.CutPrefix(err.Error(), packets.ErrorNetworkError.Error()+" : "); ok {

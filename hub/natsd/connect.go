@@ -15,6 +15,10 @@ const (
 	reconnectWait = 100 * time.Millisecond
 	clusterWait   = 2 * time.Second
 	drainTimeout  = 5 * time.Second
+	// A server that has stopped, or whose machine has gone, does not close the
+	// connection: after so many pings without an answer another one is taken.
+	pingEvery  = 2 * time.Second
+	pingsUnmet = 2
 )
 
 // connect makes n's connection, trying until ctx ends.
@@ -110,7 +114,10 @@ func (n *Node) awaitJetStream(ctx context.Context, js jetstream.JetStream) error
 }
 
 func (n *Node) connectExternal(ctx context.Context, cfg Config) error {
-	opts := []nats.Option{nats.ReconnectWait(clusterWait), nats.ReconnectJitter(clusterWait, clusterWait)}
+	opts := []nats.Option{
+		nats.ReconnectWait(clusterWait), nats.ReconnectJitter(clusterWait, clusterWait),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsUnmet),
+	}
 	if cfg.User != "" {
 		opts = append(opts, nats.UserInfo(cfg.User, cfg.Password))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -138,10 +139,18 @@ func serverFault(srv *server.Server) error {
 	if srv == nil {
 		return errors.New("nats server is stopped")
 	}
+	var unrecovered error
 	for range faultTries {
 		status := srv.Healthz(nil)
 		if status.Error == "" {
 			return nil
+		}
+		// It says so of a stream, too, that has its folder and is being made:
+		// on a slow machine that takes a while.
+		if strings.HasSuffix(status.Error, "could not be recovered") {
+			unrecovered = errors.New(status.Error)
+			time.Sleep(unmadeWithin / faultTries)
+			continue
 		}
 		// Healthz gives the server a millisecond to say that it takes
 		// connections, and 500 where this goroutine had to wait longer for a
@@ -153,11 +162,12 @@ func serverFault(srv *server.Server) error {
 			return errors.New(status.Error)
 		}
 	}
-	return nil
+	return unrecovered
 }
 
 // How patient serverFault is with a machine under load.
 const (
-	faultTries  = 10
-	readyWithin = 5 * time.Second
+	faultTries   = 10
+	readyWithin  = 5 * time.Second
+	unmadeWithin = 5 * time.Second
 )
