@@ -1,6 +1,9 @@
 package profile
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // homeassistantComponents are those of MQTT discovery, as its topics name them
 // ("MQTT Discovery", discovery topic), and "device" of device discovery.
@@ -43,6 +46,9 @@ func discoveryPrefix(topic string) (string, bool) {
 		at := len(levels) - back
 		if at < 1 || !homeassistantComponents[levels[at]] {
 			continue
+		}
+		if slices.ContainsFunc(levels[:at], func(level string) bool { return checkLevel("discovery", level) != nil }) {
+			continue // no setting takes it
 		}
 		prefix := strings.Join(levels[:at], "/")
 		if _, ok := parseDiscovery(prefix, topic); ok {
