@@ -38,6 +38,7 @@ func fuzzProfiles(t testing.TB) (profiles []Profile) {
 // filters would not bring it, and then a command, with the message as its
 // arguments and as its answer.
 func FuzzDecode(f *testing.F) {
+	f.Add("/light/n/config", []byte(`{"~": "homeassistant/light/kitchen", "unique_id": "kitchen_light", "cmd_t": "~/set"}`), true) // no prefix
 	seedSamples(f)
 	for _, payload := range []string{`{"a":[1,{"b":"x\u00e4"}],"c":-1.5e-3,"d":null}`, `[[[[]]]]`, `nan`, `{"a":1,"a":2}`, `"\ud83d\ude00"`, "21.5", "ON", `{"state":"ON"}`} {
 		f.Add("tele/p/SENSOR", []byte(payload), false)
